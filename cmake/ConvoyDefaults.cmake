@@ -1,0 +1,40 @@
+# Language level, warnings and instruction set: one interface target that every Convoy target links.
+
+if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
+endif()
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+
+find_program(CCACHE_PROGRAM ccache)
+if(CCACHE_PROGRAM)
+  set(CMAKE_CXX_COMPILER_LAUNCHER "${CCACHE_PROGRAM}")
+  set(CMAKE_CUDA_COMPILER_LAUNCHER "${CCACHE_PROGRAM}")
+endif()
+
+add_library(convoy_defaults INTERFACE)
+target_compile_features(convoy_defaults INTERFACE cxx_std_20)
+target_include_directories(convoy_defaults INTERFACE "${PROJECT_SOURCE_DIR}")
+# x86-64-v3 is AVX2 with FMA: the floor of the whole program. oneDNN picks wider instructions by
+# itself at run time, and what is left is limited by memory, where wider registers gain nothing.
+target_compile_options(convoy_defaults INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-march=x86-64-v3 -Wall -Wextra -Wno-missing-field-initializers -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual>)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  # False alarms on std::string in g++ 12 (GCC bug 105651).
+  target_compile_options(convoy_defaults INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>)
+endif()
+if(CONVOY_WARNINGS_AS_ERRORS)
+  target_compile_options(convoy_defaults INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
+endif()
+if(CONVOY_SANITIZE)
+  target_compile_options(convoy_defaults INTERFACE
+    -fsanitize=${CONVOY_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_link_options(convoy_defaults INTERFACE -fsanitize=${CONVOY_SANITIZE})
+endif()
+
+# convoy_add_library(NAME SOURCES... ): one static library per folder, with the defaults applied.
+function(convoy_add_library name)
+  add_library(${name} STATIC ${ARGN})
+  target_link_libraries(${name} PUBLIC convoy_defaults)
+  set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+endfunction()

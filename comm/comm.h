@@ -1,0 +1,215 @@
+// comm/comm.h - start here: who talks to whom.
+//
+//   World            all ranks of the run; knows hosts, ends the run
+//   Communicator     collectives over a group of ranks, asynchronous, with a deadline
+//   ProcessGrid      which rank is which replica and tower, and their groups
+//   GradientBuckets  ranges of the gradient arena, reduced as soon as they are written
+//
+// Every rank of a group calls the same collectives in the same order. A rank that waits longer than
+// the deadline, or whose peer is gone, gets an Error (kPeer) that names the operation, the step,
+// and the ranks that are late where that can be known.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "core/stream.h"
+#include "core/tensor.h"
+
+namespace convoy {
+
+enum class ReduceOp { kSum, kMax, kMin };
+
+// A collective under way. Move-only; destroyed without Wait(), it waits.
+class Request {
+ public:
+  // What an implementation provides.
+  class Operation {
+   public:
+    virtual ~Operation() = default;
+    virtual void Wait(Stream& stream) = 0;
+    virtual bool Done() = 0;
+  };
+
+  Request() = default;
+  explicit Request(std::unique_ptr<Operation> operation) : operation_(std::move(operation)) {}
+
+  // Work queued on `stream` after this call sees the result. For host memory: blocks until it is
+  // there. Throws (kPeer) past the deadline. A second call does nothing.
+  void Wait(Stream& stream) {
+    if (!operation_) return;
+    const std::unique_ptr<Operation> operation = std::move(operation_);
+    operation->Wait(stream);
+  }
+  // Whether Wait() would return at once. True for an empty request.
+  bool Done() { return !operation_ || operation_->Done(); }
+
+ private:
+  std::unique_ptr<Operation> operation_;
+};
+
+// Collectives over one group of ranks. They start after the work queued on `stream` so far, and go
+// on while the caller computes. Tensors stay untouched by the caller until Wait(). `what` names the
+// operation in messages ("all-reduce of fc6"); it must outlive the request.
+//
+// Reductions take fp32, fp64, bf16 (added in fp32), int32 and int64; the other collectives any
+// type. A count of zero is allowed. The same inputs on the same group give the same bits every
+// time.
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+
+  virtual int rank() const = 0;  // in this group
+  virtual int size() const = 0;
+
+  // data [any]: in place.
+  virtual Request AllReduce(Stream& stream, const Tensor& data, ReduceOp op, const char* what) = 0;
+  // send [...] -> receive [size, ...], block r from rank r. `send` may be receive's own block.
+  virtual Request AllGather(Stream& stream, const Tensor& send, const Tensor& receive,
+                            const char* what) = 0;
+  // send [size, ...] -> receive [...], the sum over ranks of their block number rank().
+  virtual Request ReduceScatter(Stream& stream, const Tensor& send, const Tensor& receive,
+                                const char* what) = 0;
+  // send [...] of every rank -> receive [size, ...] on `root`; elsewhere receive is ignored.
+  virtual Request Gather(Stream& stream, const Tensor& send, const Tensor& receive, int root,
+                         const char* what) = 0;
+  // send [size, ...] on `root` -> receive [...] on every rank; elsewhere send is ignored.
+  virtual Request Scatter(Stream& stream, const Tensor& send, const Tensor& receive, int root,
+                          const char* what) = 0;
+  virtual Request Broadcast(Stream& stream, const Tensor& data, int root, const char* what) = 0;
+  // Blocks the host until every rank of the group is here.
+  virtual void Barrier(const char* what) = 0;
+};
+
+struct WorldOptions {
+  // How long a wait may take before the peers are given up, in seconds; 0 waits for ever.
+  double deadline_s = 600;
+};
+
+class World {
+ public:
+  virtual ~World() = default;
+
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+  // Host names by rank.
+  virtual const std::vector<std::string>& hosts() const = 0;
+  // Place of this rank among the ranks of its own host, and their number.
+  virtual int local_rank() const = 0;
+  virtual int local_size() const = 0;
+  // One line: "MPI 3.1, Open MPI 4.1.4, 4 ranks on 1 host".
+  virtual std::string Describe() const = 0;
+
+  // All ranks, host memory: the side channel. One thread at a time.
+  virtual Communicator& all() = 0;
+  // Collective over the world. Ranks that give one `colour` form a group, ordered by `key`, with a
+  // progress of its own. `name` appears in messages. Host memory; device memory is staged.
+  virtual std::unique_ptr<Communicator> Split(const std::string& name, int colour, int key) = 0;
+
+  // The step that messages name, and that the other ranks can see when this one is late.
+  virtual void SetStep(int64_t step) = 0;
+
+  // The host, rank and step of every rank, as far as it can be known without their help.
+  virtual std::string DescribeProgress() = 0;
+
+  // Ends every rank with this code. Does not return.
+  [[noreturn]] virtual void Abort(ExitCode exit_code) = 0;
+};
+
+// The world that mpirun or srun started; one rank where there was no launcher. Initialises MPI with
+// MPI_THREAD_MULTIPLE and finalises it when destroyed. One per process. Throws (kUsage) when the
+// environment names a launcher of more ranks than MPI sees, as with another MPI's mpirun.
+std::unique_ptr<World> MakeMpiWorld(const WorldOptions& options);
+
+// One rank alone, without MPI.
+std::unique_ptr<World> MakeSelfWorld();
+
+// Runs `body` on `ranks` threads, each with a World of its own over shared memory. Rethrows the
+// first exception that a body threw for a reason of its own, once all have ended.
+void RunAsThreads(int ranks, const WorldOptions& options, const std::function<void(World&)>& body);
+
+// --- The process grid ----------------------------------------------------------------------------
+
+// replicas x towers ranks. The ranks of one replica are neighbours: rank = replica * towers +
+// tower.
+struct GridShape {
+  int replicas = 1;
+  int towers = 1;
+  int ranks() const { return replicas * towers; }
+};
+
+class ProcessGrid {
+ public:
+  // Collective over the world. Throws (kUsage) when the world has not shape.ranks() ranks.
+  ProcessGrid(World& world, const GridShape& shape);
+
+  const GridShape& shape() const { return shape_; }
+  int replica() const { return replica_; }
+  int tower() const { return tower_; }
+  // This tower in every replica: sums gradients and statistics. Rank in it = replica().
+  Communicator& replicas() { return *replicas_; }
+  // The towers of this replica: exchanges activations and crops. Rank in it = tower().
+  Communicator& towers() { return *towers_; }
+
+ private:
+  GridShape shape_;
+  int replica_ = 0, tower_ = 0;
+  std::unique_ptr<Communicator> replicas_, towers_;
+};
+
+// --- Gradient buckets ----------------------------------------------------------------------------
+
+enum class Overlap {
+  kOn,
+  kOff
+};  // kOff starts every reduction in Wait(): to measure what kOn hides
+
+// A range of the gradient arena that is reduced as one.
+struct Bucket {
+  std::string name;  // "fc8+fc7"
+  int64_t begin = 0, count = 0;
+  Communicator* group = nullptr;  // whose sum it becomes
+};
+
+struct BucketOptions {
+  Overlap overlap = Overlap::kOn;
+  DType wire =
+      DType::kFloat32;  // kBFloat16 halves the bytes and rounds; ignored for fp64 gradients
+};
+
+// Buckets do not overlap; together they need not cover the arena. Per step: Begin, GradientReady
+// for every range that is written, then Wait for every bucket in order.
+class GradientBuckets {
+ public:
+  GradientBuckets(std::vector<Bucket> buckets, const Tensor& gradients,
+                  const BucketOptions& options);
+  ~GradientBuckets();
+
+  const std::vector<Bucket>& buckets() const { return buckets_; }
+
+  // `ranges`: what will be written in this step (begin, count). Buckets without any are skipped.
+  struct Range {
+    int64_t begin, count;
+  };
+  void Begin(const std::vector<Range>& ranges);
+  // Starts the reduction of a bucket with its last range.
+  void GradientReady(Stream& stream, int64_t begin, int64_t count);
+  // Work queued on `stream` after this call sees bucket `index` reduced.
+  void Wait(Stream& stream, int index);
+
+ private:
+  struct State;
+  void Start(Stream& stream, size_t index);
+
+  std::vector<Bucket> buckets_;
+  Tensor gradients_;
+  BucketOptions options_;
+  std::vector<State> states_;
+};
+
+}  // namespace convoy

@@ -1,0 +1,57 @@
+// core/random.h - randomness as a function, not a state.
+//
+// Philox4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC
+// 2011) maps a key and a counter to four random words. Convoy's key is the seed, and its counter
+// says what the number is for: purpose, stream (which layer, which parameter), epoch, global
+// position of the sample in the epoch, and element of the uncut tensor. So no draw depends on the
+// number of threads, ranks, cuts or restarts.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+namespace convoy {
+
+using RandomWords = std::array<uint32_t, 4>;
+
+// The raw generator. Ten rounds.
+RandomWords Philox(RandomWords counter, std::array<uint32_t, 2> key);
+
+enum class Purpose : uint8_t {
+  kWeight = 1,
+  kOrder = 2,
+  kCrop = 3,
+  kMirror = 4,
+  kColour = 5,
+  kDropout = 6,
+  kSubstitute = 7,
+  kSynthetic = 8,
+};
+
+// What a draw is for. Limits: stream < 2^24, epoch < 2^20, position < 2^44, block < 2^32.
+struct RandomKey {
+  uint64_t seed = 0;
+  Purpose purpose = Purpose::kWeight;
+  uint32_t stream = 0;
+  uint32_t epoch = 0;
+  uint64_t position = 0;
+};
+
+// Words 4*block .. 4*block+3 of the sequence that `key` names.
+RandomWords RandomBlock(const RandomKey& key, uint32_t block = 0);
+
+// [0, 1) with 24 random bits, exactly representable in float.
+constexpr float ToUniform(uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
+// [0, 1) with 53 random bits.
+constexpr double ToUniform(uint32_t high, uint32_t low) {
+  const uint64_t word = (static_cast<uint64_t>(high) << 32) | low;
+  return static_cast<double>(word >> 11) * 0x1p-53;
+}
+// 0 .. bound - 1, bound >= 1, by multiplication (bias below bound / 2^32).
+constexpr uint32_t ToBelow(uint32_t word, uint32_t bound) {
+  return static_cast<uint32_t>((static_cast<uint64_t>(word) * bound) >> 32);
+}
+// Two independent standard normal values (Box-Muller) from one block.
+std::array<double, 2> ToNormals(const RandomWords& words);
+
+}  // namespace convoy

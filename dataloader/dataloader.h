@@ -1,0 +1,244 @@
+// dataloader/dataloader.h - start here: bytes to batches.
+//
+//   Dataset   samples with random access: an archive, a folder, an IDX or CIFAR file, synthetic
+//   noise Loader    global batch k of epoch e, decoded and cropped by a pool of threads
+//
+// The samples of batch k and every random choice in them are a function of (seed, epoch, k): not of
+// threads, ranks, queue length or the form of the archive. A sample's identity is the rank of its
+// "class/file" name in byte order.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/batch.h"
+#include "core/log.h"
+#include "core/memory.h"
+#include "core/tensor.h"
+
+namespace convoy {
+
+// --- Samples -------------------------------------------------------------------------------------
+
+// What Dataset::Read gives: a compressed file, or pixels where the source has them plain.
+struct EncodedSample {
+  std::vector<uint8_t> bytes;
+  // Set for plain pixels, uint8 [height, width, channels]; 0 for a compressed file (JPEG or PNG).
+  int height = 0, width = 0, channels = 0;
+};
+
+// Random access to labelled samples. Thread-safe.
+class Dataset {
+ public:
+  virtual ~Dataset() = default;
+
+  virtual int64_t size() const = 0;
+  // Class names (wnids, folder names, digits) in label order; empty for unlabelled images.
+  virtual const std::vector<std::string>& classes() const = 0;
+  virtual int32_t Label(int64_t sample) const = 0;
+  // "n01440764/n01440764_10043.JPEG": the sample's identity, for messages and predictions.
+  virtual std::string Name(int64_t sample) const = 0;
+  // Where its bytes lie: "/data/train.tar at byte 123456".
+  virtual std::string Location(int64_t sample) const = 0;
+  // Overwrites `into`, reusing its memory. Throws (kDisk) when the bytes cannot be read.
+  virtual void Read(int64_t sample, EncodedSample& into) const = 0;
+  // One line: "tar of tars /data/ILSVRC2012_img_train.tar: 1,281,167 images in 1,000 classes".
+  virtual std::string Describe() const = 0;
+};
+
+struct DatasetOptions {
+  // Folder, archive or file of the ILSVRC devkit: class order and validation truth. Needed by the
+  // official validation tar alone.
+  std::string devkit;
+  // Where indexes of archives are kept; empty: beside the archive where that may be written, else
+  // in the user's cache folder.
+  std::string index_folder;
+};
+
+// Opens `location` ("PATH" or "PATH:SPLIT"), told apart by its structure, never by its name:
+//   a folder of class folders; a folder with splits of them (needs :SPLIT where it has several)
+//   a flat tar of class folders, with or without a leading split folder
+//   a tar of class tars (the official ILSVRC train tar), read in place
+//   a flat tar of ILSVRC2012_val_NNNNNNNN.JPEG (the official validation tar; needs a devkit)
+//   a folder or tar of packed shards (WebDataset names, with a .cls member per sample)
+//   IDX files (a folder with {train,t10k}-{images,labels}-*[.gz]; needs :train or :test)
+//   CIFAR-10 and CIFAR-100 binary (a folder with data_batch_*.bin or train.bin; :train or :test)
+//   synthetic:N[xCLASSES]: N images of noise that depend on the seed of the draw alone
+// Throws (kData) with what was found and what is expected.
+std::unique_ptr<Dataset> OpenDataset(const std::string& location, const DatasetOptions& options,
+                                     Log& log);
+
+// Every image file below `paths` (files or folders), unlabelled, for predictions. Throws (kData).
+std::unique_ptr<Dataset> OpenImages(const std::vector<std::string>& paths);
+
+// --- Crops ---------------------------------------------------------------------------------------
+
+// What part of an image a crop is drawn from.
+enum class Geometry {
+  kSquare2012,  // short side to 256, centre 256 x 256, crop from that square
+  kRectangle,   // short side to 256, crop from the whole rectangle
+  kSquash,      // both sides to 256 whatever the shape (Caffe)
+};
+
+// PCA colour (paper, section 4.1), per image: one draw of three normals times the components.
+enum class ColourNoise {
+  kNone,
+  k2012,      // standard deviations of the components, whole image then times 1 / (1 + strength)
+  kLighting,  // the later constants: weaker 2.2, 7.7 and 17 times
+};
+
+enum class Order { kShuffled, kSequential };
+
+struct CropOptions {
+  Geometry geometry = Geometry::kSquare2012;
+  int resize = 256;    // short side (kSquash: both sides)
+  int crop = 224;      // height and width of the result; <= resize
+  int channels = 3;    // 1 or 3: grey images are repeated, colour images become luma
+  bool random = true;  // random place and mirror; false: centre, not mirrored
+  int views = 1;       // 10 with random = false: four corners and centre, each also mirrored
+  ColourNoise colour = ColourNoise::kNone;
+  // Standard deviation of the draw, by epoch: 0.1 in the paper. Not asked when colour is kNone.
+  std::function<double(int64_t epoch)> colour_strength;
+};
+
+// --- Batches -------------------------------------------------------------------------------------
+
+// Which rows of every global batch a loader fills. A global batch of n samples is cut into
+// `replicas` runs of n / replicas samples (the first ones shorter where it does not divide), and a
+// replica's run over its `members`, who exchange their rows. Every batch has Rows() rows; those
+// past the run's end are padding (weight 0).
+struct Share {
+  int replica = 0, replicas = 1;
+  int member = 0, members = 1;
+
+  // Images of a batch that one member decodes, padding included.
+  int64_t Rows(int64_t global_batch) const;
+  // First and last + 1 sample, counted in the global batch of n <= global_batch samples, of this
+  // member.
+  std::pair<int64_t, int64_t> Range(int64_t global_batch, int64_t n) const;
+};
+
+enum class BadSamplePolicy {
+  kSubstitute,  // another sample, a function of (seed, epoch, position)
+  kDrop,        // weight 0
+  kFail,        // Error (kData)
+};
+
+struct LoaderOptions {
+  uint64_t seed = 0;
+  Order order = Order::kShuffled;
+  int64_t global_batch = 128;  // images
+  Share share;
+  CropOptions crop;
+  int threads = 1;
+  int queue = 3;  // batches ready or in work ahead of the consumer
+  BadSamplePolicy bad_samples = BadSamplePolicy::kSubstitute;
+  // More bad samples than this in one epoch end the run (kData): max(8, 0.1 %) by default, counted
+  // by this loader.
+  std::optional<int64_t> bad_sample_limit;
+  Allocator allocator = AllocateHost;  // of pixel memory: pinned where a device wants it
+};
+
+struct BadSample {
+  std::string name, location, reason;
+  int64_t epoch = 0, position = 0;
+};
+
+// Where the loader's time went since it was made. Seconds are summed over threads.
+struct LoaderStatistics {
+  int64_t images = 0;
+  int64_t bytes_read = 0;
+  double read_s = 0, decode_s = 0, resize_s = 0;
+  double blocked_s = 0;  // threads waiting for a free batch: the consumer is slower
+  double wait_s = 0;     // the consumer waiting in Next(): the loader is slower
+  int64_t bad_samples = 0;
+};
+
+class Loader {
+ public:
+  // `dataset` and `log` outlive the loader. Throws (kUsage) for options that contradict each other.
+  static std::unique_ptr<Loader> Make(const Dataset& dataset, const LoaderOptions& options,
+                                      Log& log);
+  virtual ~Loader() = default;
+
+  virtual int64_t batches_per_epoch() const = 0;
+  // Rows of every batch: share.Rows(global_batch) * views. The views of one image are neighbours.
+  virtual int64_t rows() const = 0;
+
+  // The next Next() gives batch `index` of `epoch`; the one after the last of an epoch is the first
+  // of the next. A loader starts at (0, 0). Cheap: nothing is read to get there.
+  virtual void Seek(int64_t epoch, int64_t index) = 0;
+  // Blocks until the batch is ready. Errors of the threads surface here.
+  virtual std::unique_ptr<Batch> Next() = 0;
+  // Gives the memory of a batch back for another one.
+  virtual void Recycle(std::unique_ptr<Batch> batch) = 0;
+
+  virtual LoaderStatistics statistics() const = 0;
+  // Since the last call.
+  virtual std::vector<BadSample> TakeBadSamples() = 0;
+};
+
+// --- Statistics of a data set --------------------------------------------------------------------
+
+// Of the training set under one geometry, on the 0..255 scale, channels R, G, B (or grey).
+struct DataStatistics {
+  int64_t images = 0;
+  int resize = 0;  // size of the square that the mean image covers
+  int channels = 0;
+  std::vector<float> mean_image;          // [resize, resize, channels]
+  std::vector<float> channel_mean;        // [channels]
+  std::vector<float> channel_deviation;   // [channels]
+  std::vector<double> colour_covariance;  // [channels, channels]
+
+  // The central crop x crop piece of the mean image: what the 2012 code subtracts from every crop.
+  std::vector<float> CentralMean(int crop) const;
+};
+
+// Adds up samples [begin, end) of `dataset`. Sums can be added over ranks before Finish.
+class StatisticsAccumulator {
+ public:
+  StatisticsAccumulator(Geometry geometry, int resize, int channels);
+  void Add(const Dataset& dataset, int64_t begin, int64_t end, int threads);
+  // Everything that was added up, as one fp64 tensor: to sum over ranks in place.
+  Tensor Sums();
+  DataStatistics Finish() const;
+
+ private:
+  Geometry geometry_;
+  int resize_, channels_;
+  std::vector<double> sums_;
+};
+
+void SaveStatistics(const DataStatistics& statistics, const std::string& path);
+// Throws (kData).
+DataStatistics LoadStatistics(const std::string& path);
+
+// --- Checking and packing ------------------------------------------------------------------------
+
+struct VerifyReport {
+  int64_t images = 0, bytes = 0;
+  int64_t grey = 0, cmyk = 0, png = 0, progressive = 0, exif_rotated = 0, small = 0;
+  std::vector<BadSample> bad;
+};
+// Decodes every sample of [begin, end). `progress` is called now and then with samples done.
+VerifyReport VerifyDataset(const Dataset& dataset, int64_t begin, int64_t end, int threads,
+                           const std::function<void(int64_t)>& progress);
+
+// Writes `count` samples of `dataset`, evenly spaced in the order of their identity, as JPEGs in
+// the layout of the official training tar: a tar of one tar per class. Images with a short side
+// other than `short_side` are scaled to it (0: left as they are); compressed files that need no
+// scaling are copied. The archive appears whole or not at all. Throws (kDisk, kData).
+struct PackOptions {
+  int64_t count = 0;
+  int short_side = 0;
+  int quality = 95;
+};
+void PackNestedTar(const Dataset& dataset, const PackOptions& options, const std::string& path,
+                   const std::function<void(int64_t)>& progress);
+
+}  // namespace convoy

@@ -1,0 +1,50 @@
+// layers/analysis.h - what follows from a list of layers alone: shapes, parameters, counts.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "layers/spec.h"
+
+namespace convoy {
+
+// The shape of the layer's output for one sample. Throws (kUsage) naming the layer when `input`
+// does not fit: channels that the groups do not divide, a kernel larger than the padded image, ...
+Shape OutputShape(const LayerSpec& layer, const Shape& input);
+
+// The output shape of every layer, in order.
+std::vector<Shape> InferShapes(const Shape& input, const std::vector<LayerSpec>& layers);
+
+// A learned tensor of a layer: "conv1.weight".
+struct ParameterInfo {
+  std::string name;
+  Shape shape;
+  ParameterSpec spec;
+  int64_t fan_in = 0, fan_out = 0;
+};
+
+// The learned tensors of a layer that reads `input`: weight, then bias.
+std::vector<ParameterInfo> ParametersOf(const LayerSpec& layer, const Shape& input);
+
+// A tensor that belongs to the network's state but is not learned: "norm1.running_mean".
+struct BufferInfo {
+  std::string name;
+  Shape shape;
+  double initial_value = 0;
+};
+std::vector<BufferInfo> BuffersOf(const LayerSpec& layer, const Shape& input);
+
+struct LayerCounts {
+  int64_t parameters = 0;
+  int64_t multiply_adds = 0;  // forward, one sample
+  int64_t neurons = 0;        // outputs of layers with weights, as the paper counts them
+};
+LayerCounts CountsOf(const LayerSpec& layer, const Shape& input);
+// Summed over the network.
+LayerCounts CountsOf(const NetworkSpec& network);
+
+// FLOP of one training step per image: forward, weight gradients and data gradients, two per
+// multiply-add, without a data gradient for the first layer (LIMITS: 4.136e9 for alexnet2012).
+int64_t TrainingFlops(const NetworkSpec& network);
+
+}  // namespace convoy
