@@ -1,0 +1,78 @@
+#include "launch/command.h"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+#include "core/text.h"
+#include "trainer/trainer.h"
+
+namespace convoy {
+namespace {
+
+// convoyrun names a folder of its own, so that it learns the codes that mpirun hides.
+std::string WrappersFolder() {
+  const char* folder = std::getenv("CONVOY_EXIT_DIR");
+  return folder == nullptr ? "" : folder;
+}
+
+void Record(const std::string& output_dir, const World& world, ExitCode code,
+            const std::string& reason) {
+  for (const std::string& folder : {output_dir, WrappersFolder()}) {
+    if (!folder.empty()) WriteExitRecord(folder, world.rank(), world.step(), code, reason);
+  }
+}
+
+const char* ReasonOf(ExitCode code) {
+  return code == ExitCode::kInterrupted ? "stopped by a signal, with a good checkpoint" : "done";
+}
+
+}  // namespace
+
+int RankBeforeMpi() {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID"}) {
+    const char* text = std::getenv(name);
+    if (text == nullptr) continue;
+    return static_cast<int>(ParseInteger(text).value_or(0));
+  }
+  return 0;
+}
+
+void PrintError(const Error& error) { fmt::print(stderr, "convoy: error: {}\n", error.what()); }
+
+ExitCode RunOnAllRanks(const WorldOptions& options, const std::string& output_dir,
+                       const std::function<ExitCode(World& world, Log& log)>& body) {
+  const std::unique_ptr<World> world = MakeMpiWorld(options);
+  const auto end_alone = [&](const Error& error) {
+    Record(output_dir, *world, error.exit_code(), error.what());
+    fmt::print(stderr, "convoy: error: {}{}\n",
+               world->size() > 1 ? fmt::format("[rank {} on {}] ", world->rank(),
+                                               world->hosts()[static_cast<size_t>(world->rank())])
+                                 : "",
+               error.what());
+    if (world->size() > 1) world->Abort(error.exit_code());
+    return error.exit_code();
+  };
+  try {
+    Log log(LogLevel::kInfo, world->rank());
+    const ExitCode code = body(*world, log);
+    Record(output_dir, *world, code, ReasonOf(code));
+    return code;
+  } catch (const AgreedError& error) {
+    Record(output_dir, *world, error.exit_code(), error.what());
+    if (world->rank() == error.origin()) PrintError(error);
+    return error.exit_code();
+  } catch (const Error& error) {
+    return end_alone(error);
+  } catch (const std::bad_alloc&) {
+    return end_alone(Error(ExitCode::kDevice, "out of host memory",
+                           "use a smaller --batch-size, or more ranks"));
+  } catch (const std::exception& exception) {
+    return end_alone(Error(ExitCode::kDefect, exception.what(),
+                           "this is a defect of Convoy; please report it with this line"));
+  }
+}
+
+}  // namespace convoy

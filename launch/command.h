@@ -1,0 +1,36 @@
+// launch/command.h - what the subcommands share: their signature, and running on all ranks.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "comm/comm.h"
+#include "core/error.h"
+#include "core/log.h"
+
+namespace convoy {
+
+// A subcommand. `argv` begins behind its name. Throws Errors; returns the exit code otherwise.
+using Command = ExitCode (*)(int argc, const char* const* argv);
+
+ExitCode TrainCommand(int argc, const char* const* argv);
+ExitCode EvalCommand(int argc, const char* const* argv);
+ExitCode PredictCommand(int argc, const char* const* argv);
+ExitCode SummaryCommand(int argc, const char* const* argv);
+ExitCode DataCommand(int argc, const char* const* argv);
+ExitCode BenchCommand(int argc, const char* const* argv);
+ExitCode DoctorCommand(int argc, const char* const* argv);
+
+// Runs `body` in the world that the launcher made. A fault that all ranks know of is printed once
+// and ends them in order; any other is printed, recorded and ends the others too. Leaves an exit
+// record in `output_dir` (where it is not empty) and in the folder that convoyrun names.
+ExitCode RunOnAllRanks(const WorldOptions& options, const std::string& output_dir,
+                       const std::function<ExitCode(World& world, Log& log)>& body);
+
+// The fault as one line on standard error.
+void PrintError(const Error& error);
+
+// The rank that a launcher gave this process, known before MPI is; 0 without a launcher.
+int RankBeforeMpi();
+
+}  // namespace convoy

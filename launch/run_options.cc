@@ -1,0 +1,114 @@
+#include "launch/run_options.h"
+
+#include <fmt/format.h>
+
+#include "layers/models.h"
+
+namespace convoy {
+namespace {
+
+OptionTable::Store OptionalText(std::optional<std::string>* target) {
+  return [target](const std::string& value) { *target = value; };
+}
+
+std::string ModelNames() {
+  std::vector<std::string> names;
+  for (const ModelInfo& info : Models()) names.push_back(info.name);
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+}  // namespace
+
+void AddModelOptions(OptionTable& table, std::string* model, ModelOptions* options) {
+  table.Group("Model");
+  table.Add("model", "NAME", "alexnet2012", ModelNames(), store::Text(model));
+  table.Add("classes", "N", "", "outputs (default: the classes of the data, else the model's own)",
+            store::Integer("classes", 1, 1 << 24,
+                           [=](int64_t n) { options->classes = static_cast<int>(n); }));
+  table.Add(
+      "input", "PIXELS", "", "height and width of a crop (default: the model's own)",
+      store::Integer("input", 1, 4096, [=](int64_t n) { options->input = static_cast<int>(n); }));
+  table.Add("activation", "KIND", "", "relu, tanh, sigmoid, leaky-relu[:SLOPE] or elu[:ALPHA]",
+            OptionalText(&options->activation));
+  table.Add("norm", "KIND", "", "replace the normalisations: lrn, bn or none",
+            OptionalText(&options->norm));
+  table.Add("pooling", "KIND", "", "replace the poolings: max3s2, max2s2, avg3s2, ...",
+            OptionalText(&options->pooling));
+  table.Add("dropout", "RATE", "", "RATE, 2012:RATE or inverted:RATE; 0 removes it",
+            OptionalText(&options->dropout));
+  table.Add("init", "KIND", "",
+            "how weights start: paper, he, xavier or torch (default: the "
+            "model's own)",
+            OptionalText(&options->init));
+  table.Add("label-smoothing", "SHARE", "0", "share of the target that all classes have alike",
+            store::Number("label-smoothing", 0, 0.999,
+                          [=](double share) { options->label_smoothing = share; }));
+}
+
+void AddComputeOptions(OptionTable& table, ComputeConfig* compute, WorldOptions* world) {
+  table.Group("Ranks and processors");
+  table.Add(
+      "towers", "N", "1", "ranks that cut one network between them: 1, or the paper's 2",
+      store::Integer("towers", 1, 1024, [=](int64_t n) { compute->towers = static_cast<int>(n); }));
+  table.Add("replicas", "N", "0", "copies of the network; 0: ranks / towers",
+            store::Integer("replicas", 0, 1 << 20,
+                           [=](int64_t n) { compute->replicas = static_cast<int>(n); }));
+  table.Add("backend", "KIND", "auto",
+            "auto, cpu, or oracle (double precision and slow, for checks)",
+            store::Choice<BackendKind>("backend",
+                                       {{"auto", BackendKind::kAuto},
+                                        {"cpu", BackendKind::kCpu},
+                                        {"oracle", BackendKind::kOracle}},
+                                       &compute->backend));
+  table.Add("dtype", "TYPE", "fp32", "of activations: fp32 or bf16 (the oracle: fp64)",
+            store::Choice<DType>(
+                "dtype",
+                {{"fp32", DType::kFloat32}, {"bf16", DType::kBFloat16}, {"fp64", DType::kFloat64}},
+                &compute->dtype));
+  table.Add("threads", "N", "0",
+            "computing threads per rank; 0: the rank's share of the processors",
+            store::Integer("threads", 0, 4096,
+                           [=](int64_t n) { compute->threads = static_cast<int>(n); }));
+  table.Add("deadline", "SECONDS", "600", "give up a rank that is late by so much; 0: never",
+            store::Number("deadline", 0, 1e9, [=](double s) { world->deadline_s = s; }));
+}
+
+void AddDataOptions(OptionTable& table, DataConfig* data) {
+  table.Group("Images");
+  table.Add("devkit", "PATH", "",
+            "ILSVRC development kit (folder or archive): the truth of the "
+            "official validation archive",
+            store::Text(&data->devkit));
+  table.Add("index-folder", "PATH", "", "where indexes of archives are kept (default: beside them)",
+            store::Text(&data->index_folder));
+  table.Add("geometry", "KIND", "square2012",
+            "square2012 (short side to 256, centre square, crop from it), rectangle (crop from the "
+            "whole), squash (both sides to 256)",
+            store::Choice<Geometry>("geometry",
+                                    {{"square2012", Geometry::kSquare2012},
+                                     {"rectangle", Geometry::kRectangle},
+                                     {"squash", Geometry::kSquash}},
+                                    &data->geometry));
+  table.Add(
+      "resize", "PIXELS", "0",
+      "short side before the crop; 0: 256 for a crop of 224, in "
+      "proportion, and the crop itself below 64",
+      store::Integer("resize", 0, 65536, [=](int64_t n) { data->resize = static_cast<int>(n); }));
+  table.Add(
+      "workers,j", "N", "2", "decoding threads per rank",
+      store::Integer("workers", 1, 1024, [=](int64_t n) { data->workers = static_cast<int>(n); }));
+  table.Add("bad-samples", "POLICY", "substitute",
+            "images that cannot be decoded: substitute (another one, always the same), drop, fail",
+            store::Choice<BadSamplePolicy>("bad-samples",
+                                           {{"substitute", BadSamplePolicy::kSubstitute},
+                                            {"drop", BadSamplePolicy::kDrop},
+                                            {"fail", BadSamplePolicy::kFail}},
+                                           &data->bad_samples));
+  table.Add(
+      "bad-limit", "N", "",
+      "end the run after more bad images than this in an epoch "
+      "(default: 0.1 %, at least 8)",
+      store::Integer("bad-limit", 0, INT64_MAX, [=](int64_t n) { data->bad_sample_limit = n; }));
+}
+
+}  // namespace convoy

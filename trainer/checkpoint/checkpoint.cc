@@ -1,0 +1,255 @@
+#include "trainer/checkpoint/checkpoint.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "trainer/agreement.h"
+#include "trainer/checkpoint/info.h"
+#include "trainer/checkpoint/safetensors.h"
+
+namespace convoy {
+namespace {
+
+constexpr const char* kMean = "preprocessing.mean";
+constexpr const char* kDeviation = "preprocessing.standard_deviation";
+constexpr int64_t kPieceBytes = 8 << 20;
+
+// One uncut tensor of the state and where this rank's rows of it lie.
+struct StateTensor {
+  std::string name;
+  Shape uncut;
+  Tensor local;       // empty where the rank has no row
+  int64_t begin = 0;  // first row
+
+  int64_t RowElements() const { return uncut.DropFirst().count(); }
+};
+
+// Name of the arena with the states: there is one as yet.
+std::string StateName(size_t index, const std::string& parameter) {
+  CONVOY_CHECK(index == 0);
+  return "momentum." + parameter;
+}
+
+// Everything that a checkpoint holds, in file order, the same list on every tower.
+std::vector<StateTensor> StateOf(const RankPlan& plan, const ParameterStore& store) {
+  const auto tensor_of = [](const auto& slices, const ArenaLayout& layout, const Tensor& arena,
+                            const std::string& name, const Shape& uncut) {
+    StateTensor tensor{.name = name, .uncut = uncut, .local = {}};
+    for (const auto& slice : slices) {
+      if (slice.uncut.name != name) continue;
+      tensor.local = layout.View(arena, name);
+      tensor.begin = slice.begin;
+    }
+    return tensor;
+  };
+  std::vector<StateTensor> state;
+  std::vector<StateTensor> momenta;
+  Shape input = plan.network.input;
+  for (const LayerSpec& layer : plan.network.layers) {
+    for (const ParameterInfo& parameter : ParametersOf(layer, input)) {
+      state.push_back(tensor_of(plan.parameters, store.parameter_layout(), store.parameters(),
+                                parameter.name, parameter.shape));
+      for (size_t i = 0; i < store.states().size(); ++i) {
+        momenta.push_back(tensor_of(plan.parameters, store.parameter_layout(), store.states()[i],
+                                    parameter.name, parameter.shape));
+        momenta.back().name = StateName(i, parameter.name);
+      }
+    }
+    for (const BufferInfo& buffer : BuffersOf(layer, input)) {
+      state.push_back(tensor_of(plan.buffers, store.buffer_layout(), store.buffers(), buffer.name,
+                                buffer.shape));
+    }
+    input = OutputShape(layer, input);
+  }
+  state.insert(state.end(), momenta.begin(), momenta.end());
+  return state;
+}
+
+// Which rows of `name` tower `tower` holds: (begin, count), count 0 where it holds none.
+std::pair<int64_t, int64_t> RowsOfTower(const RankPlan& tower, const std::string& name) {
+  for (const ParameterSlice& slice : tower.parameters) {
+    if (name == slice.uncut.name || name == StateName(0, slice.uncut.name)) {
+      return {slice.begin, slice.count};
+    }
+  }
+  for (const BufferSlice& slice : tower.buffers) {
+    if (name == slice.uncut.name) return {slice.begin, slice.count};
+  }
+  return {0, 0};
+}
+
+template <typename From, typename To>
+void Convert(const void* from, void* to, int64_t count) {
+  const auto* source = static_cast<const From*>(from);
+  auto* target = static_cast<To*>(to);
+  for (int64_t i = 0; i < count; ++i) target[i] = static_cast<To>(source[i]);
+}
+
+// `count` elements of type `from` at `data`, in place or in `scratch`, as type `to`.
+const void* AsType(const void* data, DType from, DType to, int64_t count,
+                   std::vector<char>& scratch) {
+  if (from == to) return data;
+  scratch.resize(static_cast<size_t>(count * SizeOf(to)));
+  if (from == DType::kFloat32 && to == DType::kFloat64) {
+    Convert<float, double>(data, scratch.data(), count);
+  } else if (from == DType::kFloat64 && to == DType::kFloat32) {
+    Convert<double, float>(data, scratch.data(), count);
+  } else {
+    throw Error(ExitCode::kCheckpoint,
+                fmt::format("a tensor of type {} where {} is needed", NameOf(from), NameOf(to)));
+  }
+  return scratch.data();
+}
+
+SafetensorsEntry FloatEntry(const char* name, const std::vector<float>& values) {
+  return {
+      .name = name, .dtype = DType::kFloat32, .shape = Shape{static_cast<int64_t>(values.size())}};
+}
+
+std::vector<float> ReadFloats(const SafetensorsReader& reader, const char* name) {
+  const SafetensorsEntry* entry = reader.Find(name);
+  if (entry == nullptr || entry->dtype != DType::kFloat32) return {};
+  std::vector<float> values(static_cast<size_t>(entry->shape.count()));
+  reader.Read(*entry, 0, values.data(), entry->bytes());
+  return values;
+}
+
+// Throws naming every tensor that the file lacks or has in another shape.
+void RequireState(const SafetensorsReader& reader, const std::vector<StateTensor>& state) {
+  std::vector<std::string> complaints;
+  for (const StateTensor& tensor : state) {
+    const SafetensorsEntry* entry = reader.Find(tensor.name);
+    if (entry == nullptr) {
+      complaints.push_back(tensor.name + " is missing");
+    } else if (entry->shape != tensor.uncut) {
+      complaints.push_back(fmt::format("{} is {}, expected {}", tensor.name,
+                                       entry->shape.ToString(), tensor.uncut.ToString()));
+    }
+  }
+  if (complaints.empty()) return;
+  constexpr size_t kShown = 4;
+  const size_t more = complaints.size() - std::min(complaints.size(), kShown);
+  complaints.resize(std::min(complaints.size(), kShown));
+  throw Error(
+      ExitCode::kCheckpoint,
+      fmt::format("{} does not fit this network: {}{}", reader.path(), fmt::join(complaints, "; "),
+                  more > 0 ? fmt::format("; and {} more", more) : ""),
+      "give the checkpoint's own --model and its options");
+}
+
+}  // namespace
+
+void SaveCheckpoint(const std::string& path, const CheckpointInfo& info, const RankPlan& plan,
+                    const ParameterStore& store, Backend& backend, Stream& stream,
+                    Communicator& towers) {
+  const std::vector<StateTensor> state = StateOf(plan, store);
+  const DType dtype = backend.master_dtype();
+  std::vector<RankPlan> tower_plans;
+  for (int tower = 0; tower < plan.grid.towers; ++tower) {
+    tower_plans.push_back(MakePlan(plan.network, plan.grid, tower));
+  }
+
+  std::optional<SafetensorsWriter> writer;
+  // A full disk must not leave the other towers waiting: they go on, and the error comes at the
+  // end.
+  std::optional<Error> failure;
+  const auto write = [&](const void* data, int64_t bytes) {
+    if (!writer || failure) return;
+    try {
+      writer->Write(data, bytes);
+    } catch (const Error& error) {
+      failure = error;
+    }
+  };
+  if (plan.tower == 0) {
+    std::vector<SafetensorsEntry> entries = {
+        FloatEntry(kMean, info.preprocessing.mean),
+        FloatEntry(kDeviation, info.preprocessing.standard_deviation)};
+    for (const StateTensor& tensor : state) entries.push_back({tensor.name, dtype, tensor.uncut});
+    try {
+      writer.emplace(path, std::move(entries), MetadataOf(info));
+    } catch (const Error& error) {
+      failure = error;
+    }
+    for (const auto* values : {&info.preprocessing.mean, &info.preprocessing.standard_deviation}) {
+      write(values->data(), static_cast<int64_t>(values->size() * sizeof(float)));
+    }
+  }
+
+  const Buffer piece = backend.AllocateStaging(kPieceBytes);
+  for (const StateTensor& tensor : state) {
+    for (int tower = 0; tower < plan.grid.towers; ++tower) {
+      const auto [begin, rows] = RowsOfTower(tower_plans[static_cast<size_t>(tower)], tensor.name);
+      const int64_t count = rows * tensor.RowElements();
+      const int64_t piece_elements = kPieceBytes / SizeOf(dtype);
+      for (int64_t first = 0; first < count; first += piece_elements) {
+        const int64_t elements = std::min(piece_elements, count - first);
+        const Tensor part = ViewOf(piece, dtype, Shape{elements});
+        if (tower == plan.tower) {
+          backend.CopyToHost(stream, tensor.local.Range(first, elements), part.data);
+        }
+        // One tower sends to the writer; a broadcast is the plainest way to say so.
+        if (tower != 0) towers.Broadcast(stream, part, tower, "saving a checkpoint").Wait(stream);
+        write(part.data, part.bytes());
+      }
+    }
+  }
+  if (failure) throw *failure;
+  if (writer) writer->Commit();
+}
+
+CheckpointInfo ReadCheckpointInfo(const std::string& path) {
+  const SafetensorsReader reader(path);
+  CheckpointInfo info = InfoFrom(reader.metadata(), path);
+  info.preprocessing.mean = ReadFloats(reader, kMean);
+  info.preprocessing.standard_deviation = ReadFloats(reader, kDeviation);
+  return info;
+}
+
+void LoadCheckpoint(const std::string& path, const RankPlan& plan, const ParameterStore& store,
+                    Backend& backend, Stream& stream, World& world) {
+  const std::vector<StateTensor> state = StateOf(plan, store);
+  std::optional<SafetensorsReader> reader;
+  RunTogether(world, [&] {
+    if (world.rank() != 0) return;
+    reader.emplace(path);
+    RequireState(*reader, state);
+  });
+
+  const DType master = backend.master_dtype();
+  const Buffer piece = backend.AllocateStaging(kPieceBytes);
+  std::vector<char> scratch;
+  for (const StateTensor& tensor : state) {
+    int32_t stored_type = 0;
+    const SafetensorsEntry* entry = reader ? reader->Find(tensor.name) : nullptr;
+    if (entry != nullptr) stored_type = static_cast<int32_t>(entry->dtype);
+    world.all()
+        .Broadcast(stream, {&stored_type, DType::kInt32, Shape{1}}, 0, "loading a checkpoint")
+        .Wait(stream);
+    const DType stored = static_cast<DType>(stored_type);
+
+    const int64_t local_begin = tensor.begin * tensor.RowElements();
+    const int64_t local_end = local_begin + (tensor.local ? tensor.local.count() : 0);
+    const int64_t count = tensor.uncut.count(), piece_elements = kPieceBytes / SizeOf(stored);
+    for (int64_t first = 0; first < count; first += piece_elements) {
+      const int64_t elements = std::min(piece_elements, count - first);
+      const Tensor part = ViewOf(piece, stored, Shape{elements});
+      RunTogether(world, [&] {
+        if (entry == nullptr) return;
+        reader->Read(*entry, first * SizeOf(stored), part.data, part.bytes());
+      });
+      world.all().Broadcast(stream, part, 0, "loading a checkpoint").Wait(stream);
+      // The overlap of this piece with the rank's own rows.
+      const int64_t from = std::max(first, local_begin);
+      const int64_t to = std::min(first + elements, local_end);
+      if (from >= to) continue;
+      const Tensor own = part.Range(from - first, to - from);
+      backend.CopyToDevice(stream, AsType(own.data, stored, master, own.count(), scratch),
+                           tensor.local.Range(from - local_begin, to - from));
+    }
+  }
+}
+
+}  // namespace convoy

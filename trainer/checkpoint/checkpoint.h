@@ -1,0 +1,90 @@
+// trainer/checkpoint/checkpoint.h - the whole state of a run in one file.
+//
+// A checkpoint holds the uncut network whatever the cut: every parameter, its momentum
+// ("momentum.conv1.weight"), the buffers, and what is needed to go on or to evaluate
+// (docs/formats.md). It can be read by any number of ranks under any cut.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "comm/comm.h"
+#include "core/log.h"
+#include "layers/models.h"
+#include "trainer/parameter_store.h"
+#include "trainer/plan/plan.h"
+#include "trainer/rank_model.h"
+
+namespace convoy {
+
+// What a checkpoint says besides its tensors.
+struct CheckpointInfo {
+  // The network.
+  std::string model;
+  ModelOptions options;
+  std::vector<std::string> classes;
+
+  // How images were made into its input.
+  Preprocessing preprocessing;
+  std::string geometry;
+  int resize = 0;
+
+  // Where the run stands: `step` updates are done, and batch `batch` of `epoch` comes next.
+  int64_t step = 0, epoch = 0, batch = 0;
+  int64_t global_batch = 0;
+  uint64_t seed = 0;
+  int64_t samples = 0;              // of the training set
+  std::vector<double> evaluations;  // top-1 error in percent after each evaluated epoch
+  std::string rule;                 // of the optimiser: what the momentum means
+
+  // For people.
+  std::string settings;  // the resolved configuration
+  std::string version;
+  int ranks = 1, replicas = 1, towers = 1;
+  std::string dtype;
+};
+
+// Collective over the towers of one replica; the others need not call it. Tower 0 writes. Throws
+// (kDisk) on tower 0.
+void SaveCheckpoint(const std::string& path, const CheckpointInfo& info, const RankPlan& plan,
+                    const ParameterStore& store, Backend& backend, Stream& stream,
+                    Communicator& towers);
+
+// The metadata of a file alone. Throws (kCheckpoint).
+CheckpointInfo ReadCheckpointInfo(const std::string& path);
+
+// Collective over the world: rank 0 reads, every rank takes its slices of the weights, the buffers
+// and (where the store has states) the momentum. The file must have been checked. Throws
+// (kCheckpoint) on every rank, naming the tensors that are missing or of another shape.
+void LoadCheckpoint(const std::string& path, const RankPlan& plan, const ParameterStore& store,
+                    Backend& backend, Stream& stream, World& world);
+
+// Every difference between two runs that keeps one from going on where the other stopped, one line
+// each: "model: alexnet-bn in the checkpoint, alexnet2012 in this run".
+std::vector<std::string> DifferencesThatForbidResume(const CheckpointInfo& saved,
+                                                     const CheckpointInfo& current);
+
+// The files of one run: OUTPUT/checkpoints/step-000001234.safetensors, and best.safetensors.
+class CheckpointFolder {
+ public:
+  explicit CheckpointFolder(std::string folder) : folder_(std::move(folder)) {}
+
+  std::string PathOf(int64_t step) const;
+  std::string best_path() const { return folder_ + "/best.safetensors"; }
+  // Creates the folder, removes what an interrupted save left and says so.
+  void Prepare(Log& log) const;
+  // The newest checkpoint whose checksums are right; says which ones it skipped, and why. Nothing
+  // when there is no checkpoint at all; throws (kCheckpoint) when there are some and none is valid.
+  std::optional<std::string> NewestValid(Log& log) const;
+  // Removes all but the newest `keep` numbered checkpoints. best.safetensors stays.
+  void Prune(int keep) const;
+  // Makes best.safetensors a second name of the checkpoint of `step`.
+  void MarkBest(int64_t step) const;
+
+ private:
+  std::vector<std::string> NewestFirst() const;
+  std::string folder_;
+};
+
+}  // namespace convoy

@@ -1,0 +1,203 @@
+// Evaluation and prediction from checkpoints.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+#include "trainer/agreement.h"
+#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/checkpoint/safetensors.h"
+#include "trainer/evaluation.h"
+#include "trainer/session.h"
+#include "trainer/trainer.h"
+
+namespace convoy {
+namespace {
+
+// A checkpoint read into a model of its own.
+struct LoadedModel {
+  CheckpointInfo info;
+  RankPlan plan;
+  std::unique_ptr<ParameterStore> store;
+  std::unique_ptr<RankModel> model;
+};
+
+CheckpointInfo CheckedInfo(const std::string& path, World& world) {
+  CheckpointInfo info;
+  RunTogether(world, [&] {
+    info = ReadCheckpointInfo(path);
+    if (world.rank() == 0) SafetensorsReader(path).VerifyChecksums();
+  });
+  return info;
+}
+
+// Everything that several models of an ensemble share.
+class Evaluator {
+ public:
+  Evaluator(const EvaluateConfig& config, World& world, Log& log)
+      : config_(config),
+        world_(world),
+        log_(log),
+        grid_(world, GridOf(config.compute, world)),
+        backend_(MakeBackend(config.compute, world, log)),
+        stream_(backend_->MakeStream()) {
+    for (const std::string& path : config.checkpoints) infos_.push_back(CheckedInfo(path, world));
+    CONVOY_CHECK(!infos_.empty(), "no checkpoint");
+    const CheckpointInfo& first = infos_.front();
+    for (size_t i = 1; i < infos_.size(); ++i) {
+      if (infos_[i].classes == first.classes && infos_[i].resize == first.resize &&
+          infos_[i].geometry == first.geometry && InputOf(infos_[i]) == InputOf(first)) {
+        continue;
+      }
+      throw Error(ExitCode::kUsage,
+                  fmt::format("{} and {} do not go together: an ensemble reads the same crops and "
+                              "knows the same classes",
+                              config.checkpoints[0], config.checkpoints[i]));
+    }
+    config_.loading.geometry = GeometryOf(first.geometry);
+    config_.loading.resize = first.resize;
+  }
+
+  // Compiles the models for a loader over `dataset`.
+  void Prepare(const Dataset& dataset) {
+    const NetworkSpec network = NetworkOf(infos_.front());
+    LoaderOptions options = EvaluationOptions(
+        LoaderOptionsOf(config_.loading, network, config_.batch_size), config_.views);
+    options.allocator = [this](int64_t bytes) { return backend_->AllocateStaging(bytes); };
+    loader_ = std::make_unique<ReplicaLoader>(dataset, options, grid_, grid_.towers(), log_);
+    for (size_t i = 0; i < infos_.size(); ++i) Load(config_.checkpoints[i], infos_[i]);
+  }
+
+  EvaluationResult Run() {
+    std::unique_ptr<Progress> progress;
+    if (world_.rank() == 0) {
+      progress = std::make_unique<Progress>(log_, Progress::StyleOfTerminal());
+    }
+    EvaluationResult result =
+        EvaluateModels(models(), *loader_, config_.views, classes(), config_.confusion, *backend_,
+                       *stream_, world_, progress.get());
+    result.classes = info().classes;
+    for (const BadSample& bad : loader_->loader().TakeBadSamples()) {
+      log_.Warning("left out {} ({}): {}", bad.name, bad.location, bad.reason);
+    }
+    return result;
+  }
+
+  // The next batch of images, and the probabilities of its rows.
+  struct RowProbabilities {
+    std::vector<SampleInfo> samples;
+    std::vector<double> values;  // [rows, classes]
+  };
+  RowProbabilities NextBatch() {
+    loader_->Fetch();
+    const Batch& batch = loader_->Exchange();
+    return {batch.samples, MeanProbabilities(models(), batch, *backend_, *stream_)};
+  }
+
+  ReplicaLoader& loader() { return *loader_; }
+  const CheckpointInfo& info() const { return infos_.front(); }
+  int classes() const { return NetworkOf(infos_[0]).classes; }
+
+ private:
+  std::vector<RankModel*> models() const {
+    std::vector<RankModel*> models;
+    for (const LoadedModel& loaded : models_) models.push_back(loaded.model.get());
+    return models;
+  }
+  static NetworkSpec NetworkOf(const CheckpointInfo& info) {
+    return MakeModel(info.model, info.options);
+  }
+  static Shape InputOf(const CheckpointInfo& info) { return NetworkOf(info).input; }
+
+  void Load(const std::string& path, const CheckpointInfo& info) {
+    LoadedModel loaded{.info = info,
+                       .plan = MakePlan(NetworkOf(info), grid_.shape(), world_.rank()),
+                       .store = nullptr,
+                       .model = nullptr};
+    loaded.store = std::make_unique<ParameterStore>(*backend_, loaded.plan, config_.compute.dtype,
+                                                    StoreUse::kInference);
+    LoadCheckpoint(path, loaded.plan, *loaded.store, *backend_, *stream_, world_);
+    loaded.store->RefreshCompute(*stream_);
+    loaded.model =
+        std::make_unique<RankModel>(*backend_, loaded.plan, *loaded.store, grid_.towers(),
+                                    RankModel::Options{.dtype = config_.compute.dtype,
+                                                       .rows = loader_->rows(),
+                                                       .training = false,
+                                                       .preprocessing = info.preprocessing});
+    models_.push_back(std::move(loaded));
+  }
+
+  EvaluateConfig config_;
+  World& world_;
+  Log& log_;
+  ProcessGrid grid_;
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Stream> stream_;
+  std::vector<CheckpointInfo> infos_;
+  std::unique_ptr<ReplicaLoader> loader_;
+  std::vector<LoadedModel> models_;
+};
+
+// The `top` largest of `probabilities`, ties by class number.
+std::vector<Prediction::Candidate> MostProbable(const std::vector<double>& probabilities,
+                                                const std::vector<std::string>& names, size_t top) {
+  std::vector<size_t> order(probabilities.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  const size_t shown = std::min(top, order.size());
+  std::partial_sort(
+      order.begin(), order.begin() + static_cast<std::ptrdiff_t>(shown), order.end(),
+      [&](size_t a, size_t b) {
+        return probabilities[a] != probabilities[b] ? probabilities[a] > probabilities[b] : a < b;
+      });
+  std::vector<Prediction::Candidate> candidates;
+  for (size_t i = 0; i < shown; ++i) {
+    const std::string name =
+        order[i] < names.size() ? names[order[i]] : fmt::format("class {}", order[i]);
+    candidates.push_back({name, probabilities[order[i]]});
+  }
+  return candidates;
+}
+
+}  // namespace
+
+EvaluationResult Evaluate(const EvaluateConfig& config, World& world, Log& log) {
+  Evaluator evaluator(config, world, log);
+  const std::unique_ptr<Dataset> dataset = OpenTogether(config.data, config.loading, world, log);
+  log.Info("{}", dataset->Describe());
+  RequireClasses(*dataset, config.data, evaluator.classes());
+  evaluator.Prepare(*dataset);
+  return evaluator.Run();
+}
+
+std::vector<Prediction> Predict(const EvaluateConfig& config, const std::vector<std::string>& paths,
+                                int top, Log& log) {
+  const std::unique_ptr<World> world = MakeSelfWorld();
+  EvaluateConfig any_number_of_bad_images = config;
+  any_number_of_bad_images.loading.bad_sample_limit = std::numeric_limits<int64_t>::max();
+  Evaluator evaluator(any_number_of_bad_images, *world, log);
+  const std::unique_ptr<Dataset> dataset = OpenImages(paths);
+  evaluator.Prepare(*dataset);
+  std::vector<Prediction> predictions(static_cast<size_t>(dataset->size()));
+  for (int64_t i = 0; i < dataset->size(); ++i) {
+    predictions[static_cast<size_t>(i)].image = dataset->Name(i);
+  }
+  const auto classes = static_cast<size_t>(evaluator.classes());
+  for (int64_t b = 0; b < evaluator.loader().batches_per_epoch(); ++b) {
+    const auto batch = evaluator.NextBatch();
+    for (size_t row = 0; row < batch.samples.size(); row += static_cast<size_t>(config.views)) {
+      if (batch.samples[row].weight <= 0) continue;
+      predictions[static_cast<size_t>(batch.samples[row].sample)].candidates =
+          MostProbable(MeanOverViews(batch.values, row, config.views, classes),
+                       evaluator.info().classes, static_cast<size_t>(top));
+    }
+  }
+  for (const BadSample& bad : evaluator.loader().loader().TakeBadSamples()) {
+    for (Prediction& prediction : predictions) {
+      if (prediction.image == bad.name) prediction.fault = bad.reason;
+    }
+  }
+  return predictions;
+}
+
+}  // namespace convoy

@@ -1,0 +1,48 @@
+// trainer/metrics.h - metrics.jsonl: one JSON object a line, no line twice, whatever stops the run.
+#pragma once
+
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "core/log.h"
+
+namespace convoy {
+
+struct StepMetrics {
+  int64_t step = 0, epoch = 0;
+  double loss = 0, lr = 0;
+  double images_per_s = 0;
+  double wait_data_ms = 0;  // for the loader, and for crops from the other towers
+  double wait_comm_ms =
+      0;  // for gradients and activations of other ranks: what overlap did not hide
+};
+
+struct EvaluationMetrics {
+  int64_t step = 0, epoch = 0;
+  int views = 1;
+  int64_t images = 0;
+  double loss = 0, top1 = 0, top5 = 0;  // accuracies in percent
+};
+
+// Appends to a file. Failing to write warns once and never stops a run.
+class MetricsFile {
+ public:
+  // Keeps what the file says of steps up to `last_step`, drops the rest and a torn last line.
+  MetricsFile(const std::string& path, int64_t last_step, Log& log);
+
+  void Add(const StepMetrics& metrics);
+  void Add(const EvaluationMetrics& metrics);
+
+ private:
+  void WriteLine(const std::string& line);
+
+  struct Close {
+    void operator()(std::FILE* file) const { std::fclose(file); }
+  };
+  std::unique_ptr<std::FILE, Close> file_;
+  std::string path_;
+  Log& log_;
+};
+
+}  // namespace convoy

@@ -1,0 +1,96 @@
+// trainer/run_config.h - everything that a run can be told, resolved and typed.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "comm/comm.h"
+#include "core/dtype.h"
+#include "dataloader/dataloader.h"
+#include "layers/models.h"
+#include "trainer/optimizer.h"
+#include "trainer/schedule.h"
+
+namespace convoy {
+
+enum class BackendKind { kAuto, kCpu, kOracle };
+
+// What is subtracted from the pixels, and what they are divided by.
+enum class MeanKind {
+  kImage,    // the central piece of the training set's mean image, as in 2012
+  kChannel,  // the training set's mean per channel
+  kValues,   // given numbers
+  kNone,
+};
+
+// Where computation runs, and how the ranks divide the network.
+struct ComputeConfig {
+  BackendKind backend = BackendKind::kAuto;
+  DType dtype = DType::kFloat32;
+  int threads = 0;  // of the layers, per rank; 0: the rank's share of the processors it may use
+  int towers = 1;
+  int replicas = 0;  // 0: world size / towers
+};
+
+// How images become crops.
+struct DataConfig {
+  std::string devkit;
+  std::string index_folder;
+  Geometry geometry = Geometry::kSquare2012;
+  int resize = 0;   // 0: 256 for a crop of 224, in proportion; the crop itself below 64
+  int workers = 2;  // decoding threads per rank
+  int queue = 3;
+  BadSamplePolicy bad_samples = BadSamplePolicy::kSubstitute;
+  std::optional<int64_t> bad_sample_limit;
+};
+
+struct RunConfig {
+  std::string data, validation;
+  DataConfig loading;
+
+  std::string model = "alexnet2012";
+  ModelOptions model_options;
+
+  int epochs = 90;
+  std::optional<int64_t> steps;  // ends the run after so many steps, if that is sooner
+  int64_t batch_size = 128;      // global
+  OptimizerOptions optimizer;
+  uint64_t seed = 0;
+
+  bool augment = true;  // random place and mirror
+  ColourNoise colour = ColourNoise::k2012;
+  double colour_strength = 0.1;
+  Schedule colour_scheduler;
+  MeanKind mean = MeanKind::kImage;
+  std::vector<float> mean_values;         // kValues
+  std::vector<float> standard_deviation;  // per channel; empty: not divided
+
+  ComputeConfig compute;
+  Overlap overlap = Overlap::kOn;
+  DType reduce_dtype = DType::kFloat32;  // of gradients on the wire
+
+  std::string output_dir = "runs/default";
+  std::string resume = "auto";   // auto, none, or a checkpoint
+  int64_t checkpoint_every = 0;  // steps, besides the end of every epoch; 0: none
+  int keep = 2;
+  int eval_every = 1;  // epochs; 0: never
+  int views = 1;
+  int64_t print_freq = 20;  // steps
+
+  std::string settings;  // the resolved options as text, for config.cfg and the checkpoint
+};
+
+// Evaluation of checkpoints, one or an ensemble.
+struct EvaluateConfig {
+  std::vector<std::string> checkpoints;
+  std::string data;
+  DataConfig loading;
+  ComputeConfig compute;
+  int64_t batch_size = 128;  // images, global
+  int views = 1;
+  bool confusion = false;
+};
+
+}  // namespace convoy

@@ -1,0 +1,193 @@
+#include "trainer/session.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "core/hash.h"
+#include "core/thread_pool.h"
+#include "trainer/agreement.h"
+#include "trainer/trainer.h"
+
+namespace convoy {
+namespace {
+
+constexpr int64_t kStatisticsSample = 10000;
+
+// A crop of 224 from 256, in proportion; small images are not enlarged first.
+int ResizeFor(int crop) { return crop < 64 ? crop : (crop * 8 + 3) / 7; }
+
+DataStatistics ComputeStatistics(const RunConfig& config, const CropOptions& crop,
+                                 const Dataset& dataset, World& world, Log& log) {
+  const int64_t count = std::min(dataset.size(), kStatisticsSample);
+  log.Info("working out the mean of {} of {} training images; convoy data stats does it for all",
+           count, dataset.size());
+  StatisticsAccumulator accumulator(crop.geometry, crop.resize, crop.channels);
+  RunTogether(world, [&] {
+    // Evenly spaced over the set, which is ordered by class; this rank's share of them.
+    std::vector<int64_t> samples;
+    for (int64_t i = world.rank(); i < count; i += world.size()) {
+      samples.push_back(i * dataset.size() / count);
+    }
+    accumulator.Add(dataset, samples, config.loading.workers);
+  });
+  HostStream stream;
+  world.all()
+      .AllReduce(stream, accumulator.Sums(), ReduceOp::kSum, "statistics of the data")
+      .Wait(stream);
+  return accumulator.Finish();
+}
+
+}  // namespace
+
+const char* NameOf(Geometry geometry) {
+  switch (geometry) {
+    case Geometry::kSquare2012:
+      return "square2012";
+    case Geometry::kRectangle:
+      return "rectangle";
+    case Geometry::kSquash:
+      return "squash";
+  }
+  return "?";
+}
+
+Geometry GeometryOf(const std::string& name) {
+  for (const Geometry geometry : {Geometry::kSquare2012, Geometry::kRectangle, Geometry::kSquash}) {
+    if (name == NameOf(geometry)) return geometry;
+  }
+  throw Error(ExitCode::kUsage,
+              fmt::format("geometry {}: expected square2012, rectangle or squash", name));
+}
+
+std::unique_ptr<Dataset> OpenTogether(const std::string& location, const DataConfig& config,
+                                      World& world, Log& log) {
+  std::unique_ptr<Dataset> dataset;
+  const DatasetOptions options{.devkit = config.devkit, .index_folder = config.index_folder};
+  // The first rank of every host makes the index that the others then find.
+  for (const bool first : {true, false}) {
+    RunTogether(world, [&] {
+      if ((world.local_rank() == 0) == first) dataset = OpenDataset(location, options, log);
+    });
+  }
+  return dataset;
+}
+
+void RequireClasses(const Dataset& dataset, const std::string& location, int classes) {
+  const auto found = static_cast<int>(dataset.classes().size());
+  if (found == 0) {
+    throw Error(ExitCode::kData, fmt::format("{} has no labels", location),
+                "expected a data set with one folder, archive or label file per class");
+  }
+  if (found > classes) {
+    throw Error(ExitCode::kUsage,
+                fmt::format("{} has {} classes, the model {}", location, found, classes),
+                fmt::format("give --classes {}", found));
+  }
+}
+
+LoaderOptions LoaderOptionsOf(const DataConfig& config, const NetworkSpec& network,
+                              int64_t global_batch) {
+  const auto crop = static_cast<int>(network.input[0]);
+  LoaderOptions options;
+  options.global_batch = global_batch;
+  options.threads = config.workers;
+  options.queue = config.queue;
+  options.bad_samples = config.bad_samples;
+  options.bad_sample_limit = config.bad_sample_limit;
+  options.crop.geometry = config.geometry;
+  options.crop.resize = config.resize > 0 ? config.resize : ResizeFor(crop);
+  options.crop.crop = crop;
+  options.crop.channels = static_cast<int>(network.input[2]);
+  if (options.crop.resize < crop) {
+    throw Error(ExitCode::kUsage,
+                fmt::format("--resize {}: smaller than the crop of {}", options.crop.resize, crop));
+  }
+  return options;
+}
+
+Preprocessing PreprocessingOf(const RunConfig& config, const NetworkSpec& network,
+                              const Dataset& dataset, World& world, Log& log) {
+  Preprocessing preprocessing{.mean = {}, .standard_deviation = config.standard_deviation};
+  if (config.mean == MeanKind::kValues) preprocessing.mean = config.mean_values;
+  if (config.mean == MeanKind::kImage || config.mean == MeanKind::kChannel) {
+    const CropOptions crop = LoaderOptionsOf(config.loading, network, config.batch_size).crop;
+    const std::string kept = StatisticsPath(config.data, config.loading.index_folder, crop.geometry,
+                                            crop.resize, crop.channels);
+    const DataStatistics statistics = std::filesystem::exists(kept)
+                                          ? LoadStatistics(kept)
+                                          : ComputeStatistics(config, crop, dataset, world, log);
+    preprocessing.mean = config.mean == MeanKind::kImage ? statistics.CentralMean(crop.crop)
+                                                         : statistics.channel_mean;
+  }
+  const auto channels = static_cast<size_t>(network.input[2]);
+  for (const auto* values : {&config.mean_values, &config.standard_deviation}) {
+    if (!values->empty() && values->size() != channels) {
+      throw Error(ExitCode::kUsage, fmt::format("--mean and --std take {} numbers, found {}",
+                                                channels, values->size()));
+    }
+  }
+  return preprocessing;
+}
+
+void RequireSameSettings(const std::string& settings, World& world) {
+  if (world.size() == 1) return;
+  std::vector<int64_t> hashes(static_cast<size_t>(world.size()));
+  auto own = static_cast<int64_t>(Hash64(settings));
+  HostStream stream;
+  world.all()
+      .AllGather(stream, {&own, DType::kInt64, Shape{1}},
+                 {hashes.data(), DType::kInt64, Shape{world.size(), 1}}, "comparing settings")
+      .Wait(stream);
+  for (int rank = 0; rank < world.size(); ++rank) {
+    if (hashes[static_cast<size_t>(rank)] == hashes[0]) continue;
+    throw Error(ExitCode::kUsage,
+                fmt::format("rank {} ({}) was given other settings than rank 0", rank,
+                            world.hosts()[static_cast<size_t>(rank)]),
+                "start all ranks with one command line, and the same files on every host");
+  }
+}
+
+GridShape GridOf(const ComputeConfig& config, const World& world) {
+  const int towers = config.towers;
+  if (towers != 1 && towers != 2) {
+    throw Error(ExitCode::kUsage,
+                fmt::format("--towers {}: expected 1 or 2, the paper's two", towers));
+  }
+  const int replicas = config.replicas > 0 ? config.replicas : world.size() / towers;
+  if (replicas * towers != world.size() || replicas == 0) {
+    const int needed = std::max(replicas, 1) * towers;
+    throw Error(ExitCode::kUsage,
+                fmt::format("--replicas {} x --towers {} needs {} ranks, the world has {}",
+                            std::max(replicas, 1), towers, needed, world.size()),
+                fmt::format("start it with launch/convoyrun -n {}", needed));
+  }
+  return {.replicas = replicas, .towers = towers};
+}
+
+int ThreadsPerRank(const ComputeConfig& config, const World& world) {
+  if (config.threads > 0) return config.threads;
+  const int allowed = AvailableProcessors();
+  // A launcher that binds gives each rank its own processors; otherwise the ranks of a host share.
+  const bool bound = allowed < static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+  return bound ? allowed : std::max(1, allowed / world.local_size());
+}
+
+std::unique_ptr<Backend> MakeBackend(const ComputeConfig& config, World& world, Log& log) {
+  const int threads = ThreadsPerRank(config, world);
+  const int allowed = AvailableProcessors();
+  if (threads > allowed) {
+    log.Warning(
+        "{} threads on {} processors: the affinity mask is smaller than --threads; give "
+        "mpirun --bind-to none or --map-by slot:PE={}, or use launch/convoyrun",
+        threads, allowed, threads);
+  }
+  std::unique_ptr<Backend> backend =
+      config.backend == BackendKind::kOracle ? MakeOracleBackend(threads) : MakeCpuBackend(threads);
+  backend->RequireDType(config.dtype);
+  return backend;
+}
+
+}  // namespace convoy

@@ -1,0 +1,77 @@
+// trainer/trainer.h - start here: a run from its configuration to its result.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "comm/comm.h"
+#include "core/log.h"
+#include "layers/layers.h"
+#include "trainer/run_config.h"
+
+namespace convoy {
+
+enum class TrainingEnd {
+  kFinished,
+  kInterrupted,  // by a signal, with a good checkpoint
+};
+
+struct TrainingResult {
+  TrainingEnd end = TrainingEnd::kFinished;
+  int64_t steps = 0;
+  double loss = 0;  // of the last step
+};
+
+// Trains. Collective over the world; every rank gets the same configuration. Writes into
+// config.output_dir alone. Throws Errors of every exit code.
+TrainingResult Train(const RunConfig& config, World& world, Log& log);
+
+// Accuracy over a data set, each image counted once whatever the world size.
+struct EvaluationResult {
+  int64_t images = 0;
+  int views = 1;
+  double loss = 0;
+  double top1 = 0, top5 = 0;  // percent
+  // confusion[label][prediction], where it was asked for; else empty.
+  std::vector<std::vector<int64_t>> confusion;
+  std::vector<std::string> classes;
+};
+
+// Evaluates one checkpoint, or several as an ensemble whose probabilities are averaged. Collective
+// over the world.
+EvaluationResult Evaluate(const EvaluateConfig& config, World& world, Log& log);
+
+// The most probable classes of one image.
+struct Prediction {
+  std::string image;
+  struct Candidate {
+    std::string name;
+    double probability = 0;
+  };
+  std::vector<Candidate> candidates;
+  std::string fault;  // why there is none
+};
+
+// The `top` most probable classes of every image file below `paths`, one rank. Images that cannot
+// be decoded get a fault and no candidates.
+std::vector<Prediction> Predict(const EvaluateConfig& config, const std::vector<std::string>& paths,
+                                int top, Log& log);
+
+// The backend that the configuration asks for, decided once for all ranks. Throws (kUsage,
+// kDevice).
+std::unique_ptr<Backend> MakeBackend(const ComputeConfig& config, World& world, Log& log);
+// Threads of the layers per rank: what was asked, else this rank's share of the processors.
+int ThreadsPerRank(const ComputeConfig& config, const World& world);
+// replicas and towers; replicas filled in from the world's size. Throws (kUsage) when they do not
+// multiply to it.
+GridShape GridOf(const ComputeConfig& config, const World& world);
+
+// What a rank leaves behind for convoyrun: OUTPUT/exit.RANK.json with code, reason and step. Never
+// throws.
+void WriteExitRecord(const std::string& output_dir, int rank, ExitCode code,
+                     const std::string& reason);
+// Removes the records of an earlier run.
+void RemoveExitRecords(const std::string& output_dir);
+
+}  // namespace convoy

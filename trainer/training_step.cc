@@ -1,0 +1,165 @@
+#include "trainer/training_step.h"
+
+#include <chrono>
+#include <cmath>
+#include <cstring>
+
+namespace convoy {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double Since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+std::vector<Bucket> BucketsOf(const RankPlan& plan, Communicator& replicas) {
+  std::vector<Bucket> buckets;
+  for (const BucketRange& range : PlanBuckets(plan)) {
+    buckets.push_back({range.name, range.begin, range.count, &replicas});
+  }
+  return buckets;
+}
+
+// Hands the ranges of backward to the buckets.
+class Starter final : public BackwardObserver {
+ public:
+  Starter(GradientBuckets& buckets, Stream& stream) : buckets_(buckets), stream_(stream) {}
+  void GradientReady(int64_t begin, int64_t count) override {
+    buckets_.GradientReady(stream_, begin, count);
+  }
+  // Updates come after backward here, so nothing waits for the weights.
+  void WeightsReleased(int64_t, int64_t) override {}
+
+ private:
+  GradientBuckets& buckets_;
+  Stream& stream_;
+};
+
+template <typename T>
+bool AllFinite(const std::vector<char>& bytes) {
+  for (size_t i = 0; i < bytes.size(); i += sizeof(T)) {
+    T value;
+    std::memcpy(&value, bytes.data() + i, sizeof(T));
+    if (!std::isfinite(value)) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+TrainingStep::TrainingStep(Backend& backend, Stream& stream, const RankPlan& plan,
+                           const ParameterStore& store, RankModel& model, ProcessGrid& grid,
+                           const Optimizer& optimizer, const BucketOptions& options)
+    : backend_(backend),
+      stream_(stream),
+      store_(store),
+      model_(model),
+      grid_(grid),
+      optimizer_(optimizer),
+      parameters_(store.parameter_layout().entries()),
+      buckets_(BucketsOf(plan, grid.replicas()), store.gradients(), options),
+      non_finite_(backend.Allocate(sizeof(int32_t))) {
+  Shape input = plan.network.input;
+  for (const LayerSpec& layer : plan.network.layers) {
+    if (!ParametersOf(layer, input).empty()) layers_.push_back(layer.name);
+    input = OutputShape(layer, input);
+  }
+  for (const ParameterSlice& slice : plan.parameters) {
+    owner_layer_.push_back(plan.network.layers[static_cast<size_t>(slice.layer_index)].name);
+  }
+}
+
+void TrainingStep::SetLearning(const ScheduleInputs& inputs, double step_epochs) {
+  std::vector<bool> learning;
+  for (const std::string& layer : layers_) {
+    learning.push_back(optimizer_.Learns(layer, inputs, step_epochs));
+  }
+  if (learning == learning_) return;
+  learning_ = learning;
+  const auto learns = [&](const std::string& layer) {
+    for (size_t i = 0; i < layers_.size(); ++i) {
+      if (layers_[i] == layer) return static_cast<bool>(learning_[i]);
+    }
+    return false;
+  };
+  model_.SetLearning(learns);
+  learning_ranges_.clear();
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    if (learns(owner_layer_[i])) {
+      learning_ranges_.push_back({parameters_[i].offset, parameters_[i].shape.count()});
+    }
+  }
+}
+
+StepTimes TrainingStep::Run(const Batch& batch, const ScheduleInputs& inputs, double step_epochs,
+                            uint64_t seed) {
+  StepTimes times;
+  SetLearning(inputs, step_epochs);
+  const std::vector<UpdateRange> ranges = optimizer_.RangesAt(inputs, step_epochs);
+  StepContext context{.stream = &stream_,
+                      .training = true,
+                      .seed = seed,
+                      .epoch = batch.epoch,
+                      .loss_scale = 1.0 / static_cast<double>(batch.global_count)};
+  if (grid_.replicas().size() > 1) {
+    context.reduce_statistics = [this](Stream& stream, const Tensor& values) {
+      grid_.replicas().AllReduce(stream, values, ReduceOp::kSum, "batch norm").Wait(stream);
+    };
+  }
+
+  const double waited_before = model_.exchange_wait_s();
+  Clock::time_point start = Clock::now();
+  model_.Load(stream_, batch);
+  model_.Forward(context);
+  times.forward_s = Since(start);
+  start = Clock::now();
+  buckets_.Begin(learning_ranges_);
+  Starter starter(buckets_, stream_);
+  model_.Backward(context, starter);
+  times.backward_s = Since(start);
+  times.exchange_wait_s = model_.exchange_wait_s() - waited_before;
+
+  const Tensor non_finite = ViewOf(non_finite_, DType::kInt32, Shape{1});
+  for (size_t b = 0; b < buckets_.buckets().size(); ++b) {
+    start = Clock::now();
+    buckets_.Wait(stream_, static_cast<int>(b));
+    times.reduce_wait_s += Since(start);
+    start = Clock::now();
+    const Bucket& bucket = buckets_.buckets()[b];
+    // Ranges are in arena order, so those of a bucket are neighbours.
+    size_t first = 0;
+    while (first < ranges.size() && ranges[first].begin < bucket.begin) ++first;
+    size_t end = first;
+    while (end < ranges.size() && ranges[end].begin < bucket.begin + bucket.count) ++end;
+    backend_.Update(stream_, {.rule = optimizer_.rule(),
+                              .parameters = store_.parameters(),
+                              .compute = store_.compute(),
+                              .gradients = store_.gradients(),
+                              .states = store_.states(),
+                              .ranges = {ranges.data() + first, end - first},
+                              .non_finite = non_finite});
+    times.update_s += Since(start);
+  }
+  return times;
+}
+
+bool TrainingStep::NonFinite() {
+  int32_t flag = 0;
+  backend_.CopyToHost(stream_, ViewOf(non_finite_, DType::kInt32, Shape{1}), &flag);
+  return flag != 0;
+}
+
+std::string TrainingStep::FirstNonFinite() {
+  for (size_t i = parameters_.size(); i-- > 0;) {
+    const Tensor gradient = store_.parameter_layout().View(store_.gradients(), parameters_[i].name);
+    std::vector<char> values(static_cast<size_t>(gradient.bytes()));
+    backend_.CopyToHost(stream_, gradient, values.data());
+    const bool finite =
+        gradient.dtype == DType::kFloat64 ? AllFinite<double>(values) : AllFinite<float>(values);
+    if (!finite) return parameters_[i].name;
+  }
+  return {};
+}
+
+}  // namespace convoy

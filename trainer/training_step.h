@@ -1,0 +1,61 @@
+// trainer/training_step.h - one step: forward, backward, reduction, update. Nothing in it
+// allocates.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "comm/comm.h"
+#include "trainer/optimizer.h"
+#include "trainer/parameter_store.h"
+#include "trainer/rank_model.h"
+
+namespace convoy {
+
+// Seconds of the host, of one step.
+struct StepTimes {
+  double forward_s = 0, backward_s = 0;  // waits for the other towers included
+  double exchange_wait_s = 0;            // those waits
+  double reduce_wait_s = 0;              // for gradients of the other replicas: what was not hidden
+  double update_s = 0;
+};
+
+class TrainingStep {
+ public:
+  // Everything given outlives the step.
+  TrainingStep(Backend& backend, Stream& stream, const RankPlan& plan, const ParameterStore& store,
+               RankModel& model, ProcessGrid& grid, const Optimizer& optimizer,
+               const BucketOptions& options);
+
+  // Collective over the world. `batch`: this replica's rows; the gradient is that of the mean loss
+  // over the batch.global_count samples of all replicas. `step_epochs`: length of a step in epochs.
+  StepTimes Run(const Batch& batch, const ScheduleInputs& inputs, double step_epochs,
+                uint64_t seed);
+
+  // Of the last Run; zero on a tower without the loss.
+  LossSums ReadLoss() { return model_.ReadLoss(stream_); }
+  // Whether a gradient or weight of this rank became NaN or infinite; updates have stopped then.
+  bool NonFinite();
+  // The first parameter of this rank whose gradient is not finite, in backward order; empty when
+  // all are.
+  std::string FirstNonFinite();
+
+ private:
+  void SetLearning(const ScheduleInputs& inputs, double step_epochs);
+
+  Backend& backend_;
+  Stream& stream_;
+  const ParameterStore& store_;
+  RankModel& model_;
+  ProcessGrid& grid_;
+  const Optimizer& optimizer_;
+  std::vector<std::string> layers_;       // of the uncut network, those with parameters
+  std::vector<bool> learning_;            // one per layer; empty before the first step
+  std::vector<ArenaEntry> parameters_;    // of this rank
+  std::vector<std::string> owner_layer_;  // one per parameter
+  std::vector<GradientBuckets::Range> learning_ranges_;
+  GradientBuckets buckets_;
+  Buffer non_finite_;
+};
+
+}  // namespace convoy
