@@ -39,6 +39,8 @@ struct RandomKey {
 
 // Words 4*block .. 4*block+3 of the sequence that `key` names.
 RandomWords RandomBlock(const RandomKey& key, uint32_t block = 0);
+// The same of `count` blocks in a row, four words each; several times as fast.
+void RandomBlocks(const RandomKey& key, uint32_t first_block, int64_t count, uint32_t* words);
 
 // [0, 1) with 24 random bits, exactly representable in float.
 constexpr float ToUniform(uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }

@@ -12,8 +12,8 @@
 
 #include "core/error.h"
 #include "core/text.h"
+#include "core/version.h"
 #include "launch/command.h"
-#include "trainer/trainer.h"
 
 namespace convoy {
 namespace {

@@ -30,7 +30,8 @@ void AddModelOptions(OptionTable& table, std::string* model, ModelOptions* optio
       store::Integer("input", 1, 4096, [=](int64_t n) { options->input = static_cast<int>(n); }));
   table.Add("activation", "KIND", "", "relu, tanh, sigmoid, leaky-relu[:SLOPE] or elu[:ALPHA]",
             OptionalText(&options->activation));
-  table.Add("norm", "KIND", "", "replace the normalisations: lrn, bn or none",
+  table.Add("norm", "KIND", "",
+            "replace the normalisations: bn or none; or set LRN's numbers: lrn:alpha=1e-4,k=2",
             OptionalText(&options->norm));
   table.Add("pooling", "KIND", "", "replace the poolings: max3s2, max2s2, avg3s2, ...",
             OptionalText(&options->pooling));

@@ -14,7 +14,7 @@ struct ModelOptions {
   std::optional<int> classes;
   std::optional<int> input;               // height and width
   std::optional<std::string> activation;  // relu | tanh | sigmoid | leaky-relu | elu
-  std::optional<std::string> norm;        // lrn | bn | none
+  std::optional<std::string> norm;        // lrn | lrn:alpha=1e-4,.. | bn | none
   std::optional<std::string> pooling;     // max3s2 | max2s2 | avg3s2 | ...: kind, kernel, stride
   std::optional<std::string> dropout;     // rate, or 2012:rate, or inverted:rate; 0 removes it
   std::optional<std::string> init;        // paper | he | xavier | torch

@@ -116,7 +116,7 @@ class Evaluator {
                        .store = nullptr,
                        .model = nullptr};
     loaded.store = std::make_unique<ParameterStore>(*backend_, loaded.plan, config_.compute.dtype,
-                                                    StoreUse::kInference);
+                                                    StoreUse::kInference, world_);
     LoadCheckpoint(path, loaded.plan, *loaded.store, *backend_, *stream_, world_);
     loaded.store->RefreshCompute(*stream_);
     loaded.model =

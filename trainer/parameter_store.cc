@@ -1,11 +1,12 @@
 #include "trainer/parameter_store.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace convoy {
 
 ParameterStore::ParameterStore(Backend& backend, const RankPlan& plan, DType dtype, StoreUse use,
-                               int states)
+                               World& world, int states)
     : backend_(backend),
       plan_(plan),
       parameter_layout_(plan.ParameterLayout()),
@@ -18,13 +19,19 @@ ParameterStore::ParameterStore(Backend& backend, const RankPlan& plan, DType dty
   arenas_.compute = dtype == master ? arenas_.parameters : AllocateArena(count, dtype);
   arenas_.buffers = AllocateArena(buffer_layout_.count(), master);
   if (use == StoreUse::kInference) return;
-  arenas_.gradients = AllocateArena(count, master);
+  arenas_.gradients = backend.device().kind == DeviceKind::kCpu
+                          ? Keep(world.AllocateShared(count * SizeOf(master)), count, master)
+                          : AllocateArena(count, master);
   for (int i = 0; i < states; ++i) states_.push_back(AllocateArena(count, master));
 }
 
-Tensor ParameterStore::AllocateArena(int64_t count, DType dtype) {
-  memory_.push_back(backend_.Allocate(count * SizeOf(dtype)));
+Tensor ParameterStore::Keep(Buffer memory, int64_t count, DType dtype) {
+  memory_.push_back(std::move(memory));
   return ViewOf(memory_.back(), dtype, Shape{count});
+}
+
+Tensor ParameterStore::AllocateArena(int64_t count, DType dtype) {
+  return Keep(backend_.Allocate(count * SizeOf(dtype)), count, dtype);
 }
 
 void ParameterStore::Initialize(uint64_t seed, Stream& stream) {

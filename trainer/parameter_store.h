@@ -13,9 +13,11 @@ enum class StoreUse { kTraining, kInference };  // kInference: weights and buffe
 
 class ParameterStore {
  public:
-  // Allocates from `backend`, which outlives the store. `dtype`: of the network's activations.
-  // `states`: arrays per parameter that the optimiser keeps (momentum: one).
-  ParameterStore(Backend& backend, const RankPlan& plan, DType dtype, StoreUse use, int states = 1);
+  // Allocates from `backend`, which outlives the store; gradients in host memory come from `world`,
+  // where collectives reach them fastest. `dtype`: of the network's activations. `states`: arrays
+  // per parameter that the optimiser keeps (momentum: one).
+  ParameterStore(Backend& backend, const RankPlan& plan, DType dtype, StoreUse use, World& world,
+                 int states = 1);
 
   // Weights as their Init says, states zero, buffers at their initial values.
   void Initialize(uint64_t seed, Stream& stream);
@@ -33,6 +35,7 @@ class ParameterStore {
   const NetworkArenas& arenas() const { return arenas_; }
 
  private:
+  Tensor Keep(Buffer memory, int64_t count, DType dtype);
   Tensor AllocateArena(int64_t count, DType dtype);
 
   Backend& backend_;

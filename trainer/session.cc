@@ -114,8 +114,9 @@ Preprocessing PreprocessingOf(const RunConfig& config, const NetworkSpec& networ
   if (config.mean == MeanKind::kValues) preprocessing.mean = config.mean_values;
   if (config.mean == MeanKind::kImage || config.mean == MeanKind::kChannel) {
     const CropOptions crop = LoaderOptionsOf(config.loading, network, config.batch_size).crop;
-    const std::string kept = StatisticsPath(config.data, config.loading.index_folder, crop.geometry,
-                                            crop.resize, crop.channels);
+    const std::string kept =
+        StatisticsPath(config.data, config.loading.index_folder, dataset.size(), crop.geometry,
+                       crop.resize, crop.channels);
     const DataStatistics statistics = std::filesystem::exists(kept)
                                           ? LoadStatistics(kept)
                                           : ComputeStatistics(config, crop, dataset, world, log);

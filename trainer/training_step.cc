@@ -13,9 +13,9 @@ double Since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-std::vector<Bucket> BucketsOf(const RankPlan& plan, Communicator& replicas) {
+std::vector<Bucket> WithGroup(const std::vector<BucketRange>& ranges, Communicator& replicas) {
   std::vector<Bucket> buckets;
-  for (const BucketRange& range : PlanBuckets(plan)) {
+  for (const BucketRange& range : ranges) {
     buckets.push_back({range.name, range.begin, range.count, &replicas});
   }
   return buckets;
@@ -50,7 +50,8 @@ bool AllFinite(const std::vector<char>& bytes) {
 
 TrainingStep::TrainingStep(Backend& backend, Stream& stream, const RankPlan& plan,
                            const ParameterStore& store, RankModel& model, ProcessGrid& grid,
-                           const Optimizer& optimizer, const BucketOptions& options)
+                           const Optimizer& optimizer, const std::vector<BucketRange>& buckets,
+                           const BucketOptions& options)
     : backend_(backend),
       stream_(stream),
       store_(store),
@@ -58,7 +59,7 @@ TrainingStep::TrainingStep(Backend& backend, Stream& stream, const RankPlan& pla
       grid_(grid),
       optimizer_(optimizer),
       parameters_(store.parameter_layout().entries()),
-      buckets_(BucketsOf(plan, grid.replicas()), store.gradients(), options),
+      buckets_(WithGroup(buckets, grid.replicas()), store.gradients(), options),
       non_finite_(backend.Allocate(sizeof(int32_t))) {
   Shape input = plan.network.input;
   for (const LayerSpec& layer : plan.network.layers) {
@@ -101,7 +102,8 @@ StepTimes TrainingStep::Run(const Batch& batch, const ScheduleInputs& inputs, do
                       .training = true,
                       .seed = seed,
                       .epoch = batch.epoch,
-                      .loss_scale = 1.0 / static_cast<double>(batch.global_count)};
+                      .loss_scale = 1.0 / static_cast<double>(batch.global_count),
+                      .timer = timer_};
   if (grid_.replicas().size() > 1) {
     context.reduce_statistics = [this](Stream& stream, const Tensor& values) {
       grid_.replicas().AllReduce(stream, values, ReduceOp::kSum, "batch norm").Wait(stream);

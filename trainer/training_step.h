@@ -22,15 +22,19 @@ struct StepTimes {
 
 class TrainingStep {
  public:
-  // Everything given outlives the step.
+  // Everything given outlives the step. `buckets`: ranges of the arena to reduce and update, in the
+  // order in which backward completes them: those of PlanBuckets.
   TrainingStep(Backend& backend, Stream& stream, const RankPlan& plan, const ParameterStore& store,
                RankModel& model, ProcessGrid& grid, const Optimizer& optimizer,
-               const BucketOptions& options);
+               const std::vector<BucketRange>& buckets, const BucketOptions& options);
 
   // Collective over the world. `batch`: this replica's rows; the gradient is that of the mean loss
   // over the batch.global_count samples of all replicas. `step_epochs`: length of a step in epochs.
   StepTimes Run(const Batch& batch, const ScheduleInputs& inputs, double step_epochs,
                 uint64_t seed);
+
+  // Receives the time of every operation from now on; null: nobody does.
+  void SetTimer(OperationTimer* timer) { timer_ = timer; }
 
   // Of the last Run; zero on a tower without the loss.
   LossSums ReadLoss() { return model_.ReadLoss(stream_); }
@@ -56,6 +60,7 @@ class TrainingStep {
   std::vector<GradientBuckets::Range> learning_ranges_;
   GradientBuckets buckets_;
   Buffer non_finite_;
+  OperationTimer* timer_ = nullptr;
 };
 
 }  // namespace convoy

@@ -105,28 +105,60 @@ bool IsNorm(const LayerSpec& layer) {
   return std::holds_alternative<Lrn>(layer.layer) || std::holds_alternative<BatchNorm>(layer.layer);
 }
 
+// "alpha=1e-4,k=2": which numbers of the LRN layers change.
+void SetLrnNumbers(const std::string& option, const std::string& numbers, Lrn& lrn) {
+  const std::string expected =
+      "lrn:KEY=NUMBER,.. with the keys alpha (as in the paper's text), alpha-over-size (as in the "
+      "2012 code, Caffe and PyTorch), beta, k and size";
+  for (const std::string& setting : Split(numbers, ',')) {
+    const size_t equals = setting.find('=');
+    const std::string key = setting.substr(0, equals);
+    const auto number =
+        equals == std::string::npos ? std::nullopt : ParseNumber(setting.substr(equals + 1));
+    if (!number || *number < 0) ThrowOption("norm", option, expected);
+    if (key == "alpha" || key == "alpha-over-size") {
+      lrn.alpha = *number;
+      lrn.alpha_use = key == "alpha" ? LrnAlpha::kAsIs : LrnAlpha::kDividedBySize;
+    } else if (key == "beta") {
+      lrn.beta = *number;
+    } else if (key == "k") {
+      lrn.k = *number;
+    } else if (key == "size") {
+      lrn.size = static_cast<int>(*number);
+    } else {
+      ThrowOption("norm", option, expected);
+    }
+  }
+}
+
 void ApplyNorm(const std::string& value, const std::string& model, std::vector<LayerSpec>& layers) {
-  if (value != "lrn" && value != "bn" && value != "none") {
-    ThrowOption("norm", value, "lrn, bn or none");
+  const size_t colon = value.find(':');
+  const std::string kind = value.substr(0, colon);
+  if ((kind != "lrn" && kind != "bn" && kind != "none") ||
+      (kind != "lrn" && colon != std::string::npos)) {
+    ThrowOption("norm", value, "lrn, lrn:KEY=NUMBER,.., bn or none");
   }
   if (std::none_of(layers.begin(), layers.end(), IsNorm)) {
     throw Error(ExitCode::kUsage,
                 fmt::format("--norm {}: model {} has no normalisation to replace", value, model));
   }
-  if (value == "none") {
+  if (kind == "none") {
     std::erase_if(layers, IsNorm);
     return;
   }
   for (LayerSpec& layer : layers) {
     if (!IsNorm(layer)) continue;
-    if (value == "bn" && !std::holds_alternative<BatchNorm>(layer.layer)) {
-      layer.layer = BatchNorm{};
-    } else if (value == "lrn" && !std::holds_alternative<Lrn>(layer.layer)) {
+    auto* lrn = std::get_if<Lrn>(&layer.layer);
+    if (kind == "bn") {
+      if (lrn != nullptr) layer.layer = BatchNorm{};
+    } else if (lrn == nullptr) {
       throw Error(ExitCode::kUsage,
-                  fmt::format("--norm lrn: model {} normalises by batch norm, also where LRN has "
-                              "no meaning",
-                              model),
+                  fmt::format("--norm {}: model {} normalises by batch norm, also where LRN has no "
+                              "meaning",
+                              value, model),
                   "take alexnet2012, which is the same network with LRN");
+    } else if (colon != std::string::npos) {
+      SetLrnNumbers(value, value.substr(colon + 1), *lrn);
     }
   }
 }

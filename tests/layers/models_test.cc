@@ -157,6 +157,20 @@ TEST(ModelOptions, ReplaceLayersAndKeepTheRest) {
   }
 }
 
+TEST(ModelOptions, LrnTakesThePapersAlphaAndTheDividedOne) {
+  const auto lrn = [](const std::string& norm) {
+    return std::get<Lrn>(MakeModel("alexnet2012", {.norm = norm}).layers[2].layer);
+  };
+  EXPECT_DOUBLE_EQ(lrn("lrn").SquareSumFactor(), 2e-5);
+  EXPECT_DOUBLE_EQ(lrn("lrn:alpha=1e-4").SquareSumFactor(), 1e-4);
+  EXPECT_DOUBLE_EQ(lrn("lrn:alpha-over-size=1e-4,k=1").SquareSumFactor(), 2e-5);
+  EXPECT_EQ(lrn("lrn:k=1").k, 1);
+  EXPECT_EQ(lrn("lrn:k=1").groups, 2);
+  EXPECT_THROW(lrn("lrn:gamma=1"), Error);
+  EXPECT_THROW(lrn("lrn:size=4"), Error);
+  EXPECT_THROW(lrn("none:k=1"), Error);
+}
+
 TEST(ModelOptions, PaperInitIsThatOfThePapersText) {
   const NetworkSpec network = MakeModel("alexnet2012", {.init = "paper"});
   std::map<std::string, double> biases;
@@ -194,7 +208,7 @@ TEST(ModelOptions, WrongValuesAreUsageErrorsThatSayWhatIsRight) {
   EXPECT_NE(message("alexnet2012", {.activation = "swish"}).find("relu, tanh"), std::string::npos);
   EXPECT_NE(message("alexnet2012", {.pooling = "max3"}).find("max3s2"), std::string::npos);
   EXPECT_NE(message("alexnet2012", {.dropout = "1"}).find("[0, 1)"), std::string::npos);
-  EXPECT_NE(message("alexnet2012", {.norm = "layer"}).find("lrn, bn or none"), std::string::npos);
+  EXPECT_NE(message("alexnet2012", {.norm = "layer"}).find("bn or none"), std::string::npos);
   EXPECT_NE(message("lenet5", {.norm = "bn"}).find("no normalisation"), std::string::npos);
   EXPECT_NE(message("alexnet2012", {.init = "zeros"}).find("paper, he"), std::string::npos);
   EXPECT_NE(message("alexnet2012", {.input = 40}).find("--input"), std::string::npos);

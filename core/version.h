@@ -1,4 +1,4 @@
-// trainer/version.h - the version that checkpoints and --version name.
+// core/version.h - the version that checkpoints and --version name.
 #pragma once
 
 namespace convoy {

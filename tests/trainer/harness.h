@@ -1,0 +1,159 @@
+// tests/trainer/harness.h - one rank of a training run on batches that a test makes by hand: the
+// real plan, model, step and optimiser, without loaders and files.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "comm/comm.h"
+#include "layers/layers.h"
+#include "layers/models.h"
+#include "trainer/optimizer.h"
+#include "trainer/parameter_store.h"
+#include "trainer/plan/plan.h"
+#include "trainer/rank_model.h"
+#include "trainer/training_step.h"
+
+namespace convoy {
+
+struct HarnessOptions {
+  NetworkSpec network;
+  GridShape grid;
+  int64_t batch = 8;  // global
+  OptimizerOptions optimizer;
+  Preprocessing preprocessing;
+  bool oracle = true;
+  DType dtype = DType::kFloat64;
+  int threads = 1;
+  uint64_t seed = 1;
+  Overlap overlap = Overlap::kOn;
+  // Something done wrong on purpose, to see that a test notices.
+  enum class Mutation { kNone, kSwapSlices, kSkipBucket } mutation = Mutation::kNone;
+};
+
+class Harness {
+ public:
+  Harness(World& world, const HarnessOptions& options)
+      : world_(world),
+        options_(options),
+        grid_(world, options.grid),
+        plan_(MakePlan(options.network, options.grid, world.rank())),
+        optimizer_(options.optimizer, plan_),
+        backend_(options.oracle ? MakeOracleBackend(options.threads)
+                                : MakeCpuBackend(options.threads)),
+        stream_(backend_->MakeStream()),
+        store_(*backend_, plan_, options.dtype, StoreUse::kTraining, world),
+        rows_((options.batch + options.grid.replicas - 1) / options.grid.replicas),
+        model_(*backend_, plan_, store_, grid_.towers(),
+               {.dtype = options.dtype,
+                .rows = rows_,
+                .training = true,
+                .preprocessing = options.preprocessing}),
+        step_(*backend_, *stream_, plan_, store_, model_, grid_, optimizer_, Buckets(),
+              {.overlap = options.overlap}) {
+    store_.Initialize(options.seed, *stream_);
+    if (options.mutation == HarnessOptions::Mutation::kSwapSlices) SwapSlices();
+  }
+
+  // Rows of this replica of a global batch of `count` samples (all of them, or fewer in the last
+  // batch of an epoch). pixel(position, i) gives byte i (H, W, C order) of a sample,
+  // label(position) its class.
+  template <typename Pixel, typename Label>
+  Batch MakeBatch(int64_t epoch, int64_t first_position, int64_t count, Pixel&& pixel,
+                  Label&& label) const {
+    const int64_t replicas = options_.grid.replicas, replica = grid_.replica();
+    const int64_t begin = replica * count / replicas, end = (replica + 1) * count / replicas;
+    const Shape& input = options_.network.input;
+    Batch batch{.epoch = epoch, .global_count = count, .shape = input.Prepend(rows_)};
+    batch.pixels = AllocateHost(batch.shape.count());
+    batch.samples.resize(static_cast<size_t>(rows_));
+    auto* bytes = static_cast<uint8_t*>(batch.pixels.data());
+    for (int64_t n = begin; n < end; ++n) {
+      const int64_t row = n - begin, position = first_position + n;
+      for (int64_t i = 0; i < input.count(); ++i) {
+        bytes[row * input.count() + i] = pixel(position, i);
+      }
+      batch.samples[static_cast<size_t>(row)] = {
+          .position = position, .sample = position, .label = label(position), .weight = 1};
+    }
+    return batch;
+  }
+
+  // One step; the mean loss over the global batch, the same on every rank.
+  double Step(const Batch& batch, double epoch_time = 0) {
+    step_.Run(batch, {.epoch = epoch_time, .total_epochs = 1000}, 1e-6, options_.seed);
+    double loss = step_.ReadLoss().loss;
+    Sum(world_.all(), &loss, 1);
+    return loss / static_cast<double>(batch.global_count);
+  }
+
+  static void Sum(Communicator& group, double* values, int64_t count) {
+    HostStream stream;
+    group.AllReduce(stream, {values, DType::kFloat64, Shape{count}}, ReduceOp::kSum, "test")
+        .Wait(stream);
+  }
+
+  // The uncut tensor of a name in one of the arenas, put together from the towers; fp64.
+  std::vector<double> Uncut(const Tensor& arena, const std::string& name) {
+    for (const ParameterSlice& slice : MakePlan(options_.network, {1, 1}, 0).parameters) {
+      if (slice.uncut.name != name) continue;
+      std::vector<double> values(static_cast<size_t>(slice.uncut.shape.count()));
+      for (const ParameterSlice& own : plan_.parameters) {
+        if (own.uncut.name != name) continue;
+        const Tensor part = store_.parameter_layout().View(arena, name);
+        const int64_t first = own.begin * slice.uncut.shape.DropFirst().count();
+        for (int64_t i = 0; i < part.count(); ++i) {
+          values[static_cast<size_t>(first + i)] =
+              part.dtype == DType::kFloat64 ? part.As<double>()[i] : part.As<float>()[i];
+        }
+      }
+      Sum(grid_.towers(), values.data(), static_cast<int64_t>(values.size()));
+      return values;
+    }
+    ADD_FAILURE() << "no parameter " << name;
+    return {};
+  }
+
+  World& world() { return world_; }
+  ProcessGrid& grid() { return grid_; }
+  const RankPlan& plan() const { return plan_; }
+  ParameterStore& store() { return store_; }
+  Backend& backend() { return *backend_; }
+  Stream& stream() { return *stream_; }
+  RankModel& model() { return model_; }
+  TrainingStep& step() { return step_; }
+
+ private:
+  std::vector<BucketRange> Buckets() const {
+    std::vector<BucketRange> buckets = PlanBuckets(plan_);
+    if (options_.mutation == HarnessOptions::Mutation::kSkipBucket) buckets.erase(buckets.begin());
+    return buckets;
+  }
+
+  // Each tower starts with the other's rows of the second parameter with a weight.
+  void SwapSlices() {
+    for (const ParameterSlice& slice : plan_.parameters) {
+      if (slice.uncut.name != "conv2.weight") continue;
+      const int64_t other = slice.uncut.shape[0] - slice.count - slice.begin;
+      Initialize(slice.uncut, slice.layer_index, other, options_.seed,
+                 store_.parameter_layout().View(store_.parameters(), slice.uncut.name));
+    }
+  }
+
+  World& world_;
+  HarnessOptions options_;
+  ProcessGrid grid_;
+  RankPlan plan_;
+  Optimizer optimizer_;
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Stream> stream_;
+  ParameterStore store_;
+  int64_t rows_;
+  RankModel model_;
+  TrainingStep step_;
+};
+
+}  // namespace convoy

@@ -1,0 +1,170 @@
+#include "trainer/step_bench.h"
+
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <map>
+
+#include "core/random.h"
+#include "trainer/plan/plan.h"
+#include "trainer/step_agreement.h"
+#include "trainer/trainer.h"
+#include "trainer/training_step.h"
+
+namespace convoy {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double Median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+// Collects the times of each operation, in the order in which they first came.
+class Collector final : public OperationTimer {
+ public:
+  void Record(const std::string& operation, double seconds) override {
+    const auto [found, is_new] = times_.try_emplace(operation);
+    if (is_new) order_.push_back(operation);
+    found->second.push_back(seconds);
+  }
+  void Clear() {
+    times_.clear();
+    order_.clear();
+  }
+  std::vector<OperationRow> Rows() const {
+    std::vector<OperationRow> rows;
+    for (const std::string& name : order_) {
+      rows.push_back({.name = name, .seconds = Median(times_.at(name))});
+    }
+    return rows;
+  }
+
+ private:
+  std::map<std::string, std::vector<double>> times_;
+  std::vector<std::string> order_;
+};
+
+// Noise of the network's input size: this replica's rows of a global batch.
+Batch SyntheticBatch(const Shape& input, int classes, int64_t rows, int64_t first_position,
+                     int64_t global_count) {
+  Batch batch{.global_count = global_count, .shape = input.Prepend(rows)};
+  batch.pixels = AllocateHost(batch.shape.count());
+  auto* pixels = static_cast<uint8_t*>(batch.pixels.data());
+  for (int64_t n = 0; n < rows; ++n) {
+    const int64_t position = first_position + n;
+    const RandomKey key{.purpose = Purpose::kSynthetic,
+                        .position = static_cast<uint64_t>(position)};
+    for (int64_t i = 0; i < input.count(); ++i) {
+      const RandomWords words = RandomBlock(key, static_cast<uint32_t>(i / 16));
+      pixels[n * input.count() + i] =
+          static_cast<uint8_t>(words[static_cast<size_t>(i / 4 % 4)] >> (8 * (i % 4)));
+    }
+    batch.samples.push_back({.position = position,
+                             .sample = position,
+                             .label = static_cast<int32_t>(position % classes),
+                             .weight = position < global_count ? 1.0f : 0.0f,
+                             .mirror = static_cast<uint32_t>(position % 2)});
+  }
+  return batch;
+}
+
+int64_t PeakMemory() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return int64_t{1024} * usage.ru_maxrss;
+}
+
+void RequirePlausible(double loss, int classes) {
+  const double chance = std::log(static_cast<double>(classes));
+  if (std::isfinite(loss) && loss > 0.3 * chance && loss < 3 * chance + 1) return;
+  throw Error(ExitCode::kNumbers,
+              fmt::format("the first step's loss is {}, expected about {:.2f} of a fresh network "
+                          "with {} classes",
+                          loss, chance, classes),
+              "this is a defect of Convoy; please report it with this line");
+}
+
+}  // namespace
+
+StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& log) {
+  ProcessGrid grid(world, GridOf(options.compute, world));
+  const NetworkSpec network = MakeModel(options.model, options.model_options);
+  const RankPlan plan = MakePlan(network, grid.shape(), world.rank());
+  const std::unique_ptr<Backend> backend = MakeBackend(options.compute, world, log);
+  const std::unique_ptr<Stream> stream = backend->MakeStream();
+  ParameterStore store(*backend, plan, options.compute.dtype, StoreUse::kTraining, world);
+  store.Initialize(0, *stream);
+
+  const int replicas = grid.shape().replicas;
+  const int64_t rows = (options.batch_size + replicas - 1) / replicas;
+  const Batch batch = SyntheticBatch(network.input, network.classes, rows, grid.replica() * rows,
+                                     options.batch_size);
+  RankModel model(
+      *backend, plan, store, grid.towers(),
+      {.dtype = options.compute.dtype,
+       .rows = rows,
+       .training = true,
+       .preprocessing = {.mean = std::vector<float>(static_cast<size_t>(network.input[2]), 120)}});
+  // So small a rate that many steps on one batch of noise stay what a first step is.
+  const Optimizer optimizer({.lr = 1e-6}, plan);
+  TrainingStep step(*backend, *stream, plan, store, model, grid, optimizer, PlanBuckets(plan),
+                    {.overlap = options.overlap,
+                     .wire = options.reduce_dtype,
+                     .allocate_wire = [&](int64_t bytes) { return world.AllocateShared(bytes); }});
+  Collector collector;
+  step.SetTimer(&collector);
+
+  StepBenchResult result{.backend = backend->Describe()};
+  std::vector<StepTimes> times;
+  for (int i = 0; i < options.warm_up + options.steps; ++i) {
+    if (i == options.warm_up) collector.Clear();
+    world.SetStep(i);
+    world.all().Barrier("bench");
+    const Clock::time_point start = Clock::now();
+    const StepTimes step_times = step.Run(batch, {}, 1e-6, 0);
+    const StepVerdict verdict = Agree(world, {.loss = step.ReadLoss()});
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    if (i == 0) {
+      result.first_loss = verdict.loss.loss / verdict.loss.weight;
+      RequirePlausible(result.first_loss, network.classes);
+    }
+    if (i < options.warm_up) continue;
+    result.step_s.push_back(seconds);
+    times.push_back(step_times);
+  }
+  const auto median_of = [&](double StepTimes::*member) {
+    std::vector<double> values;
+    for (const StepTimes& one : times) values.push_back(one.*member);
+    return Median(values);
+  };
+  result.forward_s = median_of(&StepTimes::forward_s);
+  result.backward_s = median_of(&StepTimes::backward_s);
+  result.exchange_wait_s = median_of(&StepTimes::exchange_wait_s);
+  result.reduce_wait_s = median_of(&StepTimes::reduce_wait_s);
+  result.update_s = median_of(&StepTimes::update_s);
+  result.images_per_s = static_cast<double>(options.batch_size) / Median(result.step_s);
+  result.peak_memory_bytes = PeakMemory();
+  result.operations = collector.Rows();
+  if (!options.limits) return result;
+
+  for (Network* segment : model.networks()) {
+    for (const OperationLimit& limit : segment->MeasureLimits(3)) {
+      result.limit_s += limit.seconds;
+      for (OperationRow& row : result.operations) {
+        if (row.name != limit.operation) continue;
+        row.limit_s = limit.seconds;
+        row.flops = limit.flops;
+        row.bytes = limit.bytes;
+      }
+    }
+  }
+  return result;
+}
+
+}  // namespace convoy

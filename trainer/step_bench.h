@@ -1,0 +1,49 @@
+// trainer/step_bench.h - how long training steps take, where the time goes, and what the machine's
+// own primitives would need: the measurement behind `convoy bench step`.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "comm/comm.h"
+#include "core/log.h"
+#include "trainer/run_config.h"
+
+namespace convoy {
+
+struct StepBenchOptions {
+  std::string model = "alexnet2012";
+  ModelOptions model_options;
+  ComputeConfig compute;
+  int64_t batch_size = 128;  // global
+  Overlap overlap = Overlap::kOn;
+  DType reduce_dtype = DType::kFloat32;
+  int warm_up = 2;
+  int steps = 5;
+  bool limits = true;  // measure the primitives too
+};
+
+struct OperationRow {
+  std::string name;    // "conv1 forward"
+  double seconds = 0;  // median over the timed steps
+  double limit_s = 0;  // of the vendor's primitive alone, in this process; 0: none
+  double flops = 0, bytes = 0;
+};
+
+// Of one rank. Medians over the timed steps, seconds.
+struct StepBenchResult {
+  std::string backend;
+  std::vector<double> step_s;  // every timed step
+  double forward_s = 0, backward_s = 0, exchange_wait_s = 0, reduce_wait_s = 0, update_s = 0;
+  double images_per_s = 0;  // global batch / median step
+  std::vector<OperationRow> operations;
+  double limit_s = 0;  // sum of the operations' limits
+  double first_loss = 0;
+  int64_t peak_memory_bytes = 0;  // resident, of the process
+};
+
+// Collective over the world: trains on one synthetic batch. Throws (kNumbers) when the loss is not
+// one that a fresh network can have: then the times mean nothing.
+StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& log);
+
+}  // namespace convoy

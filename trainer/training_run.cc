@@ -1,0 +1,252 @@
+#include "trainer/training_run.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/text.h"
+#include "core/version.h"
+#include "trainer/agreement.h"
+#include "trainer/evaluation.h"
+#include "trainer/session.h"
+#include "trainer/signals.h"
+
+namespace convoy {
+namespace {
+
+// A save that fails this often in a row ends the run.
+constexpr int kMaxFailedSaves = 3;
+
+double Since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+const char* RuleName(UpdateRule rule) { return rule == UpdateRule::kPaper ? "paper" : "torch"; }
+
+}  // namespace
+
+TrainingResult TrainingRun::Run() {
+  Announce();
+  SignalWatch signals;
+  run_start_ = last_step_end_ = Clock::now();
+  first_step_ = step_;
+  while (!Finished()) {
+    std::optional<Error> fault;
+    const Clock::time_point fetch_start = Clock::now();
+    try {
+      loader_->Fetch();
+    } catch (const Error& error) {
+      fault = error;
+    }
+    const double fetch_s = Since(fetch_start);
+    const StepVerdict verdict = FinishStep(
+        {.stop = signals.StopAsked(), .checkpoint = signals.TakeCheckpointAsked(), .fault = fault});
+    if (verdict.stop) {
+      Save(Importance::kMust);
+      log_.Info("stopped by a signal after step {}; the same command goes on from there", step_);
+      return {TrainingEnd::kInterrupted, step_, loss_};
+    }
+    if (verdict.checkpoint) Save(Importance::kShould);
+    DoStep(fetch_s);
+    const bool epoch_ends = batch_ == 0;
+    const bool due = config_.checkpoint_every > 0 && step_ % config_.checkpoint_every == 0;
+    if (epoch_ends || due || Finished()) {
+      FinishStep({});
+      if (epoch_ends || Finished()) EvaluateIfDue();
+      Save(Finished() ? Importance::kMust : Importance::kShould);
+      last_step_end_ = Clock::now();
+    }
+  }
+  progress_.reset();
+  log_.Info("done: {} steps, {} epochs, in {}", step_, epoch_, FormatDuration(Since(run_start_)));
+  return {TrainingEnd::kFinished, step_, loss_};
+}
+
+bool TrainingRun::Finished() const {
+  return epoch_ >= config_.epochs || (config_.steps && step_ >= *config_.steps);
+}
+
+ScheduleInputs TrainingRun::Now() const {
+  return {.epoch = static_cast<double>(epoch_) + static_cast<double>(batch_) * StepEpochs(),
+          .total_epochs = static_cast<double>(config_.epochs),
+          .evaluations = &evaluations_};
+}
+
+// Steps until the end, from the start of the run.
+int64_t TrainingRun::TotalSteps() const {
+  const int64_t left = (config_.epochs - epoch_) * StepsPerEpoch() - batch_;
+  const int64_t total = step_ + std::max<int64_t>(left, 0);
+  return config_.steps ? std::min(total, *config_.steps) : total;
+}
+
+void TrainingRun::DoStep(double fetch_s) {
+  const Clock::time_point exchange_start = Clock::now();
+  const Batch& batch = loader_->Exchange();
+  pending_ = StepMetrics{.step = step_ + 1, .epoch = epoch_};
+  pending_->wait_data_ms = 1e3 * (fetch_s + Since(exchange_start));
+  pending_->lr = optimizer_->LearningRateAt(Now(), StepEpochs());
+  world_.SetStep(step_ + 1);
+  const StepTimes times = step_runner_->Run(batch, Now(), StepEpochs(), config_.seed);
+  pending_->wait_comm_ms = 1e3 * (times.exchange_wait_s + times.reduce_wait_s);
+  ReportBadSamples();
+
+  const double step_s = Since(last_step_end_);
+  last_step_end_ = Clock::now();
+  pending_->images_per_s = static_cast<double>(batch.global_count) / step_s;
+  window_images_ += batch.global_count;
+  window_s_ += step_s;
+  ++step_;
+  if (++batch_ == StepsPerEpoch()) {
+    batch_ = 0;
+    ++epoch_;
+  }
+}
+
+// Agrees on the step that was done last, if there is one, and on what the ranks bring besides.
+StepVerdict TrainingRun::FinishStep(StepReport report) {
+  if (pending_) {
+    report.loss = step_runner_->ReadLoss();
+    report.non_finite = step_runner_->NonFinite();
+  }
+  const StepVerdict verdict = Agree(world_, report);
+  if (!pending_) return verdict;
+  loss_ = verdict.loss.loss / verdict.loss.weight;
+  if (verdict.non_finite || !std::isfinite(loss_)) ThrowNonFinite(report.non_finite);
+  pending_->loss = loss_;
+  if (metrics_) metrics_->Add(*pending_);
+  ShowProgress(*pending_);
+  pending_.reset();
+  return verdict;
+}
+
+void TrainingRun::ThrowNonFinite(bool here) {
+  RunTogether(world_, [&] {
+    const std::string tensor = here ? step_runner_->FirstNonFinite() : std::string();
+    if (!tensor.empty()) {
+      throw Error(ExitCode::kNumbers,
+                  fmt::format("step {}: the gradient of {} is not finite (rank {}, loss {})", step_,
+                              tensor, world_.rank(), loss_),
+                  "the last checkpoint is good; go on from it with a smaller --lr");
+    }
+  });
+  throw Error(ExitCode::kNumbers, fmt::format("step {}: the loss is {}", step_, loss_),
+              "the last checkpoint is good; go on from it with a smaller --lr");
+}
+
+void TrainingRun::ShowProgress(const StepMetrics& metrics) {
+  if (!progress_) return;
+  const int64_t total = TotalSteps();
+  const double per_step = Since(run_start_) / static_cast<double>(step_ - first_step_);
+  const double remaining_s = per_step * static_cast<double>(total - step_);
+  const bool prints = config_.print_freq > 0 && step_ % config_.print_freq == 0;
+  const double images_per_s = window_s_ > 0 ? static_cast<double>(window_images_) / window_s_ : 0;
+  const std::string text = fmt::format(
+      "epoch {}/{}  step {}  loss {:.4f}  lr {:.3g}  {:.1f} images/s", metrics.epoch + 1,
+      config_.epochs, metrics.step, metrics.loss, metrics.lr, images_per_s);
+  progress_->Show(static_cast<double>(step_) / static_cast<double>(total), remaining_s, text);
+  if (prints || step_ == total) {
+    progress_->Line(fmt::format("{}  data {:.0f} ms  comm {:.0f} ms  {} left", text,
+                                metrics.wait_data_ms, metrics.wait_comm_ms,
+                                FormatDuration(remaining_s)));
+  }
+  if (prints) {
+    window_images_ = 0;
+    window_s_ = 0;
+  }
+}
+
+void TrainingRun::ReportBadSamples() {
+  for (const BadSample& bad : loader_->loader().TakeBadSamples()) {
+    log_.Warning("bad image {} ({}): {}; epoch {}, position {}", bad.name, bad.location, bad.reason,
+                 bad.epoch + 1, bad.position);
+  }
+}
+
+void TrainingRun::EvaluateIfDue() {
+  if (!evaluation_loader_) return;
+  const bool due = batch_ == 0 && epoch_ % config_.eval_every == 0;
+  if (!due && !Finished()) return;
+  RankModel model(*backend_, plan_, *store_, grid_.towers(),
+                  {.dtype = config_.compute.dtype,
+                   .rows = evaluation_loader_->rows(),
+                   .training = false,
+                   .preprocessing = preprocessing_});
+  const EvaluationResult result =
+      EvaluateModels({&model}, *evaluation_loader_, config_.views, network_.classes, false,
+                     *backend_, *stream_, world_, progress_.get());
+  const double error = 100 - result.top1;
+  is_best_ =
+      evaluations_.empty() || error < *std::min_element(evaluations_.begin(), evaluations_.end());
+  evaluations_.push_back(error);
+  if (metrics_) {
+    metrics_->Add(EvaluationMetrics{.step = step_,
+                                    .epoch = epoch_,
+                                    .views = result.views,
+                                    .images = result.images,
+                                    .loss = result.loss,
+                                    .top1 = result.top1,
+                                    .top5 = result.top5});
+  }
+  log_.Info("epoch {}: validation loss {:.4f}, top-1 {:.2f} %, top-5 {:.2f} % of {} images{}",
+            epoch_, result.loss, result.top1, result.top5, FormatCount(result.images),
+            is_best_ ? " (best so far)" : "");
+}
+
+CheckpointInfo TrainingRun::InfoNow() const {
+  return {.model = config_.model,
+          .options = config_.model_options,
+          .classes = training_set_->classes(),
+          .preprocessing = preprocessing_,
+          .geometry = NameOf(config_.loading.geometry),
+          .resize = LoaderOptionsOf(config_.loading, network_, config_.batch_size).crop.resize,
+          .step = step_,
+          .epoch = epoch_,
+          .batch = batch_,
+          .global_batch = config_.batch_size,
+          .seed = config_.seed,
+          .samples = training_set_->size(),
+          .evaluations = evaluations_,
+          .rule = RuleName(config_.optimizer.rule),
+          .settings = config_.settings,
+          .version = kVersion,
+          .ranks = world_.size(),
+          .replicas = grid_.shape().replicas,
+          .towers = grid_.shape().towers,
+          .dtype = NameOf(config_.compute.dtype)};
+}
+
+// Collective. A save that fails for want of disk is a warning, the third in a row and one that
+// must succeed an error.
+void TrainingRun::Save(Importance importance) {
+  if (step_ == saved_step_) return;
+  try {
+    RunTogether(world_, [&] {
+      if (grid_.replica() != 0) return;
+      const std::string path = CheckpointFolder(config_.output_dir + "/checkpoints").PathOf(step_);
+      SaveCheckpoint(path, InfoNow(), plan_, *store_, *backend_, *stream_, grid_.towers());
+      if (!folder_) return;
+      if (is_best_) folder_->checkpoints().MarkBest(step_);
+      folder_->checkpoints().Prune(config_.keep);
+    });
+    failed_saves_ = 0;
+    saved_step_ = step_;
+    is_best_ = false;
+  } catch (const Error& error) {
+    const bool gives_up = importance == Importance::kMust || ++failed_saves_ >= kMaxFailedSaves;
+    if (error.exit_code() != ExitCode::kDisk || gives_up) throw;
+    log_.Warning("no checkpoint of step {}: {}; the run goes on", step_, error.what());
+  }
+}
+
+TrainingResult Train(const RunConfig& config, World& world, Log& log) {
+  // What is wrong with the settings is found before any data is opened.
+  RunTogether(world, [&] {
+    const NetworkSpec network = MakeModel(config.model, config.model_options);
+    Optimizer(config.optimizer, MakePlan(network, GridOf(config.compute, world), world.rank()));
+  });
+  RunTogether(world, [&] { RequireSameSettings(config.settings, world); });
+  return TrainingRun(config, world, log).Run();
+}
+
+}  // namespace convoy

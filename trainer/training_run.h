@@ -1,0 +1,101 @@
+// trainer/training_run.h - the training loop: batches, steps, agreement, evaluation, checkpoints.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "comm/comm.h"
+#include "core/log.h"
+#include "dataloader/dataloader.h"
+#include "layers/layers.h"
+#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/metrics.h"
+#include "trainer/optimizer.h"
+#include "trainer/parameter_store.h"
+#include "trainer/progress.h"
+#include "trainer/rank_model.h"
+#include "trainer/replica_loader.h"
+#include "trainer/run_config.h"
+#include "trainer/run_folder.h"
+#include "trainer/step_agreement.h"
+#include "trainer/trainer.h"
+#include "trainer/training_step.h"
+
+namespace convoy {
+
+// One run of one rank. Every method is collective over the world unless it says otherwise.
+class TrainingRun {
+ public:
+  // Opens the data, compiles the network, and starts afresh or from a checkpoint.
+  TrainingRun(const RunConfig& config, World& world, Log& log);
+  // To the end, or to a signal.
+  TrainingResult Run();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  enum class Importance { kShould, kMust };
+
+  // Before the first step (training_start.cc).
+  void OpenValidation();
+  void Start(const std::optional<std::string>& resumed_on_rank_0);
+  void RequireResumable(const CheckpointInfo& saved, const std::string& path) const;  // rank 0
+  void TakePosition(CheckpointInfo& saved);
+  void MakeModelAndLoaders();
+  int64_t EvaluationBatch() const;
+  void Announce();
+
+  // Time. Not collective.
+  int64_t StepsPerEpoch() const { return loader_->batches_per_epoch(); }
+  double StepEpochs() const { return 1.0 / static_cast<double>(StepsPerEpoch()); }
+  bool Finished() const;
+  ScheduleInputs Now() const;
+  int64_t TotalSteps() const;
+
+  // One step.
+  void DoStep(double fetch_s);
+  StepVerdict FinishStep(StepReport report);
+  [[noreturn]] void ThrowNonFinite(bool here);
+  void ShowProgress(const StepMetrics& metrics);
+  void ReportBadSamples();
+
+  // After some steps.
+  void EvaluateIfDue();
+  CheckpointInfo InfoNow() const;
+  void Save(Importance importance);
+
+  RunConfig config_;
+  World& world_;
+  Log& log_;
+  ProcessGrid grid_;
+  std::unique_ptr<Dataset> training_set_, validation_set_;
+  NetworkSpec network_;
+  RankPlan plan_;
+  std::optional<Optimizer> optimizer_;
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Stream> stream_;
+  std::optional<RunFolder> folder_;  // rank 0
+  std::unique_ptr<ParameterStore> store_;
+  Preprocessing preprocessing_;
+  std::unique_ptr<ReplicaLoader> loader_, evaluation_loader_;
+  std::unique_ptr<RankModel> model_;
+  std::unique_ptr<TrainingStep> step_runner_;
+  std::unique_ptr<MetricsFile> metrics_;  // rank 0
+  std::unique_ptr<Progress> progress_;    // rank 0
+
+  // `step_` updates are done; batch `batch_` of `epoch_` comes next.
+  int64_t step_ = 0, epoch_ = 0, batch_ = 0;
+  int64_t first_step_ = 0, saved_step_ = -1;
+  std::vector<double> evaluations_;
+  bool is_best_ = false;
+  int failed_saves_ = 0;
+  double loss_ = 0;
+  std::optional<StepMetrics> pending_;  // of a step that the ranks have not agreed on yet
+  Clock::time_point run_start_, last_step_end_;
+  int64_t window_images_ = 0;  // since the last printed line
+  double window_s_ = 0;
+};
+
+}  // namespace convoy
