@@ -7,6 +7,7 @@
 #include <new>
 
 #include "core/text.h"
+#include "trainer/agreement.h"
 #include "trainer/trainer.h"
 
 namespace convoy {

@@ -1,4 +1,5 @@
 // convoy doctor: what the ranks, their processors and their links look like, and what is wrong.
+#include <fmt/format.h>
 #include <sched.h>
 #include <unistd.h>
 
@@ -8,7 +9,6 @@
 #include <iostream>
 #include <map>
 
-#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "core/text.h"
@@ -89,19 +89,19 @@ std::vector<std::string> Complaints(const std::vector<RankFacts>& facts, const W
     host.online = fact.online;
     ++host.masks[fact.processors];
     if (fact.threads > fact.processor_count) {
-      complaints.push_back(fmt::format(
-          "rank {}: {} threads, but its affinity mask has {} processors ({}); give mpirun --bind-to "
-          "none or --map-by slot:PE={}, or use launch/convoyrun",
-          rank, fact.threads, fact.processor_count, fact.processors, fact.threads));
+      complaints.push_back(
+          fmt::format("rank {}: {} threads, but its affinity mask has {} processors ({}); give "
+                      "mpirun --bind-to "
+                      "none or --map-by slot:PE={}, or use launch/convoyrun",
+                      rank, fact.threads, fact.processor_count, fact.processors, fact.threads));
     }
   }
   for (const auto& [name, host] : hosts) {
     if (host.threads > host.online) {
-      complaints.push_back(
-          fmt::format("{}: {} ranks with {} threads in all on {} processors; give fewer ranks or "
-                      "--threads {}",
-                      name, host.ranks, host.threads, host.online,
-                      std::max(1, host.online / host.ranks)));
+      complaints.push_back(fmt::format(
+          "{}: {} ranks with {} threads in all on {} processors; give fewer ranks or "
+          "--threads {}",
+          name, host.ranks, host.threads, host.online, std::max(1, host.online / host.ranks)));
     }
     for (const auto& [mask, ranks] : host.masks) {
       const bool whole_host = mask.find_first_of(",-") != std::string::npos;
@@ -145,8 +145,7 @@ double LoaderSpeed(const Dataset& dataset, const DataConfig& loading, const Netw
     images += batch->global_count;
     loader->Recycle(std::move(batch));
   }
-  return static_cast<double>(images) /
-         std::chrono::duration<double>(Clock::now() - start).count();
+  return static_cast<double>(images) / std::chrono::duration<double>(Clock::now() - start).count();
 }
 
 }  // namespace
@@ -183,10 +182,11 @@ ExitCode DoctorCommand(int argc, const char* const* argv) {
       step.limits = false;
       step_rate = BenchStep(step, world, log).images_per_s;
       if (loader_rate < step_rate) {
-        complaints.push_back(fmt::format(
-            "the loader gives {:.0f} images/s, the model takes {:.0f}: training will wait for data; "
-            "give --workers more threads, or pack the images smaller",
-            loader_rate, step_rate));
+        complaints.push_back(
+            fmt::format("the loader gives {:.0f} images/s, the model takes {:.0f}: training will "
+                        "wait for data; "
+                        "give --workers more threads, or pack the images smaller",
+                        loader_rate, step_rate));
       }
     }
     if (world.rank() != 0) return ExitCode::kDone;
@@ -220,8 +220,8 @@ ExitCode DoctorCommand(int argc, const char* const* argv) {
     }
     fmt::print("\n");
     if (link_gb_per_s > 0) {
-      fmt::print("all-reduce of {}: {:.2f} GB/s\n",
-                 FormatBytes(static_cast<double>(kLinkBytes)), link_gb_per_s);
+      fmt::print("all-reduce of {}: {:.2f} GB/s\n", FormatBytes(static_cast<double>(kLinkBytes)),
+                 link_gb_per_s);
     }
     if (loader_rate > 0) {
       fmt::print("loader: {:.0f} images/s over all ranks; the model takes {:.0f}\n", loader_rate,

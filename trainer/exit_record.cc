@@ -9,12 +9,12 @@
 
 namespace convoy {
 
-void WriteExitRecord(const std::string& output_dir, int rank, ExitCode code,
+void WriteExitRecord(const std::string& output_dir, int rank, int64_t step, ExitCode code,
                      const std::string& reason) {
   // A rank may end before the folder was made, or because it cannot be written.
   if (!std::filesystem::is_directory(output_dir)) return;
   const nlohmann::ordered_json record = {
-      {"rank", rank}, {"code", static_cast<int>(code)}, {"reason", reason}};
+      {"rank", rank}, {"code", static_cast<int>(code)}, {"reason", reason}, {"step", step}};
   try {
     WriteText(fmt::format("{}/exit.{}.json", output_dir, rank),
               record.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");

@@ -69,7 +69,7 @@ GridShape GridOf(const ComputeConfig& config, const World& world);
 
 // What a rank leaves behind for convoyrun: OUTPUT/exit.RANK.json with code, reason and step. Never
 // throws.
-void WriteExitRecord(const std::string& output_dir, int rank, ExitCode code,
+void WriteExitRecord(const std::string& output_dir, int rank, int64_t step, ExitCode code,
                      const std::string& reason);
 // Removes the records of an earlier run.
 void RemoveExitRecords(const std::string& output_dir);

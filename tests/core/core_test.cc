@@ -129,6 +129,7 @@ TEST(Hash, PiecesGiveTheHashOfTheWhole) {
 
 TEST(Text, NearestNameFindsTyposOnly) {
   EXPECT_EQ(NearestName("batchsize", {"batch-size", "seed"}), "batch-size");
+  EXPECT_EQ(NearestName("trian", {"eval", "train"}), "train");
   EXPECT_EQ(NearestName("xyzzy", {"batch-size", "seed"}), std::nullopt);
 }
 

@@ -1,0 +1,127 @@
+"""What the system tests share: running convoy as a user would, and reading what it leaves."""
+
+import json
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+import unittest
+
+SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.environ.get("CONVOY_BUILD", os.path.join(SOURCE, "build", "release"))
+CONVOY = os.path.join(BUILD, "launch", "convoy")
+CONVOYRUN = os.path.join(SOURCE, "launch", "convoyrun")
+SHARED = os.path.join(SOURCE, "..", "shared")
+PHOTOS = os.path.join(SHARED, "data", "learnable-mini.tar")
+TIMEOUT_S = 600  # of one command: far more than any takes, so that a hang fails
+
+
+def environment(**extra):
+    """The caller's environment, with what mpirun needs as root on few cores."""
+    return dict(
+        os.environ,
+        CONVOY=CONVOY,
+        OMPI_ALLOW_RUN_AS_ROOT="1",
+        OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
+        OMPI_MCA_rmaps_base_oversubscribe="1",
+        OMPI_MCA_hwloc_base_binding_policy="none",
+        **extra,
+    )
+
+
+def run(*arguments, ranks=0, launcher="convoyrun", env=None, **options):
+    """Runs convoy, on `ranks` ranks where it is not 0; gives the finished process."""
+    return subprocess.run(
+        command(*arguments, ranks=ranks, launcher=launcher),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        env=env or environment(),
+        check=False,
+        **options,
+    )
+
+
+def start(*arguments, ranks=0, **options):
+    """Starts convoy and gives the running process, for tests that disturb it."""
+    return subprocess.Popen(
+        command(*arguments, ranks=ranks),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        **options,
+    )
+
+
+def command(*arguments, ranks=0, launcher="convoyrun"):
+    words = [str(argument) for argument in arguments]
+    if ranks == 0:
+        return [CONVOY, *words]
+    if launcher == "mpirun":
+        return ["mpirun", "-n", str(ranks), CONVOY, *words]
+    return [CONVOYRUN, "-n", str(ranks), *words]
+
+
+def metrics(folder, event="step"):
+    """The lines of a run's metrics.jsonl of one kind."""
+    with open(os.path.join(folder, "metrics.jsonl"), encoding="utf-8") as file:
+        lines = [json.loads(line) for line in file]
+    return [line for line in lines if line["event"] == event]
+
+
+def losses(folder):
+    return [line["loss"] for line in metrics(folder)]
+
+
+def checkpoints(folder):
+    path = os.path.join(folder, "checkpoints")
+    if not os.path.isdir(path):
+        return []
+    return sorted(
+        os.path.join(path, name)
+        for name in os.listdir(path)
+        if name.startswith("step-") and name.endswith(".safetensors")
+    )
+
+
+def tensors(path):
+    """The bytes of every tensor of a safetensors file, by name."""
+    with open(path, "rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+        data = file.read()
+    return {
+        name: data[slice(*entry["data_offsets"])]
+        for name, entry in header.items()
+        if name != "__metadata__"
+    }
+
+
+class ConvoyTest(unittest.TestCase):
+    """A folder of the test's own, and checks of exit codes with the output in the message."""
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="convoy-system-")
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def require_photos(self):
+        if not os.path.exists(PHOTOS):
+            self.skipTest(f"{PHOTOS} is not there")
+
+    def assert_exit(self, process, code):
+        self.assertEqual(
+            process.returncode, code, f"output:\n{process.stdout}\nerrors:\n{process.stderr}"
+        )
+
+    def assert_error(self, process, code, *parts):
+        """The exit code, and one line of error that has every part."""
+        self.assert_exit(process, code)
+        lines = [line for line in process.stderr.splitlines() if "error: " in line]
+        self.assertEqual(len(lines), 1, process.stderr)
+        for part in parts:
+            self.assertIn(part, lines[0])

@@ -1,0 +1,136 @@
+"""A run that is killed, stopped or torn goes on as if nothing had been."""
+
+import os
+import random
+import signal
+import time
+import unittest
+
+from convoy import ConvoyTest, checkpoints, metrics, run, start, tensors
+
+STEPS = 24
+
+
+def settings(folder, ranks):
+    cut = {1: [], 2: ["--towers", "2"], 4: ["--towers", "2", "--replicas", "2"]}[ranks]
+    return [
+        "train", "--data", "synthetic:60x10", "--model", "alexnet-bn", "--input", "67",
+        "--batch-size", "8", "--lr", "0.001", "--steps", str(STEPS), "--epochs", "100", "--mean",
+        "none", "--std", "60,60,60", "--checkpoint-every", "5", "--threads", "1", "--workers", "1",
+        "--output-dir", folder, "--print-freq", "1", *cut,
+    ]  # fmt: skip
+
+
+class Resume(ConvoyTest):
+    def uninterrupted(self, ranks):
+        folder = self.path("whole")
+        self.assert_exit(run(*settings(folder, ranks), ranks=ranks if ranks > 1 else 0), 0)
+        return folder
+
+    def wait_for_step(self, folder, step, process):
+        """Until metrics.jsonl speaks of the step, or the process ends."""
+        while process.poll() is None:
+            path = os.path.join(folder, "metrics.jsonl")
+            if os.path.exists(path):
+                with open(path, encoding="utf-8") as file:
+                    if sum(1 for line in file if '"step"' in line) >= step:
+                        return
+            time.sleep(0.01)
+
+    def assert_same_run(self, folder, whole):
+        self.assertEqual(tensors(checkpoints(folder)[-1]), tensors(checkpoints(whole)[-1]))
+        lines = [line["step"] for line in metrics(folder)]
+        self.assertEqual(lines, list(range(1, STEPS + 1)))
+        self.assertEqual(
+            [line["loss"] for line in metrics(folder)], [line["loss"] for line in metrics(whole)]
+        )
+
+    def check_kills(self, ranks):
+        whole = self.uninterrupted(ranks)
+        folder = self.path("killed")
+        generator = random.Random(7)
+        for _ in range(3):
+            process = start(*settings(folder, ranks), ranks=ranks if ranks > 1 else 0)
+            done = len(metrics(folder)) if os.path.exists(folder + "/metrics.jsonl") else 0
+            self.wait_for_step(folder, min(done + generator.randint(1, 9), STEPS - 2), process)
+            victims = rank_processes(folder)
+            if victims:
+                os.kill(generator.choice(victims), signal.SIGKILL)
+            process.communicate()
+        self.assert_exit(run(*settings(folder, ranks), ranks=ranks if ranks > 1 else 0), 0)
+        self.assert_same_run(folder, whole)
+
+    def test_a_run_killed_at_random_steps_ends_bitwise_the_same(self):
+        self.check_kills(1)
+
+    def test_two_towers_killed_at_random_steps_end_bitwise_the_same(self):
+        self.check_kills(2)
+
+    def test_four_ranks_killed_at_random_steps_end_bitwise_the_same(self):
+        self.check_kills(4)
+
+    def test_a_signal_stops_with_a_checkpoint_and_code_75(self):
+        whole = self.uninterrupted(2)
+        for number, name in ((signal.SIGTERM, "term"), (signal.SIGINT, "int"), (signal.SIGUSR1, "usr1")):
+            folder = self.path(name)
+            process = start(*settings(folder, 2), ranks=2)
+            self.wait_for_step(folder, 7, process)
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=120)
+            self.assertEqual(process.returncode, 75, errors)
+            self.assertIn("the same command goes on from there", errors)
+            self.assert_exit(run(*settings(folder, 2), ranks=2), 0)
+            self.assert_same_run(folder, whole)
+
+    def test_a_damaged_checkpoint_is_skipped_by_name(self):
+        whole = self.uninterrupted(1)
+        folder = self.path("damaged")
+        short = [word if word != str(STEPS) else "12" for word in settings(folder, 1)]
+        self.assert_exit(run(*short), 0)
+        newest = checkpoints(folder)[-1]
+        with open(newest, "r+b") as file:
+            file.seek(-100, os.SEEK_END)
+            file.write(b"x" * 50)
+        process = run(*settings(folder, 1))
+        self.assert_exit(process, 0)
+        self.assertIn(f"skipping a checkpoint: {newest}: tensor", process.stderr)
+        self.assert_same_run(folder, whole)
+
+    def test_resume_none_keeps_the_earlier_run_aside(self):
+        folder = self.path("run")
+        short = [word if word != str(STEPS) else "3" for word in settings(folder, 1)]
+        self.assert_exit(run(*short), 0)
+        self.assert_exit(run(*short, "--resume", "none"), 0)
+        self.assertEqual([line["step"] for line in metrics(folder)], [1, 2, 3])
+        self.assertEqual(len(metrics(os.path.join(folder, "previous-1"))), 3)
+        # And without it the finished run has nothing left to do.
+        process = run(*short)
+        self.assert_exit(process, 0)
+        self.assertIn("going on from", process.stderr)
+
+    def test_another_world_size_goes_on_with_the_same_images(self):
+        folder = self.path("grown")
+        short = [word if word != str(STEPS) else "10" for word in settings(folder, 1)]
+        self.assert_exit(run(*short), 0)
+        process = run(*settings(folder, 4), ranks=4)
+        self.assert_exit(process, 0)
+        self.assertIn("it was written by 1 ranks", process.stderr)
+        self.assertEqual([line["step"] for line in metrics(folder)], list(range(1, STEPS + 1)))
+
+
+def rank_processes(folder):
+    """Process ids of the ranks that write into `folder`."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                words = file.read().split(b"\0")
+        except OSError:
+            continue
+        if words[0].endswith(b"/convoy") and folder.encode() in words:
+            found.append(int(pid))
+    return found
+
+
+if __name__ == "__main__":
+    unittest.main()
