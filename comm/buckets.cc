@@ -1,0 +1,157 @@
+#include <algorithm>
+#include <cstddef>
+#include <utility>
+
+#include "comm/comm.h"
+#include "core/arena.h"
+
+namespace convoy {
+namespace {
+
+using Range = GradientBuckets::Range;
+
+// The part of `range` that lies in `bucket`; its count is 0 where there is none.
+Range Intersect(const Range& range, const Bucket& bucket) {
+  const int64_t begin = std::max(range.begin, bucket.begin);
+  const int64_t end = std::min(range.begin + range.count, bucket.begin + bucket.count);
+  return {begin, std::max<int64_t>(0, end - begin)};
+}
+
+// Ranges in order, joined where nothing but the padding of an arena lies between them.
+std::vector<Range> Joined(std::vector<Range> ranges) {
+  std::sort(ranges.begin(), ranges.end(),
+            [](const Range& a, const Range& b) { return a.begin < b.begin; });
+  std::vector<Range> joined;
+  for (const Range& range : ranges) {
+    const bool follows =
+        !joined.empty() &&
+        range.begin - joined.back().begin - joined.back().count < ArenaLayout::kAlignmentElements;
+    if (follows) {
+      joined.back().count = range.begin + range.count - joined.back().begin;
+    } else {
+      joined.push_back(range);
+    }
+  }
+  return joined;
+}
+
+void ToWire(const Tensor& values, const Tensor& wire) {
+  const float* from = values.As<float>();
+  BFloat16* to = wire.As<BFloat16>();
+  for (int64_t i = 0; i < values.count(); ++i) to[i] = BFloat16(from[i]);
+}
+
+void FromWire(const Tensor& wire, const Tensor& values) {
+  const BFloat16* from = wire.As<BFloat16>();
+  float* to = values.As<float>();
+  for (int64_t i = 0; i < values.count(); ++i) to[i] = static_cast<float>(from[i]);
+}
+
+}  // namespace
+
+struct GradientBuckets::State {
+  enum class Phase { kIdle, kFilling, kReducing };
+  // A range of the arena that is reduced by one request.
+  struct Reduction {
+    Tensor values;
+    Tensor wire;  // empty: `values` itself travels
+    Request request;
+  };
+
+  Phase phase = Phase::kIdle;
+  int64_t expected = 0, ready = 0;  // elements
+  std::vector<Range> ranges;        // what is reduced in this step
+  Buffer wire;                      // bf16, of the whole bucket
+  std::vector<Reduction> reductions;
+};
+
+GradientBuckets::GradientBuckets(std::vector<Bucket> buckets, const Tensor& gradients,
+                                 const BucketOptions& options)
+    : buckets_(std::move(buckets)),
+      gradients_(gradients),
+      options_(options),
+      states_(buckets_.size()) {
+  CONVOY_CHECK(options.wire == DType::kFloat32 || options.wire == DType::kBFloat16,
+               "gradients do not travel as {}", NameOf(options.wire));
+  const bool converts = options.wire == DType::kBFloat16 && gradients.dtype == DType::kFloat32;
+  for (size_t i = 0; i < buckets_.size(); ++i) {
+    const Bucket& bucket = buckets_[i];
+    CONVOY_CHECK(bucket.group != nullptr, "bucket {} has no group", bucket.name);
+    gradients.Range(bucket.begin, bucket.count);  // checks the bounds
+    for (size_t j = 0; j < i; ++j) {
+      CONVOY_CHECK(Intersect({bucket.begin, bucket.count}, buckets_[j]).count == 0,
+                   "buckets {} and {} overlap", buckets_[j].name, bucket.name);
+    }
+    if (converts && bucket.group->size() > 1) {
+      states_[i].wire = options.allocate_wire(bucket.count * SizeOf(DType::kBFloat16));
+    }
+  }
+}
+
+GradientBuckets::~GradientBuckets() = default;
+
+void GradientBuckets::Begin(const std::vector<Range>& ranges) {
+  for (size_t i = 0; i < buckets_.size(); ++i) {
+    State& state = states_[i];
+    CONVOY_CHECK(state.phase == State::Phase::kIdle, "nobody waited for bucket {}",
+                 buckets_[i].name);
+    state.expected = state.ready = 0;
+    state.ranges.clear();
+    for (const Range& range : ranges) {
+      const Range own = Intersect(range, buckets_[i]);
+      if (own.count == 0) continue;
+      state.expected += own.count;
+      state.ranges.push_back(own);
+    }
+    if (state.expected > 0) state.phase = State::Phase::kFilling;
+    state.ranges = Joined(std::move(state.ranges));
+  }
+}
+
+void GradientBuckets::GradientReady(Stream& stream, int64_t begin, int64_t count) {
+  for (size_t i = 0; i < buckets_.size(); ++i) {
+    const Range own = Intersect({begin, count}, buckets_[i]);
+    if (own.count == 0) continue;
+    State& state = states_[i];
+    state.ready += own.count;
+    CONVOY_CHECK(state.phase == State::Phase::kFilling && state.ready <= state.expected,
+                 "gradients {}+{} of bucket {} were not announced", begin, count, buckets_[i].name);
+    if (state.ready == state.expected && options_.overlap == Overlap::kOn) Start(stream, i);
+  }
+}
+
+void GradientBuckets::Start(Stream& stream, size_t index) {
+  const Bucket& bucket = buckets_[index];
+  State& state = states_[index];
+  state.phase = State::Phase::kReducing;
+  state.reductions.clear();
+  if (bucket.group->size() == 1) return;
+  for (const Range& range : state.ranges) {
+    State::Reduction& reduction = state.reductions.emplace_back();
+    reduction.values = gradients_.Range(range.begin, range.count);
+    if (state.wire) {
+      reduction.wire = ViewOf(state.wire, DType::kBFloat16, {bucket.count})
+                           .Range(range.begin - bucket.begin, range.count);
+      ToWire(reduction.values, reduction.wire);
+    }
+    reduction.request =
+        bucket.group->AllReduce(stream, reduction.wire ? reduction.wire : reduction.values,
+                                ReduceOp::kSum, bucket.name.c_str());
+  }
+}
+
+void GradientBuckets::Wait(Stream& stream, int index) {
+  const auto i = static_cast<size_t>(index);
+  State& state = states_.at(i);
+  if (state.phase == State::Phase::kIdle) return;
+  CONVOY_CHECK(state.ready == state.expected, "bucket {} has {} of {} gradients", buckets_[i].name,
+               state.ready, state.expected);
+  if (state.phase == State::Phase::kFilling) Start(stream, i);
+  state.phase = State::Phase::kIdle;
+  for (State::Reduction& reduction : state.reductions) {
+    reduction.request.Wait(stream);
+    if (reduction.wire) FromWire(reduction.wire, reduction.values);
+  }
+}
+
+}  // namespace convoy
