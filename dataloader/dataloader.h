@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,6 +31,9 @@ struct EncodedSample {
   std::vector<uint8_t> bytes;
   // Set for plain pixels, uint8 [height, width, channels]; 0 for a compressed file (JPEG or PNG).
   int height = 0, width = 0, channels = 0;
+  // Asked, not given: height and width of the images of a source that can make any size
+  // (synthetic).
+  int side_of_synthetic = 256;
 };
 
 // Random access to labelled samples. Thread-safe.
@@ -53,22 +57,25 @@ class Dataset {
 
 struct DatasetOptions {
   // Folder, archive or file of the ILSVRC devkit: class order and validation truth. Needed by the
-  // official validation tar alone.
+  // official validation tar alone. A text with one wnid a line, in the order of the images'
+  // numbers, will do.
   std::string devkit;
   // Where indexes of archives are kept; empty: beside the archive where that may be written, else
-  // in the user's cache folder.
+  // in the user's cache folder. Ranks that open the same new archive at once would each read all of
+  // its headers: let one open it first.
   std::string index_folder;
 };
 
 // Opens `location` ("PATH" or "PATH:SPLIT"), told apart by its structure, never by its name:
 //   a folder of class folders; a folder with splits of them (needs :SPLIT where it has several)
 //   a flat tar of class folders, with or without a leading split folder
-//   a tar of class tars (the official ILSVRC train tar), read in place
-//   a flat tar of ILSVRC2012_val_NNNNNNNN.JPEG (the official validation tar; needs a devkit)
+//   a tar of class tars (the official ILSVRC train tar), read in place; or a folder of class tars
+//   a flat tar or folder of ILSVRC2012_val_NNNNNNNN.JPEG (the official validation tar; needs a
+//   devkit), or of ILSVRC2012_test_NNNNNNNN.JPEG (unlabelled)
 //   a folder or tar of packed shards (WebDataset names, with a .cls member per sample)
 //   IDX files (a folder with {train,t10k}-{images,labels}-*[.gz]; needs :train or :test)
 //   CIFAR-10 and CIFAR-100 binary (a folder with data_batch_*.bin or train.bin; :train or :test)
-//   synthetic:N[xCLASSES]: N images of noise that depend on the seed of the draw alone
+//   synthetic:N[xCLASSES]: N images of noise, the same in every run
 // Throws (kData) with what was found and what is expected.
 std::unique_ptr<Dataset> OpenDataset(const std::string& location, const DatasetOptions& options,
                                      Log& log);
@@ -102,7 +109,8 @@ struct CropOptions {
   bool random = true;  // random place and mirror; false: centre, not mirrored
   int views = 1;       // 10 with random = false: four corners and centre, each also mirrored
   ColourNoise colour = ColourNoise::kNone;
-  // Standard deviation of the draw, by epoch: 0.1 in the paper. Not asked when colour is kNone.
+  // Standard deviation of the draw, by epoch: 0.1 in the paper. A pure function, called by any
+  // thread. Not asked when colour is kNone or random is false.
   std::function<double(int64_t epoch)> colour_strength;
 };
 
@@ -110,8 +118,9 @@ struct CropOptions {
 
 // Which rows of every global batch a loader fills. A global batch of n samples is cut into
 // `replicas` runs of n / replicas samples (the first ones shorter where it does not divide), and a
-// replica's run over its `members`, who exchange their rows. Every batch has Rows() rows; those
-// past the run's end are padding (weight 0).
+// replica's run into pieces of Rows() samples for its `members`, who exchange their rows: joined in
+// the members' order, the pieces are the run with all padding behind it. Every batch has Rows()
+// rows; those past the run's end are padding (weight 0).
 struct Share {
   int replica = 0, replicas = 1;
   int member = 0, members = 1;
@@ -171,7 +180,8 @@ class Loader {
   virtual int64_t rows() const = 0;
 
   // The next Next() gives batch `index` of `epoch`; the one after the last of an epoch is the first
-  // of the next. A loader starts at (0, 0). Cheap: nothing is read to get there.
+  // of the next. A loader starts at (0, 0), and begins to read with the first Seek() or Next().
+  // Cheap: nothing is read to get there.
   virtual void Seek(int64_t epoch, int64_t index) = 0;
   // Blocks until the batch is ready. Errors of the threads surface here.
   virtual std::unique_ptr<Batch> Next() = 0;
@@ -179,7 +189,7 @@ class Loader {
   virtual void Recycle(std::unique_ptr<Batch> batch) = 0;
 
   virtual LoaderStatistics statistics() const = 0;
-  // Since the last call.
+  // Of the batches that Next() gave since the last call, in the order of their positions.
   virtual std::vector<BadSample> TakeBadSamples() = 0;
 };
 
@@ -199,10 +209,15 @@ struct DataStatistics {
   std::vector<float> CentralMean(int crop) const;
 };
 
-// Adds up samples [begin, end) of `dataset`. Sums can be added over ranks before Finish.
+// Adds up samples [begin, end) of `dataset`. Sums can be added over ranks before Finish; they are
+// whole numbers, so that no order of adding changes a bit. Bad samples are left out; more than
+// max(8, 0.1 %) of them throw (kData).
 class StatisticsAccumulator {
  public:
   StatisticsAccumulator(Geometry geometry, int resize, int channels);
+  // The given samples, or samples [begin, end). Bad ones are left out; more than max(8, 0.1 %) of
+  // them are an error (kData).
+  void Add(const Dataset& dataset, std::span<const int64_t> samples, int threads);
   void Add(const Dataset& dataset, int64_t begin, int64_t end, int threads);
   // Everything that was added up, as one fp64 tensor: to sum over ranks in place.
   Tensor Sums();
@@ -214,6 +229,10 @@ class StatisticsAccumulator {
   std::vector<double> sums_;
 };
 
+// Where the statistics of the data set `location`, of `samples` samples, are kept: beside its
+// index. Empty when there is no such place.
+std::string StatisticsPath(const std::string& location, const std::string& index_folder,
+                           int64_t samples, Geometry geometry, int resize, int channels);
 void SaveStatistics(const DataStatistics& statistics, const std::string& path);
 // Throws (kData).
 DataStatistics LoadStatistics(const std::string& path);
@@ -223,9 +242,10 @@ DataStatistics LoadStatistics(const std::string& path);
 struct VerifyReport {
   int64_t images = 0, bytes = 0;
   int64_t grey = 0, cmyk = 0, png = 0, progressive = 0, exif_rotated = 0, small = 0;
-  std::vector<BadSample> bad;
+  std::vector<BadSample> bad;  // in the order of their identity, which stands in `position`
 };
-// Decodes every sample of [begin, end). `progress` is called now and then with samples done.
+// Decodes every sample of [begin, end), wholly. `progress`, which may be empty, is called now and
+// then with samples done, by one thread at a time.
 VerifyReport VerifyDataset(const Dataset& dataset, int64_t begin, int64_t end, int threads,
                            const std::function<void(int64_t)>& progress);
 
@@ -236,7 +256,8 @@ VerifyReport VerifyDataset(const Dataset& dataset, int64_t begin, int64_t end, i
 struct PackOptions {
   int64_t count = 0;
   int short_side = 0;
-  int quality = 95;
+  int quality = 95;  // 1 to 100
+  int threads = 1;
 };
 void PackNestedTar(const Dataset& dataset, const PackOptions& options, const std::string& path,
                    const std::function<void(int64_t)>& progress);

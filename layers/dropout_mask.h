@@ -19,6 +19,10 @@ class DropoutMask {
   // Four draws at once: elements 4 * block .. 4 * block + 3 are kept where the word is not below
   // Threshold(rate).
   RandomWords Words(int64_t block) const { return RandomBlock(key_, static_cast<uint32_t>(block)); }
+  // The draws of elements 4 * first_block and on, four per block.
+  void FillWords(int64_t first_block, int64_t block_count, uint32_t* words) const {
+    RandomBlocks(key_, static_cast<uint32_t>(first_block), block_count, words);
+  }
   bool Keeps(int64_t element, double rate) const {
     return Words(element / 4)[static_cast<size_t>(element % 4)] >= Threshold(rate);
   }

@@ -124,7 +124,8 @@ class Evaluator {
                                     RankModel::Options{.dtype = config_.compute.dtype,
                                                        .rows = loader_->rows(),
                                                        .training = false,
-                                                       .preprocessing = info.preprocessing});
+                                                       .preprocessing = info.preprocessing,
+                                                       .exchange_memory = SharedMemoryOf(world_)});
     models_.push_back(std::move(loaded));
   }
 

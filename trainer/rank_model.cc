@@ -30,7 +30,7 @@ RankModel::RankModel(Backend& backend, const RankPlan& plan, const ParameterStor
     }
     steps_.push_back(std::move(step));
   }
-  if (exchange_bytes > 0) exchange_memory_ = backend.Allocate(exchange_bytes);
+  if (exchange_bytes > 0) exchange_memory_ = options.exchange_memory(exchange_bytes);
 }
 
 void RankModel::Load(Stream& stream, const Batch& batch) {

@@ -27,6 +27,8 @@ class RankModel {
     int64_t rows = 1;  // of every batch that is loaded
     bool training = true;
     Preprocessing preprocessing;
+    // Of what the towers exchange: World::AllocateShared, where collectives reach it fastest.
+    Allocator exchange_memory = AllocateHost;
   };
 
   // `backend`, `store` and `towers` outlive the model. Several models may share a store.

@@ -133,6 +133,10 @@ Preprocessing PreprocessingOf(const RunConfig& config, const NetworkSpec& networ
   return preprocessing;
 }
 
+Allocator SharedMemoryOf(World& world) {
+  return [&world](int64_t bytes) { return world.AllocateShared(bytes); };
+}
+
 void RequireSameSettings(const std::string& settings, World& world) {
   if (world.size() == 1) return;
   std::vector<int64_t> hashes(static_cast<size_t>(world.size()));

@@ -29,6 +29,9 @@ LoaderOptions LoaderOptionsOf(const DataConfig& config, const NetworkSpec& netwo
 Preprocessing PreprocessingOf(const RunConfig& config, const NetworkSpec& network,
                               const Dataset& dataset, World& world, Log& log);
 
+// Memory that the ranks of a host reach in each other: of gradients, exchanges and the bf16 wire.
+Allocator SharedMemoryOf(World& world);
+
 // Throws (kUsage) on every rank when the ranks were given different settings.
 void RequireSameSettings(const std::string& settings, World& world);
 

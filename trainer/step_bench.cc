@@ -10,6 +10,7 @@
 
 #include "core/random.h"
 #include "trainer/plan/plan.h"
+#include "trainer/session.h"
 #include "trainer/step_agreement.h"
 #include "trainer/trainer.h"
 #include "trainer/training_step.h"
@@ -105,18 +106,18 @@ StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& lo
   const int64_t rows = (options.batch_size + replicas - 1) / replicas;
   const Batch batch = SyntheticBatch(network.input, network.classes, rows, grid.replica() * rows,
                                      options.batch_size);
-  RankModel model(
-      *backend, plan, store, grid.towers(),
-      {.dtype = options.compute.dtype,
-       .rows = rows,
-       .training = true,
-       .preprocessing = {.mean = std::vector<float>(static_cast<size_t>(network.input[2]), 120)}});
+  RankModel::Options model_options{.dtype = options.compute.dtype,
+                                   .rows = rows,
+                                   .training = true,
+                                   .exchange_memory = SharedMemoryOf(world)};
+  model_options.preprocessing.mean.assign(static_cast<size_t>(network.input[2]), 120);
+  RankModel model(*backend, plan, store, grid.towers(), model_options);
   // So small a rate that many steps on one batch of noise stay what a first step is.
   const Optimizer optimizer({.lr = 1e-6}, plan);
   TrainingStep step(*backend, *stream, plan, store, model, grid, optimizer, PlanBuckets(plan),
                     {.overlap = options.overlap,
                      .wire = options.reduce_dtype,
-                     .allocate_wire = [&](int64_t bytes) { return world.AllocateShared(bytes); }});
+                     .allocate_wire = SharedMemoryOf(world)});
   Collector collector;
   step.SetTimer(&collector);
 

@@ -171,7 +171,8 @@ void TrainingRun::EvaluateIfDue() {
                   {.dtype = config_.compute.dtype,
                    .rows = evaluation_loader_->rows(),
                    .training = false,
-                   .preprocessing = preprocessing_});
+                   .preprocessing = preprocessing_,
+                   .exchange_memory = SharedMemoryOf(world_)});
   const EvaluationResult result =
       EvaluateModels({&model}, *evaluation_loader_, config_.views, network_.classes, false,
                      *backend_, *stream_, world_, progress_.get());

@@ -150,17 +150,18 @@ void TrainingRun::MakeModelAndLoaders() {
   };
   loader_ = std::make_unique<ReplicaLoader>(*training_set_, options, grid_, grid_.towers(), log_);
   loader_->Seek(epoch_, batch_);
-  model_ = std::make_unique<RankModel>(*backend_, plan_, *store_, grid_.towers(),
-                                       RankModel::Options{.dtype = config_.compute.dtype,
-                                                          .rows = loader_->rows(),
-                                                          .training = true,
-                                                          .preprocessing = preprocessing_});
+  model_ =
+      std::make_unique<RankModel>(*backend_, plan_, *store_, grid_.towers(),
+                                  RankModel::Options{.dtype = config_.compute.dtype,
+                                                     .rows = loader_->rows(),
+                                                     .training = true,
+                                                     .preprocessing = preprocessing_,
+                                                     .exchange_memory = SharedMemoryOf(world_)});
   step_runner_ = std::make_unique<TrainingStep>(
       *backend_, *stream_, plan_, *store_, *model_, grid_, *optimizer_, PlanBuckets(plan_),
-      BucketOptions{
-          .overlap = config_.overlap,
-          .wire = config_.reduce_dtype,
-          .allocate_wire = [this](int64_t bytes) { return world_.AllocateShared(bytes); }});
+      BucketOptions{.overlap = config_.overlap,
+                    .wire = config_.reduce_dtype,
+                    .allocate_wire = SharedMemoryOf(world_)});
   if (world_.rank() == 0) {
     metrics_ = std::make_unique<MetricsFile>(folder_->metrics_path(), step_, log_);
     progress_ = std::make_unique<Progress>(log_, Progress::StyleOfTerminal());

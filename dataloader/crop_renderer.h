@@ -1,0 +1,41 @@
+// dataloader/crop_renderer.h - from the bytes of a sample to its crops.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "dataloader/crop_plan.h"
+#include "dataloader/dataloader.h"
+#include "dataloader/image.h"
+#include "dataloader/resize.h"
+
+namespace convoy {
+
+// Reused from sample to sample, by one thread: after a few it allocates nothing.
+class CropRenderer {
+ public:
+  explicit CropRenderer(ReadOrientation orientation = ReadOrientation::kNo)
+      : decoder_(orientation) {}
+
+  // Reads the header. Throws (kData), as Render() does. `sample` stays unchanged until Render().
+  ImageInfo Open(const EncodedSample& sample);
+  // Writes uint8 [plan.views, height, width, channels] to `out`. Only what the crops need is
+  // decoded. Mirror is the device's work.
+  void Render(const CropPlan& plan, int width, int height, int channels, uint8_t* out);
+
+  // Seconds of the last Open() and Render().
+  double decode_s() const { return decode_s_; }
+  double resize_s() const { return resize_s_; }
+
+ private:
+  // Views that show other pixels than those before them: mirrored ones do not.
+  static constexpr int kMostPlaces = 5;
+
+  ImageDecoder decoder_;
+  RowRing ring_;
+  std::array<AxisFilter, kMostPlaces> horizontal_, vertical_;
+  std::array<RowResampler, kMostPlaces> resamplers_;
+  double decode_s_ = 0, resize_s_ = 0;
+};
+
+}  // namespace convoy

@@ -1,0 +1,173 @@
+#include "dataloader/index.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <utility>
+
+#include "core/hash.h"
+#include "core/text.h"
+#include "dataloader/checked_file.h"
+#include "dataloader/tar.h"
+
+namespace convoy {
+namespace {
+
+constexpr std::string_view kMagic = "CONVOYIX";
+constexpr uint32_t kVersion = 1;
+constexpr int64_t kSampledHeaders = 16;
+
+// Written by another program or another version, or torn: made again without a word of worry.
+struct Outdated {
+  std::string reason;
+};
+
+void WriteContents(CheckedWriter& writer, const ArchiveContents& contents) {
+  const MemberTable& members = contents.members;
+  writer.Value(static_cast<uint8_t>(contents.kind));
+  writer.Value(contents.ignored);
+  writer.Value(static_cast<uint64_t>(members.folders.size()));
+  for (const std::string& folder : members.folders) writer.Text(folder);
+  writer.Array(members.folder_begin);
+  writer.Array(members.offset);
+  writer.Array(members.bytes);
+  writer.Array(members.archive);
+  writer.Array(members.name_begin);
+  writer.Text(members.names);
+}
+
+ArchiveContents ReadContents(CheckedReader& reader) {
+  ArchiveContents contents;
+  const auto kind = reader.Value<uint8_t>();
+  if (kind > static_cast<uint8_t>(ArchiveKind::kShards)) throw Outdated{"unknown kind"};
+  contents.kind = static_cast<ArchiveKind>(kind);
+  contents.ignored = reader.Value<int64_t>();
+  MemberTable& members = contents.members;
+  const auto folders = reader.Value<uint64_t>();
+  for (uint64_t i = 0; i < folders; ++i) members.folders.push_back(reader.Text());
+  members.folder_begin = reader.Array<uint32_t>();
+  members.offset = reader.Array<int64_t>();
+  members.bytes = reader.Array<uint32_t>();
+  members.archive = reader.Array<uint16_t>();
+  members.name_begin = reader.Array<uint32_t>();
+  members.names = reader.Text();
+  reader.CheckEnd();
+  if (!members.IsConsistent()) throw Outdated{"contradicts itself"};
+  return contents;
+}
+
+// Every member lies in its archive, and some of them still follow a header of the stated size.
+void CheckAgainstArchives(const MemberTable& members,
+                          const std::vector<std::unique_ptr<FileBytes>>& archives) {
+  for (size_t i = 0; i < members.offset.size(); ++i) {
+    if (members.archive[i] >= archives.size() || members.offset[i] < kTarBlock ||
+        members.offset[i] > archives[members.archive[i]]->size() - members.bytes[i]) {
+      throw Outdated{"has a member outside of its archive"};
+    }
+  }
+  const int64_t sampled = std::min(kSampledHeaders, members.size());
+  for (int64_t k = 0; k < sampled; ++k) {
+    const auto i = static_cast<size_t>(k * members.size() / sampled);
+    uint8_t block[kTarBlock];
+    archives[members.archive[i]]->ReadAt(members.offset[i] - kTarBlock, block, kTarBlock);
+    if (!IsTarHeader(block)) throw Outdated{"a header is no longer where it was"};
+    // 0 stands in the header where a pax record gives the size.
+    const std::optional<int64_t> bytes = TarHeaderSize(block);
+    if (!bytes || (*bytes != members.bytes[i] && *bytes != 0)) {
+      throw Outdated{"a member has another size"};
+    }
+  }
+}
+
+}  // namespace
+
+ArchiveStamp StampOf(const std::string& path) {
+  struct stat status {};
+  if (stat(path.c_str(), &status) != 0) {
+    throw Error(ExitCode::kData, fmt::format("cannot examine {}", path), "check the path");
+  }
+  return {.name = std::filesystem::path(path).filename().string(),
+          .bytes = status.st_size,
+          .modified_ns = int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec};
+}
+
+std::string IndexPath(const std::string& path, const std::string& index_folder) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const fs::path canonical = fs::weakly_canonical(path, error);
+  if (error) return {};
+  constexpr const char* kSuffix = ".convoy-index";
+  // In a folder for many archives the whole path tells them apart.
+  const std::string unique_name = fmt::format("{}-{:016x}{}", canonical.filename().string(),
+                                              Hash64(canonical.string()), kSuffix);
+  if (!index_folder.empty()) return (fs::path(index_folder) / unique_name).string();
+  if (access(canonical.parent_path().c_str(), W_OK) == 0) return canonical.string() + kSuffix;
+  const char* cache = std::getenv("XDG_CACHE_HOME");
+  const char* home = std::getenv("HOME");
+  if (cache != nullptr && *cache == '/') return (fs::path(cache) / "convoy" / unique_name).string();
+  if (home != nullptr && *home == '/') {
+    return (fs::path(home) / ".cache" / "convoy" / unique_name).string();
+  }
+  return {};
+}
+
+std::optional<ArchiveContents> LoadIndex(const std::string& index_path,
+                                         const std::vector<std::unique_ptr<FileBytes>>& archives,
+                                         Log& log) {
+  if (index_path.empty() || !std::filesystem::exists(index_path)) return std::nullopt;
+  try {
+    CheckedReader reader(index_path, kMagic, kVersion);
+    if (reader.Value<uint64_t>() != archives.size()) throw Outdated{"other archives"};
+    for (const auto& archive : archives) {
+      ArchiveStamp stamp;
+      stamp.name = reader.Text();
+      stamp.bytes = reader.Value<int64_t>();
+      stamp.modified_ns = reader.Value<int64_t>();
+      if (stamp != StampOf(archive->name())) throw Outdated{archive->name() + " has changed"};
+    }
+    ArchiveContents contents = ReadContents(reader);
+    CheckAgainstArchives(contents.members, archives);
+    return contents;
+  } catch (const Outdated& outdated) {
+    log.Info("index {} is made again: {}", index_path, outdated.reason);
+  } catch (const Error& error) {
+    log.Warning("index {} is made again: {}", index_path, error.message());
+  }
+  return std::nullopt;
+}
+
+void SaveIndex(const ArchiveContents& contents,
+               const std::vector<std::unique_ptr<FileBytes>>& archives,
+               const std::string& index_path, Log& log) {
+  if (index_path.empty()) return;
+  try {
+    MakeFolder(std::filesystem::path(index_path).parent_path().string());
+    CheckedWriter writer(index_path, kMagic, kVersion);
+    writer.Value(static_cast<uint64_t>(archives.size()));
+    for (const auto& archive : archives) {
+      const ArchiveStamp stamp = StampOf(archive->name());
+      writer.Text(stamp.name);
+      writer.Value(stamp.bytes);
+      writer.Value(stamp.modified_ns);
+    }
+    WriteContents(writer, contents);
+    writer.Commit();
+  } catch (const Error& error) {
+    log.Debug("the index is not kept: {}", error.message());
+  }
+}
+
+ArchiveContents ReadOrLoadArchives(const std::vector<std::unique_ptr<FileBytes>>& archives,
+                                   const std::string& index_path, Log& log) {
+  if (std::optional<ArchiveContents> loaded = LoadIndex(index_path, archives, log)) {
+    return *std::move(loaded);
+  }
+  ArchiveContents contents = ReadArchives(archives, log);
+  SaveIndex(contents, archives, index_path, log);
+  return contents;
+}
+
+}  // namespace convoy

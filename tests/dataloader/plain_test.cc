@@ -1,0 +1,183 @@
+// IDX and CIFAR files.
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "dataloader/dataloader.h"
+#include "tests/dataloader/support.h"
+
+namespace convoy {
+namespace {
+
+using testing::ErrorOf;
+using testing::ExpectError;
+using testing::TempFolder;
+
+std::string Idx(const std::vector<uint32_t>& sizes, std::string_view elements, char type = 0x08) {
+  std::string file{'\0', '\0', type, static_cast<char>(sizes.size())};
+  for (const uint32_t size : sizes) {
+    for (int shift = 24; shift >= 0; shift -= 8) file += static_cast<char>(size >> shift);
+  }
+  return file + std::string(elements);
+}
+
+class PlainTest : public ::testing::Test {
+ protected:
+  std::unique_ptr<Dataset> Open(const std::string& location) {
+    return OpenDataset(folder_ / location, {}, testing::QuietLog());
+  }
+  Error Refused(const std::string& location) {
+    return ErrorOf([&] { Open(location); });
+  }
+  TempFolder folder_;
+};
+
+// Four images of 2 x 3 pixels; image i holds bytes 10 i, 10 i + 1, ...
+std::string FourImages() {
+  std::string pixels;
+  for (int i = 0; i < 4; ++i) {
+    for (int k = 0; k < 6; ++k) pixels += static_cast<char>(10 * i + k);
+  }
+  return pixels;
+}
+
+TEST_F(PlainTest, IdxIsReadPlainAndCompressed) {
+  const std::string images = Idx({4, 2, 3}, FourImages());
+  const std::string labels = Idx({4}, std::string("\2\0\2\1", 4));
+  folder_.Write("plain/train-images-idx3-ubyte", images);
+  folder_.Write("plain/train-labels-idx1-ubyte", labels);
+  folder_.Write("gz/train-images-idx3-ubyte.gz", testing::Gzip(images));
+  folder_.Write("gz/train-labels-idx1-ubyte.gz", testing::Gzip(labels));
+  folder_.Write("plain/t10k-images.idx3-ubyte", images);
+  folder_.Write("plain/t10k-labels.idx1-ubyte", labels);
+  for (const char* location : {"plain:train", "gz:train", "plain:test"}) {
+    SCOPED_TRACE(location);
+    const auto dataset = Open(location);
+    ASSERT_EQ(dataset->size(), 4);
+    EXPECT_EQ(dataset->classes(), (std::vector<std::string>{"0", "1", "2"}));
+    // In the order of class/number: images 1, 3, 0, 2.
+    const int expected[4] = {1, 3, 0, 2}, expected_labels[4] = {0, 1, 2, 2};
+    EncodedSample sample;
+    for (int64_t i = 0; i < 4; ++i) {
+      dataset->Read(i, sample);
+      EXPECT_EQ(sample.bytes[0], 10 * expected[i]);
+      EXPECT_EQ(sample.bytes[5], 10 * expected[i] + 5);
+      EXPECT_EQ(dataset->Label(i), expected_labels[i]);
+      EXPECT_EQ(dataset->Name(i), fmt::format("{}/{}", expected_labels[i], expected[i]));
+    }
+    EXPECT_EQ(sample.height, 2);
+    EXPECT_EQ(sample.width, 3);
+    EXPECT_EQ(sample.channels, 1);
+    EXPECT_NE(dataset->Location(0).find("at byte 22"), std::string::npos) << dataset->Location(0);
+  }
+  ExpectError(Refused("plain"), ExitCode::kData, {"train and test", ":train"});
+  ExpectError(Refused("gz:test"), ExitCode::kData, {"t10k"});
+}
+
+TEST_F(PlainTest, LabelsOfTwoDigitsKeepTheirOrder) {
+  folder_.Write("train-images", Idx({3, 1, 1}, "abc"));
+  folder_.Write("train-labels", Idx({3}, std::string("\12\2\0", 3)));  // 10, 2, 0
+  const auto dataset = Open(":train");
+  EXPECT_EQ(dataset->classes().size(), 11u);
+  EXPECT_EQ(dataset->classes()[2], "02");
+  EXPECT_EQ(dataset->Label(0), 0);
+  EXPECT_EQ(dataset->Label(1), 2);
+  EXPECT_EQ(dataset->Label(2), 10);
+}
+
+TEST_F(PlainTest, MalformedIdxIsRefusedBeforeAnythingIsAllocated) {
+  const std::string labels = Idx({4}, std::string(4, '\0'));
+  const auto refused = [&](const std::string& images, const std::string& label_file) {
+    folder_.Write("train-images", images);
+    folder_.Write("train-labels", label_file);
+    return Refused(":train");
+  };
+  const std::string good = Idx({4, 2, 3}, FourImages());
+  ExpectError(refused("", labels), ExitCode::kData, {"shorter"});
+  ExpectError(refused(good.substr(0, 10), labels), ExitCode::kData, {"shorter"});
+  ExpectError(refused(good.substr(0, 30), labels), ExitCode::kData, {"24 elements"});
+  ExpectError(refused(good + "x", labels), ExitCode::kData, {"more than"});
+  ExpectError(refused(Idx({4, 2, 3}, FourImages(), 0x0D), labels), ExitCode::kData, {"magic"});
+  ExpectError(refused(Idx({4, 6}, FourImages()), labels), ExitCode::kData, {"magic"});
+  ExpectError(refused(Idx({0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF}, "x"), labels), ExitCode::kData,
+              {"overflow"});
+  ExpectError(refused(Idx({0x7FFFFFFF, 0x7FFFFFFF, 1}, "x"), labels), ExitCode::kData,
+              {"can be in the file"});
+  ExpectError(refused(testing::Gzip(Idx({0x7FFFFFFF, 0x7FFFFFFF, 1}, "x")), labels),
+              ExitCode::kData, {"can be in the file"});
+  ExpectError(refused(Idx({4, 0, 3}, ""), labels), ExitCode::kData, {"pixels"});
+  ExpectError(refused(Idx({0, 2, 3}, ""), Idx({0}, "")), ExitCode::kData, {"no image"});
+  ExpectError(refused(good, Idx({3}, "abc")), ExitCode::kData, {"4 images", "3 labels"});
+  ExpectError(refused(good, Idx({4, 1}, "abcd")), ExitCode::kData, {"magic"});
+  const std::string gzip = testing::Gzip(good);
+  for (const size_t bytes : {gzip.size() / 2, gzip.size() - 6}) {
+    ExpectError(refused(gzip.substr(0, bytes), labels), ExitCode::kData, {"train-images"});
+  }
+  std::string damaged = gzip;
+  damaged[damaged.size() - 7] ^= 1;  // its checksum
+  ExpectError(refused(damaged, labels), ExitCode::kData, {"gzip"});
+}
+
+TEST_F(PlainTest, FashionMnistIsRead) {
+  const std::string path = "/usr/share/datasets/fashion-mnist";
+  if (!std::filesystem::exists(path)) GTEST_SKIP() << "needs " << path;
+  const auto dataset = OpenDataset(path + ":test", {}, testing::QuietLog());
+  EXPECT_EQ(dataset->size(), 10000);
+  EXPECT_EQ(dataset->classes().size(), 10u);
+  for (int64_t i = 0; i < 10000; ++i) ASSERT_EQ(dataset->Label(i), i / 1000);
+}
+
+// Record i: label i % classes, red i, green i + 1, blue i + 2.
+std::string Cifar(int records, int classes, bool coarse) {
+  std::string file;
+  for (int i = 0; i < records; ++i) {
+    if (coarse) file += '\7';
+    file += static_cast<char>(i % classes);
+    for (int c = 0; c < 3; ++c) file += std::string(1024, static_cast<char>(i + c));
+  }
+  return file;
+}
+
+TEST_F(PlainTest, CifarIsReadInBothForms) {
+  folder_.Write("ten/data_batch_1.bin", Cifar(12, 10, false));
+  folder_.Write("ten/data_batch_2.bin", Cifar(5, 10, false));
+  folder_.Write("ten/test_batch.bin", Cifar(3, 10, false));
+  folder_.Write("ten/batches.meta.txt",
+                "airplane\nautomobile\nbird\ncat\ndeer\ndog\nfrog\nhorse\nship\ntruck\n\n");
+  folder_.Write("hundred/train.bin", Cifar(120, 100, true));
+  const auto ten = Open("ten:train");
+  EXPECT_EQ(ten->size(), 17);
+  EXPECT_EQ(ten->classes()[2], "bird");
+  EXPECT_EQ(ten->Name(0), "airplane/00");
+  EXPECT_EQ(ten->Label(16), 9);
+  EncodedSample sample;
+  ten->Read(0, sample);
+  EXPECT_EQ(sample.height, 32);
+  EXPECT_EQ(sample.channels, 3);
+  EXPECT_EQ(std::vector<uint8_t>(sample.bytes.begin(), sample.bytes.begin() + 4),
+            (std::vector<uint8_t>{0, 1, 2, 0}));
+  // The third image of airplane is the first of the second file.
+  EXPECT_EQ(ten->Location(2), (folder_ / "ten/data_batch_2.bin") + " at byte 0");
+  EXPECT_EQ(Open("ten:test")->size(), 3);
+
+  const auto hundred = Open("hundred:train");
+  EXPECT_EQ(hundred->size(), 120);
+  EXPECT_EQ(hundred->classes().size(), 100u);
+  EXPECT_EQ(hundred->classes()[7], "07");
+  EXPECT_EQ(hundred->Label(0), 0);
+  EXPECT_EQ(hundred->Label(119), 99);
+  ExpectError(Refused("hundred:test"), ExitCode::kData, {"no test file"});
+  ExpectError(Refused("ten"), ExitCode::kData, {"train and test"});
+}
+
+TEST_F(PlainTest, MalformedCifarIsRefused) {
+  folder_.Write("cut/data_batch_1.bin", Cifar(3, 10, false).substr(0, 5000));
+  ExpectError(Refused("cut:train"), ExitCode::kData, {"5000 bytes", "3073"});
+  folder_.Write("label/data_batch_1.bin", Cifar(12, 12, false));
+  ExpectError(Refused("label:train"), ExitCode::kData, {"byte 30730", "label 10", "at most 9"});
+  folder_.Write("empty/train.bin", "");
+  ExpectError(Refused("empty:train"), ExitCode::kData, {"0 bytes"});
+}
+
+}  // namespace
+}  // namespace convoy
