@@ -1,7 +1,7 @@
 // dataloader/dataloader.h - start here: bytes to batches.
 //
-//   Dataset   samples with random access: an archive, a folder, an IDX or CIFAR file, synthetic
-//   noise Loader    global batch k of epoch e, decoded and cropped by a pool of threads
+//   Dataset   samples with random access: an archive, a folder, an IDX or CIFAR file, noise
+//   Loader    global batch k of epoch e, decoded and cropped by a pool of threads
 //
 // The samples of batch k and every random choice in them are a function of (seed, epoch, k): not of
 // threads, ranks, queue length or the form of the archive. A sample's identity is the rank of its
@@ -209,9 +209,8 @@ struct DataStatistics {
   std::vector<float> CentralMean(int crop) const;
 };
 
-// Adds up samples [begin, end) of `dataset`. Sums can be added over ranks before Finish; they are
-// whole numbers, so that no order of adding changes a bit. Bad samples are left out; more than
-// max(8, 0.1 %) of them throw (kData).
+// Adds up samples of a data set. Sums can be added over ranks before Finish; they are whole
+// numbers, so that no order of adding changes a bit.
 class StatisticsAccumulator {
  public:
   StatisticsAccumulator(Geometry geometry, int resize, int channels);

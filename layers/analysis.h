@@ -44,7 +44,7 @@ LayerCounts CountsOf(const LayerSpec& layer, const Shape& input);
 LayerCounts CountsOf(const NetworkSpec& network);
 
 // FLOP of one training step per image: forward, weight gradients and data gradients, two per
-// multiply-add, without a data gradient for the first layer (LIMITS: 4.136e9 for alexnet2012).
+// multiply-add, without a data gradient for the first layer: 4.136e9 for alexnet2012.
 int64_t TrainingFlops(const NetworkSpec& network);
 
 }  // namespace convoy
