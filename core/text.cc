@@ -79,6 +79,10 @@ std::string FormatCount(int64_t count) {
   return count < 0 ? "-" + digits : digits;
 }
 
+std::string FormatCount(int64_t count, std::string_view noun) {
+  return fmt::format("{} {}{}", FormatCount(count), noun, count == 1 ? "" : "s");
+}
+
 std::vector<std::string> Split(std::string_view text, char separator) {
   std::vector<std::string> parts;
   size_t begin = 0;

@@ -20,6 +20,8 @@ std::string FormatBytes(double bytes);
 std::string FormatDuration(double seconds);
 // "1,281,167".
 std::string FormatCount(int64_t count);
+// "1 rank", "1,200 ranks".
+std::string FormatCount(int64_t count, std::string_view noun);
 
 std::vector<std::string> Split(std::string_view text, char separator);
 std::string_view Trim(std::string_view text);

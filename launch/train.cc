@@ -105,9 +105,10 @@ void AddAugmentationOptions(OptionTable& table, RunConfig* config) {
   table.Add("colour-scheduler", "SCHEDULE", "constant", "its change over time, as --lr-scheduler",
             ScheduleStore("colour-scheduler", &config->colour_scheduler));
   table.Add("mean", "KIND", "image",
-            "what is subtracted: image (mean image), channel, none, or a number per channel",
+            "what is subtracted: image (mean image), channel, none, one number, or one per channel",
             MeanStore(config));
-  table.Add("std", "NUMBERS", "1", "what pixels are divided by then: a number per channel",
+  table.Add("std", "NUMBERS", "1",
+            "what pixels are divided by then: one number, or one per channel",
             DeviationStore(config));
 }
 

@@ -14,6 +14,17 @@
 namespace convoy {
 namespace {
 
+// One value stands for all channels.
+std::vector<float> PerChannel(const std::vector<float>& values, size_t channels,
+                              const char* option) {
+  if (values.size() == 1) return std::vector<float>(channels, values[0]);
+  if (!values.empty() && values.size() != channels) {
+    throw Error(ExitCode::kUsage,
+                fmt::format("{} takes 1 number or {}, found {}", option, channels, values.size()));
+  }
+  return values;
+}
+
 constexpr int64_t kStatisticsSample = 10000;
 
 // A crop of 224 from 256, in proportion; small images are not enlarged first.
@@ -110,8 +121,12 @@ LoaderOptions LoaderOptionsOf(const DataConfig& config, const NetworkSpec& netwo
 
 Preprocessing PreprocessingOf(const RunConfig& config, const NetworkSpec& network,
                               const Dataset& dataset, World& world, Log& log) {
-  Preprocessing preprocessing{.mean = {}, .standard_deviation = config.standard_deviation};
-  if (config.mean == MeanKind::kValues) preprocessing.mean = config.mean_values;
+  const auto channels = static_cast<size_t>(network.input[2]);
+  Preprocessing preprocessing;
+  preprocessing.standard_deviation = PerChannel(config.standard_deviation, channels, "--std");
+  if (config.mean == MeanKind::kValues) {
+    preprocessing.mean = PerChannel(config.mean_values, channels, "--mean");
+  }
   if (config.mean == MeanKind::kImage || config.mean == MeanKind::kChannel) {
     const CropOptions crop = LoaderOptionsOf(config.loading, network, config.batch_size).crop;
     const std::string kept =
@@ -122,13 +137,6 @@ Preprocessing PreprocessingOf(const RunConfig& config, const NetworkSpec& networ
                                           : ComputeStatistics(config, crop, dataset, world, log);
     preprocessing.mean = config.mean == MeanKind::kImage ? statistics.CentralMean(crop.crop)
                                                          : statistics.channel_mean;
-  }
-  const auto channels = static_cast<size_t>(network.input[2]);
-  for (const auto* values : {&config.mean_values, &config.standard_deviation}) {
-    if (!values->empty() && values->size() != channels) {
-      throw Error(ExitCode::kUsage, fmt::format("--mean and --std take {} numbers, found {}",
-                                                channels, values->size()));
-    }
   }
   return preprocessing;
 }

@@ -189,10 +189,9 @@ void TrainingRun::EvaluateIfDue() {
                                     .top1 = result.top1,
                                     .top5 = result.top5});
   }
-  log_.Info(
-      "after {:.3g} epochs: validation loss {:.4f}, top-1 {:.2f} %, top-5 {:.2f} % of {} images{}",
-      Now().epoch, result.loss, result.top1, result.top5, FormatCount(result.images),
-      is_best_ ? " (best so far)" : "");
+  log_.Info("epoch {:.3g}: validation loss {:.4f}, top-1 {:.2f} %, top-5 {:.2f} % of {} images{}",
+            Now().epoch, result.loss, result.top1, result.top5, FormatCount(result.images),
+            is_best_ ? " (best so far)" : "");
 }
 
 CheckpointInfo TrainingRun::InfoNow() const {

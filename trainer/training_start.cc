@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "core/text.h"
 #include "trainer/agreement.h"
 #include "trainer/evaluation.h"
 #include "trainer/session.h"
@@ -177,10 +178,11 @@ int64_t TrainingRun::EvaluationBatch() const {
 
 void TrainingRun::Announce() {
   log_.Info("{} on {}; {}", network_.name, world_.Describe(), backend_->Describe());
-  log_.Info("{} replicas x {} towers, global batch {}, {} steps an epoch, {}",
-            grid_.shape().replicas, grid_.shape().towers, config_.batch_size, StepsPerEpoch(),
-            config_.steps ? fmt::format("{} steps", *config_.steps)
-                          : fmt::format("{} epochs", config_.epochs));
+  log_.Info(
+      "{} x {}, global batch {}, {} an epoch, {}", FormatCount(grid_.shape().replicas, "replica"),
+      FormatCount(grid_.shape().towers, "tower"), config_.batch_size,
+      FormatCount(StepsPerEpoch(), "step"),
+      config_.steps ? FormatCount(*config_.steps, "step") : FormatCount(config_.epochs, "epoch"));
 }
 
 }  // namespace convoy

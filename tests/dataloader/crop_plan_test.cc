@@ -105,7 +105,7 @@ TEST(PlanCrops, TenViewsAreCornersAndCentreThenMirrored) {
   }
 }
 
-// ALEXNET.md, section 5: shifts of one standard deviation at strength 0.1, in pixel levels.
+// Shifts of one standard deviation at strength 0.1, in pixel levels.
 TEST(Colour, ShiftsHaveThePublishedSizes) {
   const double expected_2012[3] = {12.18, 3.71, 1.97}, expected_lighting[3] = {5.55, 0.48, 0.11};
   const auto own = ColourComponents(ColourNoise::k2012);

@@ -47,7 +47,7 @@ class Arenas {
   Buffer buffers_[3], copy_buffer_;
 };
 
-// ALEXNET.md, section 4: after a drop of the rate, the paper's velocity still carries the old one.
+// Worked by hand: after a drop of the rate, the paper's velocity still carries the old one.
 TEST(CpuUpdate, GivesTheWorkedExampleOfBothRules) {
   const std::vector<double> paper = {0.994995, 0.985485525025, 0.976426504805};
   const std::vector<double> torch = {0.994995, 0.985485525025, 0.984129179535};
