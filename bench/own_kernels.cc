@@ -10,6 +10,7 @@
 #include <benchmark/benchmark.h>
 #include <omp.h>
 
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <string>
@@ -29,16 +30,17 @@ double StreamLimit() {
   return bytes_per_second;
 }
 
-// `moved`: bytes of one iteration; `images`: of one iteration.
-void Report(benchmark::State& state, int64_t moved, int64_t images) {
-  using benchmark::Counter;
-  const auto bytes = static_cast<double>(moved);
-  state.counters["bytes/s"] = Counter(bytes, Counter::kIsIterationInvariantRate);
-  state.counters["of_stream"] = Counter(bytes / StreamLimit(), Counter::kIsIterationInvariantRate);
-  if (images > 0) {
-    state.counters["images/s"] =
-        Counter(static_cast<double>(images), Counter::kIsIterationInvariantRate);
-  }
+// Times `iteration`; `moved`: bytes that it must move; `images` that it works on, or 0.
+template <typename Iteration>
+void Time(benchmark::State& state, int64_t moved, int64_t images, Iteration&& iteration) {
+  const auto start = std::chrono::steady_clock::now();
+  for (auto _ : state) iteration();
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+  const double per_second = static_cast<double>(state.iterations()) / elapsed.count();
+  const double bytes_per_second = static_cast<double>(moved) * per_second;
+  state.counters["GB/s"] = 1e-9 * bytes_per_second;
+  state.counters["of_stream"] = bytes_per_second / StreamLimit();
+  if (images > 0) state.counters["images/s"] = static_cast<double>(images) * per_second;
 }
 
 void FillNormal(const Tensor& tensor, uint64_t seed) {
@@ -146,10 +148,10 @@ void BenchSegment(benchmark::State& state, const Case& which, DType dtype, bool 
   }
   Segment segment(MakeCpuBackend(omp_get_max_threads()), spec, dtype, kBatch);
   segment.Forward();
-  for (auto _ : state) backward ? segment.Backward() : segment.Forward();
   // Forward reads x and writes y; backward reads x, y and dy and writes dx.
   const int64_t x = segment.network().input().bytes(), y = segment.network().output().bytes();
-  Report(state, backward ? 2 * x + 2 * y : x + y, kBatch);
+  Time(state, backward ? 2 * x + 2 * y : x + y, kBatch,
+       [&] { backward ? segment.Backward() : segment.Forward(); });
 }
 
 void BenchUpdate(benchmark::State& state, DType dtype) {
@@ -180,12 +182,11 @@ void BenchUpdate(benchmark::State& state, DType dtype) {
     state.SkipWithError("one step from 1 does not give 0.994995");
     return;
   }
-  for (auto _ : state) {
+  // w and v are read and written, g is read, and the bf16 copy is written.
+  Time(state, kCount * (20 + (dtype == DType::kBFloat16 ? 2 : 0)), 0, [&] {
     backend->Update(*stream, request);
     stream->Synchronize();
-  }
-  // w and v are read and written, g is read, and the bf16 copy is written.
-  Report(state, kCount * (20 + (dtype == DType::kBFloat16 ? 2 : 0)), 0);
+  });
 }
 
 const std::vector<Case>& Cases() {

@@ -59,7 +59,8 @@ TrainingResult TrainingRun::Run() {
     }
   }
   progress_.reset();
-  log_.Info("done: {} steps, {} epochs, in {}", step_, epoch_, FormatDuration(Since(run_start_)));
+  log_.Info("done: {}, {}, in {}", FormatCount(step_, "step"), FormatCount(epoch_, "epoch"),
+            FormatDuration(Since(run_start_)));
   return {TrainingEnd::kFinished, step_, loss_};
 }
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import unittest
 
 from convoy import ConvoyTest, PHOTOS, SHARED, checkpoints, metrics, run
@@ -85,6 +86,16 @@ class Settings(ConvoyTest):
         self.assertEqual(found["lr-scheduler"], "piecewise:25=0.001,51=0.0001,79=0.00001")
         self.assertEqual(found["model"], "lenet5")
         self.assertEqual(found["param-group"], "*.bias lr=0.1")
+
+    def test_every_recipe_is_accepted(self):
+        names = re.search(r"--recipe NAME(.*?)\n\n", run("train", "--help").stdout, re.S).group(1)
+        names = re.findall(r"[a-z0-9-]+", names.split(":")[1])
+        self.assertGreaterEqual(len(names), 6)
+        for name in names:
+            with self.subTest(name):
+                # The smallest model that has what the recipe sets.
+                small = ["--model", "alexnet-half", "--input", "64"] if "paper" in name else []
+                self.resolved("--recipe", name, "--classes", "2", *small)
 
     def test_the_written_settings_can_be_read_again(self):
         first = self.resolved("--lr", "0.125")
