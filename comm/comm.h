@@ -7,7 +7,8 @@
 //
 // Every rank of a group calls the same collectives in the same order. A rank that waits longer than
 // the deadline, or whose peer is gone, gets an Error (kPeer) that names the operation, the step,
-// and the ranks that are late where that can be known.
+// and the ranks that are late where that can be known. Making the world and its groups (Split)
+// waits without a deadline.
 #pragma once
 
 #include <cstdint>
@@ -109,6 +110,9 @@ class World {
   // Place of this rank among the ranks of its own host, and their number.
   virtual int local_rank() const = 0;
   virtual int local_size() const = 0;
+  // Ranks of this host that may run on exactly the processors that this rank may run on, itself
+  // included: 1 where a launcher binds each to its own.
+  virtual int processor_sharers() const = 0;
   // One line: "MPI 3.1, Open MPI 4.1.4, 4 ranks on 1 host".
   virtual std::string Describe() const = 0;
 
@@ -134,6 +138,10 @@ class World {
   // Ends every rank with this code. Does not return.
   [[noreturn]] virtual void Abort(ExitCode exit_code) = 0;
 };
+
+// How many ranks a launcher says it started, by the environment; 1 where there was none. For
+// commands that never make a world.
+int LaunchedRanks();
 
 // The world that mpirun or srun started; one rank where there was no launcher. Initialises MPI with
 // MPI_THREAD_MULTIPLE and finalises it when destroyed. One per process. Throws (kUsage) when the

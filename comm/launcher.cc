@@ -1,5 +1,8 @@
 #include "comm/launcher.h"
 
+#include <cstdlib>
+
+#include "comm/comm.h"
 #include "core/error.h"
 #include "core/text.h"
 
@@ -21,7 +24,7 @@ std::optional<LauncherClaim> ReadLauncherClaim(const Environment& environment) {
   // first one present decides: under Open MPI's mpirun, srun's variables tell of its daemons.
   for (const char* variable : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE",
                                "MPI_LOCALNRANKS", "PALS_SIZE"}) {
-    if (const auto claim = ReadVariable(environment, variable)) return claim;
+    if (auto claim = ReadVariable(environment, variable)) return claim;
   }
   // The shell of sbatch or salloc has SLURM_NTASKS and SLURM_PROCID too; a step has these.
   if (environment("SLURM_STEP_ID") == nullptr || environment("SLURM_PROCID") == nullptr) {
@@ -39,6 +42,11 @@ void CheckLauncher(const Environment& environment, int mpi_ranks, const std::str
               fmt::format("start convoy with the mpirun of {}, which it was built with; under srun "
                           "give an --mpi= that this MPI understands",
                           library));
+}
+
+int LaunchedRanks() {
+  const auto claim = ReadLauncherClaim([](const char* name) { return std::getenv(name); });
+  return claim ? claim->ranks : 1;
 }
 
 }  // namespace convoy

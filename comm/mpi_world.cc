@@ -19,6 +19,8 @@
 #include "comm/node_memory.h"
 #include "comm/progress.h"
 #include "comm/shared_segment.h"
+#include "core/hash.h"
+#include "core/thread_pool.h"
 
 namespace convoy {
 namespace {
@@ -62,6 +64,7 @@ class HostPeerMemory final : public PeerMemory {
 struct Place {
   int32_t node = 0;  // the lowest world rank of its host
   int32_t local_rank = 0;
+  uint64_t processors = 0;  // hash of the affinity mask
   char host[256] = {};
 };
 
@@ -87,6 +90,7 @@ class MpiWorld final : public World {
   const std::vector<std::string>& hosts() const override { return hosts_; }
   int local_rank() const override { return node_channel_.rank(); }
   int local_size() const override { return node_channel_.size(); }
+  int processor_sharers() const override { return processor_sharers_; }
 
   std::string Describe() const override {
     std::set<int> nodes;
@@ -140,13 +144,17 @@ class MpiWorld final : public World {
   }
 
   void GatherPlaces() {
-    Place own{.node = rank(), .local_rank = local_rank()};
+    Place own{.node = rank(), .local_rank = local_rank(), .processors = Hash64(ProcessorList())};
     node_channel_.Broadcast(&own.node, sizeof(own.node), 0);
     const std::string host = HostName();
     std::memcpy(own.host, host.data(), std::min(host.size(), sizeof(own.host) - 1));
     places_.resize(static_cast<size_t>(size()));
     channel_.AllGather(&own, sizeof(own), places_.data());
-    for (const Place& place : places_) hosts_.emplace_back(place.host);
+    processor_sharers_ = 0;
+    for (const Place& place : places_) {
+      hosts_.emplace_back(place.host);
+      processor_sharers_ += place.node == own.node && place.processors == own.processors;
+    }
   }
 
   void MakeNodeMemory() {
@@ -219,6 +227,7 @@ class MpiWorld final : public World {
   MpiChannel channel_, node_channel_;
   std::vector<Place> places_;
   std::vector<std::string> hosts_;
+  int processor_sharers_ = 1;
   bool sees_node_ = false;      // the ranks of this host share a table
   bool shares_memory_ = false;  // and move their data through shared memory
   std::optional<NodeMemory> node_memory_;

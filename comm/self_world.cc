@@ -34,6 +34,7 @@ class SelfWorld final : public World {
   const std::vector<std::string>& hosts() const override { return hosts_; }
   int local_rank() const override { return 0; }
   int local_size() const override { return 1; }
+  int processor_sharers() const override { return 1; }
   std::string Describe() const override { return "one rank, without MPI"; }
   Communicator& all() override { return all_; }
   std::unique_ptr<Communicator> Split(const std::string&, int, int) override {

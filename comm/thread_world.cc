@@ -88,6 +88,7 @@ class ThreadWorld final : public World {
   const std::vector<std::string>& hosts() const override { return state_.hosts(); }
   int local_rank() const override { return rank_; }
   int local_size() const override { return size(); }
+  int processor_sharers() const override { return size(); }
   std::string Describe() const override { return fmt::format("{} ranks as threads", size()); }
   Communicator& all() override { return *all_; }
 

@@ -72,9 +72,9 @@ File File::OpenForReading(const std::string& path, ExitCode exit_code) {
                 "check the path and its permissions");
   }
   struct stat status {};
-  if (fstat(descriptor, &status) != 0 || S_ISDIR(status.st_mode)) {
+  if (fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode)) {
     close(descriptor);
-    throw Error(exit_code, fmt::format("{} is not a file", path));
+    throw Error(exit_code, fmt::format("{} is not a regular file", path));
   }
   return File(descriptor, path, status.st_size);
 }

@@ -17,9 +17,7 @@ struct Hasher::State {
   State& operator=(const State&) = delete;
 };
 
-uint64_t Hash64(const void* data, size_t bytes, uint64_t seed) {
-  return XXH3_64bits_withSeed(data, bytes, seed);
-}
+uint64_t Hash64(const void* data, size_t bytes) { return XXH3_64bits(data, bytes); }
 
 Hasher::Hasher() : state_(std::make_unique<State>()) {}
 Hasher::~Hasher() = default;

@@ -8,7 +8,7 @@
 
 namespace convoy {
 
-uint64_t Hash64(const void* data, size_t bytes, uint64_t seed = 0);
+uint64_t Hash64(const void* data, size_t bytes);
 inline uint64_t Hash64(std::string_view text) { return Hash64(text.data(), text.size()); }
 
 // The same hash over data that comes in pieces.

@@ -1,8 +1,10 @@
 #include "core/thread_pool.h"
 
+#include <fmt/format.h>
 #include <pthread.h>
 #include <sched.h>
 
+#include <system_error>
 #include <utility>
 
 #include "core/error.h"
@@ -12,15 +14,23 @@ namespace convoy {
 ThreadPool::ThreadPool(int threads, const std::string& name) {
   CONVOY_CHECK(threads >= 1, "{} threads", threads);
   threads_.reserve(static_cast<size_t>(threads));
-  for (int i = 0; i < threads; ++i) {
-    threads_.emplace_back([this, name] {
-      NameThisThread(name);
-      Run();
-    });
+  try {
+    for (int i = 0; i < threads; ++i) {
+      threads_.emplace_back([this, name] {
+        NameThisThread(name);
+        Run();
+      });
+    }
+  } catch (const std::system_error& error) {
+    StopThreads();
+    throw Error(ExitCode::kUsage, fmt::format("cannot start {} threads: {}", threads, error.what()),
+                "ask for fewer, or raise the limit of processes");
   }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { StopThreads(); }
+
+void ThreadPool::StopThreads() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
@@ -72,6 +82,22 @@ int AvailableProcessors() {
   if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
   const int count = CPU_COUNT(&set);
   return count > 0 ? count : 1;
+}
+
+std::string ProcessorList() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof(set), &set) != 0) return "?";
+  std::string list;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &set)) continue;
+    int last = cpu;
+    while (last + 1 < CPU_SETSIZE && CPU_ISSET(last + 1, &set)) ++last;
+    if (!list.empty()) list += ",";
+    list += last > cpu ? fmt::format("{}-{}", cpu, last) : std::to_string(cpu);
+    cpu = last;
+  }
+  return list;
 }
 
 void NameThisThread(const std::string& name) {

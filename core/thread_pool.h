@@ -29,6 +29,7 @@ class ThreadPool {
 
  private:
   void Run();
+  void StopThreads();
 
   std::mutex mutex_;
   std::condition_variable task_ready_, all_done_;
@@ -41,6 +42,8 @@ class ThreadPool {
 
 // Processors that this process may run on (its affinity mask), at least 1.
 int AvailableProcessors();
+// Those processors: "0-3,8".
+std::string ProcessorList();
 // Names the calling thread for tools such as top; at most 15 characters are kept.
 void NameThisThread(const std::string& name);
 

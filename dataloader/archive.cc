@@ -83,6 +83,7 @@ class ArchiveWalk {
   int64_t current_ = 0, bytes_before_ = 0;
   MemberTableBuilder builder_;
   Pending pending_;
+  std::vector<std::string> folders_;  // as the archives name them
   int64_t images_ = 0, labelled_ = 0, tars_ = 0, ignored_ = 0, largest_label_ = -1;
   std::string unlabelled_example_;
 };
@@ -168,7 +169,7 @@ void ArchiveWalk::Visit(const TarMember& member) {
     if (IsIgnoredName(part)) return;
   }
   if (member.is_folder) {
-    builder_.Folder(member.name);
+    folders_.push_back(member.name);
     return;
   }
   const bool is_image = IsImageName(member.name), is_label = ExtensionOf(member.name) == "cls";
@@ -230,8 +231,10 @@ ArchiveContents ArchiveWalk::Run() {
     builder_.RenameFolders([&](const std::string& path) {
       return path.size() > digits && ParseInteger(path) ? path.substr(path.size() - digits) : path;
     });
-  } else if (tars_ > 0 || (archives_.size() > 1 && images_ > 0)) {
-    contents.kind = ArchiveKind::kNested;
+  } else {
+    // An empty one is a class without images, which somebody must be told of.
+    for (const std::string& folder : folders_) builder_.Folder(folder);
+    if (tars_ > 0 || (archives_.size() > 1 && images_ > 0)) contents.kind = ArchiveKind::kNested;
   }
   contents.members = builder_.Finish(names);
   return contents;

@@ -228,10 +228,11 @@ class StatisticsAccumulator {
   std::vector<double> sums_;
 };
 
-// Where the statistics of the data set `location`, of `samples` samples, are kept: beside its
-// index. Empty when there is no such place.
+// Where the statistics of `dataset`, opened from `location`, are kept: beside its index. The name
+// holds a hash of some samples' names and places, so that another data set at the same path has
+// another file. Empty when there is no such place.
 std::string StatisticsPath(const std::string& location, const std::string& index_folder,
-                           int64_t samples, Geometry geometry, int resize, int channels);
+                           const Dataset& dataset, Geometry geometry, int resize, int channels);
 void SaveStatistics(const DataStatistics& statistics, const std::string& path);
 // Throws (kData).
 DataStatistics LoadStatistics(const std::string& path);

@@ -194,6 +194,7 @@ ValidationTruth ReadDevkit(const std::string& path) {
   const std::vector<Synset> synsets =
       files.table ? ReadTable(*files.table) : ReadSynsets(files.mat->bytes, files.mat->name);
   std::vector<std::string> wnids;
+  wnids.reserve(synsets.size());
   for (const Synset& synset : synsets) wnids.push_back(synset.wnid);
   return ToLabels(ReadNumberedTruth(*files.truth, synsets), std::move(wnids));
 }

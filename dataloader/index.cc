@@ -20,7 +20,7 @@ constexpr std::string_view kMagic = "CONVOYIX";
 constexpr uint32_t kVersion = 1;
 constexpr int64_t kSampledHeaders = 16;
 
-// Written by another program or another version, or torn: made again without a word of worry.
+// Of other archives, or contradicting itself.
 struct Outdated {
   std::string reason;
 };
@@ -117,7 +117,8 @@ std::string IndexPath(const std::string& path, const std::string& index_folder) 
 std::optional<ArchiveContents> LoadIndex(const std::string& index_path,
                                          const std::vector<std::unique_ptr<FileBytes>>& archives,
                                          Log& log) {
-  if (index_path.empty() || !std::filesystem::exists(index_path)) return std::nullopt;
+  std::error_code unreachable;
+  if (index_path.empty() || !std::filesystem::exists(index_path, unreachable)) return std::nullopt;
   try {
     CheckedReader reader(index_path, kMagic, kVersion);
     if (reader.Value<uint64_t>() != archives.size()) throw Outdated{"other archives"};

@@ -153,6 +153,10 @@ struct JpegDecoder::State {
     if (past_end && jpeg_has_multiple_scans(const_cast<j_decompress_ptr>(&jpeg))) {
       throw Error(ExitCode::kData, "the file ends before its last scan");
     }
+    // The arithmetic decoder reads zeros behind the end without a word.
+    if (past_end && jpeg.arith_code) {
+      throw Error(ExitCode::kData, "the file ends before its image data");
+    }
   }
 };
 

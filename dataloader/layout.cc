@@ -72,6 +72,7 @@ ClassLayout FindClasses(const MemberTable& table, const std::string& split,
                 kExpected);
   }
   std::vector<Parts> folders;
+  folders.reserve(leaves.size());
   for (const size_t leaf : leaves) folders.push_back(PartsOf(table.folders[leaf]));
   const size_t shared = SharedParts(folders);
   const size_t depth = folders.front().size() - shared;

@@ -6,6 +6,7 @@
 #include <exception>
 #include <mutex>
 #include <set>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -68,6 +69,7 @@ class PoolLoader final : public Loader {
 
  private:
   void Run();
+  void StopThreads();
   void Work(SampleWorker& worker);
   Slot* FindWork();
   void OpenSlot();
@@ -104,12 +106,21 @@ PoolLoader::PoolLoader(const Dataset& dataset, const LoaderOptions& options, Log
   views_ = crop.views;
   view_bytes_ = int64_t{crop.crop} * crop.crop * crop.channels;
   bad_limit_ = options_.bad_sample_limit.value_or(std::max<int64_t>(8, dataset.size() / 1000));
-  for (int i = 0; i < options_.threads; ++i) {
-    threads_.emplace_back([this] { Run(); });
+  try {
+    for (int i = 0; i < options_.threads; ++i) {
+      threads_.emplace_back([this] { Run(); });
+    }
+  } catch (const std::system_error& error) {
+    StopThreads();
+    throw Error(ExitCode::kUsage,
+                fmt::format("cannot start {} decoding threads: {}", options_.threads, error.what()),
+                "give fewer --workers, or raise the limit of processes");
   }
 }
 
-PoolLoader::~PoolLoader() {
+PoolLoader::~PoolLoader() { StopThreads(); }
+
+void PoolLoader::StopThreads() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;

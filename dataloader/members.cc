@@ -11,11 +11,7 @@
 #include "dataloader/names.h"
 
 namespace convoy {
-namespace {
-
-constexpr int64_t kLargestImage = 1 << 30;  // bytes
-
-}  // namespace
+namespace {}  // namespace
 
 size_t MemberTable::FolderIndex(int64_t member) const {
   const auto next =
@@ -45,8 +41,8 @@ void MemberTableBuilder::Add(uint32_t folder, std::string_view name, int64_t arc
     throw Error(ExitCode::kData,
                 fmt::format("{}/{}: {}", Printable(folders_[folder]), Printable(name), problem));
   };
-  if (bytes > kLargestImage) {
-    refuse(fmt::format("{} bytes, an image of at most {} expected", bytes, kLargestImage));
+  if (bytes > kLargestMember) {
+    refuse(fmt::format("{} bytes, an image of at most {} expected", bytes, kLargestMember));
   }
   if (name.size() > std::numeric_limits<uint16_t>::max() ||
       names_.size() + name.size() > std::numeric_limits<uint32_t>::max() ||

@@ -13,6 +13,9 @@
 
 namespace convoy {
 
+// Bytes of an image file. A larger one is no photograph, and its memory would be everyone's.
+inline constexpr int64_t kLargestMember = 1 << 30;
+
 struct MemberTable {
   std::vector<std::string> folders;    // in the order of folder + "/"; "" for the top
   std::vector<uint32_t> folder_begin;  // [folders + 1] first member of each folder

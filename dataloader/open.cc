@@ -1,4 +1,6 @@
 // Tells the forms of a data set apart by what lies at its path.
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <array>
 #include <filesystem>
@@ -97,6 +99,11 @@ std::unique_ptr<Dataset> Arrange(MemberSource source, const Place& place,
                                  const DatasetOptions& options, EmptyClasses empty_classes) {
   const std::optional<size_t> only = OnlyFolder(source.members);
   if (only && AllNumbered(source.members, "test")) {
+    if (!place.split.empty()) {
+      throw Error(ExitCode::kData,
+                  fmt::format("{} has no split {}", place.path, Printable(place.split)),
+                  "leave the split out");
+    }
     source.layout.first = *only;
     source.layout.last = *only + 1;
     return MakeUnlabelledDataset(std::move(source));
@@ -123,8 +130,17 @@ std::unique_ptr<Dataset> Arrange(MemberSource source, const Place& place,
   return MakeMemberDataset(std::move(source));
 }
 
+// Every archive of a folder stays open; the usual limit is 1024 files.
+void AllowManyFiles() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);  // where it fails, opening a file says so
+}
+
 std::unique_ptr<Dataset> OpenArchives(const std::vector<std::string>& paths, const Place& place,
                                       const DatasetOptions& options, Log& log) {
+  AllowManyFiles();
   MemberSource source;
   for (const std::string& path : paths)
     source.archives.push_back(std::make_unique<FileBytes>(path));

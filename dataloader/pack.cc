@@ -79,11 +79,17 @@ class NestedTarWriter {
 
   void BeginClass(const std::string& name) {
     class_name_ = name + ".tar";
+    names_.clear();
     header_at_ = file_.bytes_written();
     Append(TarHeader(class_name_, 0));
     content_at_ = file_.bytes_written();
   }
   void Add(const Packed& packed) {
+    if (!names_.insert(packed.name).second) {
+      throw Error(ExitCode::kData,
+                  fmt::format("two images of {} would be named {}", class_name_, packed.name),
+                  "give the images of a class names that differ");
+    }
     const auto bytes = static_cast<int64_t>(packed.bytes.size());
     Append(TarHeader(packed.name, bytes));
     file_.Write(packed.bytes.data(), bytes);
@@ -105,6 +111,7 @@ class NestedTarWriter {
   }
 
   AtomicFile file_;
+  std::set<std::string> names_;  // of the current class
   std::string class_name_;
   int64_t header_at_ = 0, content_at_ = 0;
 };

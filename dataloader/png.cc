@@ -121,6 +121,7 @@ void PngDecoder::Start(const Window& window, int channels) {
   if (state.interlaced) {
     state.whole.resize(row_bytes * static_cast<size_t>(state.height));
     std::vector<png_bytep> rows;
+    rows.reserve(static_cast<size_t>(state.height));
     for (int y = 0; y < state.height; ++y) {
       rows.push_back(state.whole.data() + row_bytes * static_cast<size_t>(y));
     }

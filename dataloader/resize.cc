@@ -86,7 +86,7 @@ void RowResampler::Start(const AxisFilter& horizontal, const AxisFilter& vertica
   columns_.Build(horizontal.starts(), horizontal.weights(0), horizontal.begin(), horizontal.taps(),
                  horizontal.count(), pixel_bytes);
   const int elements = (horizontal.end() - horizontal.begin()) * pixel_bytes;
-  row_.resize(static_cast<size_t>(elements + ColumnWeights::kSlack));
+  row_.resize(static_cast<size_t>(elements) + ColumnWeights::kSlack);
   rows_.resize(static_cast<size_t>(vertical.taps()));
 }
 

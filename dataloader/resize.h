@@ -51,7 +51,6 @@ class RowRing {
   void Configure(int64_t row_bytes, int rows);
   uint8_t* Row(int y) { return bytes_.data() + (y % rows_) * stride_; }
   const uint8_t* Row(int y) const { return bytes_.data() + (y % rows_) * stride_; }
-  int rows() const { return rows_; }
 
  private:
   int64_t stride_ = 0;

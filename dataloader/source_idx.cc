@@ -71,7 +71,14 @@ std::string FindFile(const std::string& folder, const std::vector<std::string>& 
     if (matches && entry.is_regular_file()) found.push_back(entry.path().string());
   }
   if (found.empty()) return {};
-  return *std::min_element(found.begin(), found.end());  // the plain one before its .gz
+  std::sort(found.begin(), found.end());  // the plain one before its .gz
+  for (const std::string& other : found) {
+    if (other == found.front() || other == found.front() + ".gz") continue;
+    throw Error(ExitCode::kData,
+                fmt::format("{} and {}: two data sets in one folder", found.front(), other),
+                "keep each data set in a folder of its own");
+  }
+  return found.front();
 }
 
 }  // namespace

@@ -10,6 +10,16 @@
 namespace convoy {
 namespace {
 
+void ReadWhole(const std::string& path, std::vector<uint8_t>& into) {
+  const File file = File::OpenForReading(path, ExitCode::kDisk);
+  if (file.size() > kLargestMember) {
+    throw Error(ExitCode::kData, fmt::format("{} bytes, an image of at most {} expected",
+                                             file.size(), kLargestMember));
+  }
+  into.resize(static_cast<size_t>(file.size()));
+  file.ReadAt(0, into.data(), file.size());
+}
+
 namespace fs = std::filesystem;
 
 class MemberDataset final : public Dataset {
@@ -48,9 +58,7 @@ class MemberDataset final : public Dataset {
     into.height = into.width = into.channels = 0;
     const auto member = static_cast<size_t>(first_ + sample);
     if (source_.archives.empty()) {
-      const File file = File::OpenForReading(PathOf(sample), ExitCode::kDisk);
-      into.bytes.resize(static_cast<size_t>(file.size()));
-      file.ReadAt(0, into.bytes.data(), file.size());
+      ReadWhole(PathOf(sample), into.bytes);
       return;
     }
     const uint32_t bytes = source_.members.bytes[member];
@@ -102,7 +110,8 @@ void ReadFolder(const fs::path& root, const std::string& relative, int depth,
     std::error_code unknown;
     if (entry->is_directory(unknown)) {
       if (depth < kDeepestFolder) {
-        ReadFolder(root, relative.empty() ? name : relative + "/" + name, depth + 1, builder);
+        ReadFolder(root, relative.empty() ? name : fmt::format("{}/{}", relative, name), depth + 1,
+                   builder);
       }
     } else if (IsImageName(name) && (entry->is_regular_file(unknown) || entry->is_symlink())) {
       builder.Add(builder.Folder(relative), name, 0, 0, 0);
@@ -126,9 +135,7 @@ class ImageFiles final : public Dataset {
   std::string Location(int64_t sample) const override { return Name(sample); }
   void Read(int64_t sample, EncodedSample& into) const override {
     into.height = into.width = into.channels = 0;
-    const File file = File::OpenForReading(Name(sample), ExitCode::kDisk);
-    into.bytes.resize(static_cast<size_t>(file.size()));
-    file.ReadAt(0, into.bytes.data(), file.size());
+    ReadWhole(Name(sample), into.bytes);
   }
   std::string Describe() const override {
     return fmt::format("{} image files", FormatCount(size()));

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <mutex>
 #include <numeric>
 
@@ -50,6 +51,21 @@ void AddImage(const std::vector<uint8_t>& square, size_t channels, Partial& part
         partial.product[a * channels + b] += value * square[i + b];
     }
   }
+}
+
+// Of the number of samples, and of the names and places of some of them.
+uint64_t IdentityOf(const Dataset& dataset) {
+  constexpr int64_t kSampled = 1024;
+  Hasher hasher;
+  const int64_t size = dataset.size(), count = std::min(size, kSampled);
+  hasher.Add(&size, sizeof(size));
+  for (int64_t k = 0; k < count; ++k) {
+    const int64_t sample = k * size / count;
+    const std::string text =
+        fmt::format("{}\n{}\n", dataset.Name(sample), dataset.Location(sample));
+    hasher.Add(text.data(), text.size());
+  }
+  return hasher.Digest();
 }
 
 }  // namespace
@@ -172,7 +188,7 @@ std::vector<float> DataStatistics::CentralMean(int crop) const {
 }
 
 std::string StatisticsPath(const std::string& location, const std::string& index_folder,
-                           int64_t samples, Geometry geometry, int resize, int channels) {
+                           const Dataset& dataset, Geometry geometry, int resize, int channels) {
   constexpr std::string_view kIndexSuffix = ".convoy-index";
   // The split is a part of the name.
   std::string path = IndexPath(location, index_folder);
@@ -180,11 +196,13 @@ std::string StatisticsPath(const std::string& location, const std::string& index
   path.resize(path.size() - kIndexSuffix.size());
   std::replace(path.begin() + static_cast<std::ptrdiff_t>(path.rfind('/') + 1), path.end(), ':',
                '-');
-  return fmt::format("{}.{}-{}-{}-{}.convoy-stats", path, samples, static_cast<int>(geometry),
-                     resize, channels);
+  return fmt::format("{}.{:016x}-{}-{}-{}.convoy-stats", path, IdentityOf(dataset),
+                     static_cast<int>(geometry), resize, channels);
 }
 
 void SaveStatistics(const DataStatistics& statistics, const std::string& path) {
+  const std::string folder = std::filesystem::path(path).parent_path().string();
+  if (!folder.empty()) MakeFolder(folder);
   CheckedWriter writer(path, kMagic, kVersion);
   writer.Value(statistics.images);
   writer.Value(static_cast<int32_t>(statistics.resize));

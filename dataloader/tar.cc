@@ -176,7 +176,7 @@ bool TarReader::Next(TarMember& member) {
     const char type = static_cast<char>(block[kType]);
     std::string name(Text(block, kName));
     if (Text(block, kMagic) == "ustar" && block[kPrefix.offset] != 0) {
-      name = std::string(Text(block, kPrefix)) + "/" + name;
+      name = fmt::format("{}/{}", Text(block, kPrefix), name);
     }
     const bool is_extended = type == 'L' || type == 'x' || type == 'g';
     if (extended.name && !is_extended) name = *extended.name;

@@ -6,6 +6,7 @@
 #include <memory>
 #include <new>
 
+#include "comm/comm.h"
 #include "core/text.h"
 #include "trainer/agreement.h"
 #include "trainer/trainer.h"
@@ -41,18 +42,27 @@ int RankBeforeMpi() {
   return 0;
 }
 
-void PrintError(const Error& error) { fmt::print(stderr, "convoy: error: {}\n", error.what()); }
+// Without exceptions: standard error may be a terminal that is gone.
+void PrintError(const Error& error, const std::string& who) {
+  std::fputs(fmt::format("convoy: error: {}{}\n", who, error.what()).c_str(), stderr);
+}
+
+void RequireOneRank(const std::string& command) {
+  const int ranks = LaunchedRanks();
+  if (ranks <= 1) return;
+  throw Error(ExitCode::kUsage,
+              fmt::format("{} runs in one process, {} were started", command, ranks),
+              "start it without mpirun or convoyrun");
+}
 
 ExitCode RunOnAllRanks(const WorldOptions& options, const std::string& output_dir,
                        const std::function<ExitCode(World& world, Log& log)>& body) {
   const std::unique_ptr<World> world = MakeMpiWorld(options);
   const auto end_alone = [&](const Error& error) {
+    const std::string& host = world->hosts()[static_cast<size_t>(world->rank())];
+    PrintError(error,
+               world->size() > 1 ? fmt::format("[rank {} on {}] ", world->rank(), host) : "");
     Record(output_dir, *world, error.exit_code(), error.what());
-    fmt::print(stderr, "convoy: error: {}{}\n",
-               world->size() > 1 ? fmt::format("[rank {} on {}] ", world->rank(),
-                                               world->hosts()[static_cast<size_t>(world->rank())])
-                                 : "",
-               error.what());
     if (world->size() > 1) world->Abort(error.exit_code());
     return error.exit_code();
   };
@@ -62,8 +72,8 @@ ExitCode RunOnAllRanks(const WorldOptions& options, const std::string& output_di
     Record(output_dir, *world, code, ReasonOf(code));
     return code;
   } catch (const AgreedError& error) {
-    Record(output_dir, *world, error.exit_code(), error.what());
     if (world->rank() == error.origin()) PrintError(error);
+    Record(output_dir, *world, error.exit_code(), error.what());
     return error.exit_code();
   } catch (const Error& error) {
     return end_alone(error);

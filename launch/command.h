@@ -27,8 +27,11 @@ ExitCode DoctorCommand(int argc, const char* const* argv);
 ExitCode RunOnAllRanks(const WorldOptions& options, const std::string& output_dir,
                        const std::function<ExitCode(World& world, Log& log)>& body);
 
-// The fault as one line on standard error.
-void PrintError(const Error& error);
+// Throws (kUsage) where a launcher started several ranks of a command that one process does alone.
+void RequireOneRank(const std::string& command);
+
+// The fault as one line on standard error; `who`: "[rank 1 on node7] ", or nothing.
+void PrintError(const Error& error, const std::string& who = {});
 
 // The rank that a launcher gave this process, known before MPI is; 0 without a launcher.
 int RankBeforeMpi();

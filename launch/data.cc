@@ -75,6 +75,7 @@ ExitCode IndexCommand(int argc, const char* const* argv) {
   AddDataArguments(table, &arguments);
   table.Examples("Example\n  convoy data index /data/ILSVRC2012_img_train.tar\n");
   if (!table.Parse(argc, argv)) return ExitCode::kDone;
+  RequireOneRank("convoy data index");
   RequireOneWord(arguments);
   Log log;
   const auto dataset = OpenDataset(arguments.location(), arguments.dataset, log);
@@ -132,8 +133,15 @@ ExitCode StatsCommand(int argc, const char* const* argv) {
     const DataConfig config{.devkit = arguments.dataset.devkit,
                             .index_folder = arguments.dataset.index_folder};
     const auto dataset = OpenTogether(arguments.location(), config, world, log);
+    const std::string path =
+        !output.empty() ? output
+                        : StatisticsPath(arguments.location(), arguments.dataset.index_folder,
+                                         *dataset, geometry, resize, channels);
     StatisticsAccumulator accumulator(geometry, resize, channels);
     RunTogether(world, [&] {
+      if (path.empty()) {
+        throw Error(ExitCode::kUsage, "there is no place to keep the statistics", "give --output");
+      }
       const int64_t begin = world.rank() * dataset->size() / world.size();
       const int64_t end = (world.rank() + 1) * dataset->size() / world.size();
       // In pieces, for the sake of the progress bar.
@@ -149,10 +157,6 @@ ExitCode StatsCommand(int argc, const char* const* argv) {
     RunTogether(world, [&] {
       if (world.rank() != 0) return;
       const DataStatistics statistics = accumulator.Finish();
-      const std::string path =
-          !output.empty() ? output
-                          : StatisticsPath(arguments.location(), arguments.dataset.index_folder,
-                                           dataset->size(), geometry, resize, channels);
       SaveStatistics(statistics, path);
       if (arguments.as_json) {
         Json json = ToJson(statistics);
@@ -177,6 +181,7 @@ ExitCode VerifyCommand(int argc, const char* const* argv) {
   AddDataArguments(table, &arguments);
   table.Examples("Example\n  convoy data verify photos.tar:train -j 8\n");
   if (!table.Parse(argc, argv)) return ExitCode::kDone;
+  RequireOneRank("convoy data verify");
   RequireOneWord(arguments);
   Log log;
   const auto dataset = OpenDataset(arguments.location(), arguments.dataset, log);
@@ -235,6 +240,7 @@ ExitCode PackCommand(int argc, const char* const* argv) {
       "Example\n"
       "  convoy data pack /usr/share/datasets/fashion-mnist:train --output fashion.tar\n");
   if (!table.Parse(argc, argv)) return ExitCode::kDone;
+  RequireOneRank("convoy data pack");
   RequireOneWord(arguments);
   if (output.empty()) throw Error(ExitCode::kUsage, "convoy data pack: --output is missing");
   Log log;

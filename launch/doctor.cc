@@ -1,6 +1,5 @@
 // convoy doctor: what the ranks, their processors and their links look like, and what is wrong.
 #include <fmt/format.h>
-#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -8,6 +7,7 @@
 #include <cstring>
 #include <iostream>
 #include <map>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
@@ -39,25 +39,9 @@ struct RankFacts {
   int32_t local_rank = 0;
 };
 
-std::string AffinityList() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof(set), &set) != 0) return "?";
-  std::string list;
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (!CPU_ISSET(cpu, &set)) continue;
-    int last = cpu;
-    while (last + 1 < CPU_SETSIZE && CPU_ISSET(last + 1, &set)) ++last;
-    if (!list.empty()) list += ",";
-    list += last > cpu ? fmt::format("{}-{}", cpu, last) : std::to_string(cpu);
-    cpu = last;
-  }
-  return list;
-}
-
 std::vector<RankFacts> GatherFacts(const ComputeConfig& compute, World& world) {
   RankFacts own;
-  std::strncpy(own.processors, AffinityList().c_str(), sizeof(own.processors) - 1);
+  std::strncpy(own.processors, ProcessorList().c_str(), sizeof(own.processors) - 1);
   own.pid = getpid();
   own.processor_count = AvailableProcessors();
   own.online = static_cast<int32_t>(sysconf(_SC_NPROCESSORS_ONLN));
@@ -76,18 +60,17 @@ std::vector<RankFacts> GatherFacts(const ComputeConfig& compute, World& world) {
 // One line per thing that is wrong, with what to do.
 std::vector<std::string> Complaints(const std::vector<RankFacts>& facts, const World& world) {
   std::vector<std::string> complaints;
-  struct Host {
-    int ranks = 0, threads = 0, online = 0;
-    std::map<std::string, int> masks;
+  // The ranks of a host that may run on the same processors.
+  struct Sharers {
+    int ranks = 0, threads = 0, processors = 0;
   };
-  std::map<std::string, Host> hosts;
+  std::map<std::pair<std::string, std::string>, Sharers> all_sharers;
   for (size_t rank = 0; rank < facts.size(); ++rank) {
     const RankFacts& fact = facts[rank];
-    Host& host = hosts[world.hosts()[rank]];
-    ++host.ranks;
-    host.threads += fact.threads;
-    host.online = fact.online;
-    ++host.masks[fact.processors];
+    Sharers& sharers = all_sharers[{world.hosts()[rank], fact.processors}];
+    ++sharers.ranks;
+    sharers.threads += fact.threads;
+    sharers.processors = fact.processor_count;
     if (fact.threads > fact.processor_count) {
       complaints.push_back(
           fmt::format("rank {}: {} threads, but its affinity mask has {} processors ({}); give "
@@ -96,21 +79,19 @@ std::vector<std::string> Complaints(const std::vector<RankFacts>& facts, const W
                       rank, fact.threads, fact.processor_count, fact.processors, fact.threads));
     }
   }
-  for (const auto& [name, host] : hosts) {
-    if (host.threads > host.online) {
+  for (const auto& [where, sharers] : all_sharers) {
+    const auto& [host, processors] = where;
+    if (sharers.ranks > 1 && sharers.processors == 1) {
       complaints.push_back(fmt::format(
-          "{}: {} ranks with {} threads in all on {} processors; give fewer ranks or "
+          "{}: {} ranks are bound to processor {} alone; two runs at once bind to the same ones, "
+          "give mpirun --bind-to none",
+          host, sharers.ranks, processors));
+    } else if (sharers.ranks > 1 && sharers.threads > sharers.processors) {
+      complaints.push_back(fmt::format(
+          "{}: {} ranks with {} threads in all on {} processors ({}); give fewer ranks or "
           "--threads {}",
-          name, host.ranks, host.threads, host.online, std::max(1, host.online / host.ranks)));
-    }
-    for (const auto& [mask, ranks] : host.masks) {
-      const bool whole_host = mask.find_first_of(",-") != std::string::npos;
-      if (ranks > 1 && !whole_host) {
-        complaints.push_back(fmt::format(
-            "{}: {} ranks are bound to processor {} alone; two runs at once bind to the same ones, "
-            "give mpirun --bind-to none",
-            name, ranks, mask));
-      }
+          host, sharers.ranks, sharers.threads, sharers.processors, processors,
+          std::max(1, sharers.processors / sharers.ranks)));
     }
   }
   return complaints;

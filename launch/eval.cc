@@ -134,6 +134,7 @@ ExitCode PredictCommand(int argc, const char* const* argv) {
   AddComputeOptions(table, &config.compute, &world_options);
   table.Examples("Example\n  convoy predict --checkpoint best.safetensors cat.jpg holiday/\n");
   if (!table.Parse(argc, argv)) return ExitCode::kDone;
+  RequireOneRank("convoy predict");
   if (checkpoint.empty()) {
     throw Error(ExitCode::kUsage, "convoy predict: --checkpoint is missing");
   }

@@ -44,6 +44,25 @@ std::vector<std::string> Wrap(const std::string& text, size_t width) {
   return lines;
 }
 
+// In a file of settings, '#' opens a comment unless it stands between quotes, and a value that
+// holds one, or begins or ends with a blank, is written between quotes.
+std::string_view WithoutComment(std::string_view line) {
+  bool quoted = false;
+  for (size_t i = 0; i < line.size(); ++i) {
+    if (line[i] == '"') quoted = !quoted;
+    if (line[i] == '#' && !quoted) return Trim(line.substr(0, i));
+  }
+  return Trim(line);
+}
+std::string Quoted(const std::string& value) {
+  const bool needs_quotes = value.find('#') != std::string::npos || Trim(value) != value;
+  return needs_quotes ? fmt::format("\"{}\"", value) : value;
+}
+std::string Unquoted(std::string_view value) {
+  const bool is_quoted = value.size() >= 2 && value.front() == '"' && value.back() == '"';
+  return std::string(is_quoted ? value.substr(1, value.size() - 2) : value);
+}
+
 }  // namespace
 
 OptionTable::OptionTable(std::string command, std::string summary)
@@ -201,8 +220,7 @@ void OptionTable::TakeFile(const std::string& origin, const std::string& text) {
   int number = 0;
   for (std::string line; std::getline(lines, line);) {
     ++number;
-    const size_t comment = line.find('#');
-    const std::string_view body = Trim(std::string_view(line).substr(0, comment));
+    const std::string_view body = WithoutComment(line);
     if (body.empty()) continue;
     const size_t equals = body.find('=');
     if (equals == std::string_view::npos) {
@@ -211,7 +229,7 @@ void OptionTable::TakeFile(const std::string& origin, const std::string& text) {
     }
     std::string name(Trim(body.substr(0, equals)));
     std::replace(name.begin(), name.end(), '_', '-');
-    settings.emplace_back(name, std::string(Trim(body.substr(equals + 1))));
+    settings.emplace_back(name, Unquoted(Trim(body.substr(equals + 1))));
   }
   // Who came first wins; within one file a repeated option collects.
   std::vector<std::string> set_here;
@@ -232,7 +250,7 @@ std::string OptionTable::Resolved() const {
   for (const Option& option : options_) {
     if (option.name == "config" || option.name == "recipe") continue;
     for (const std::string& value : option.taken) {
-      text += fmt::format("{} = {}\n", option.name, value);
+      text += fmt::format("{} = {}\n", option.name, Quoted(value));
     }
   }
   return text;

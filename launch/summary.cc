@@ -167,6 +167,7 @@ ExitCode SummaryCommand(int argc, const char* const* argv) {
   table.AddFlag("json", "one JSON object", &as_json);
   table.Examples("Example\n  convoy summary --model alexnet2012 --towers 2\n");
   if (!table.Parse(argc, argv)) return ExitCode::kDone;
+  RequireOneRank("convoy summary");
 
   const NetworkSpec network = MakeModel(model, options);
   std::vector<RankPlan> towers;

@@ -45,9 +45,9 @@ struct Padding {
   bool operator==(const Padding&) const = default;
 };
 
-// y[h, w, o] = b[o] + sum over kh, kw, i of x[h*stride - top + kh, w*stride - left + kw, i] * w[o,
-// kh, kw, i] Weights [out_channels, kernel, kernel, in_channels / groups]. Output size is rounded
-// down.
+// y[h, w, o] = b[o] + sum over kh, kw, i of
+//              x[h * stride - top + kh, w * stride - left + kw, i] * weight[o, kh, kw, i]
+// Weights [out_channels, kernel, kernel, in_channels / groups]. Output size is rounded down.
 struct Convolution {
   int out_channels = 0;
   int kernel = 1;
@@ -149,8 +149,8 @@ struct Dropout {
 };
 
 // The last layer: probabilities p = softmax(x), and per row
-//   loss = -sum over c of t[c] * log p[c],   t = (1 - smoothing) * onehot(label) + smoothing /
-//   classes
+//   loss = -sum over c of t[c] * log p[c]
+//   t = (1 - smoothing) * onehot(label) + smoothing / classes
 struct SoftmaxCrossEntropy {
   double label_smoothing = 0;
   bool operator==(const SoftmaxCrossEntropy&) const = default;

@@ -36,25 +36,21 @@ CheckpointInfo CheckedInfo(const std::string& path, World& world) {
 class Evaluator {
  public:
   Evaluator(const EvaluateConfig& config, World& world, Log& log)
-      : config_(config),
-        world_(world),
-        log_(log),
-        grid_(world, GridOf(config.compute, world)),
-        backend_(MakeBackend(config.compute, world, log)),
-        stream_(backend_->MakeStream()) {
+      : config_(config), world_(world), log_(log), grid_(world, AgreedGrid(config.compute, world)) {
+    RunTogether(world, [&] { backend_ = MakeBackend(config.compute, world, log); });
+    stream_ = backend_->MakeStream();
     for (const std::string& path : config.checkpoints) infos_.push_back(CheckedInfo(path, world));
     CONVOY_CHECK(!infos_.empty(), "no checkpoint");
     const CheckpointInfo& first = infos_.front();
-    for (size_t i = 1; i < infos_.size(); ++i) {
-      if (infos_[i].classes == first.classes && infos_[i].resize == first.resize &&
-          infos_[i].geometry == first.geometry && InputOf(infos_[i]) == InputOf(first)) {
-        continue;
+    RunTogether(world, [&] {
+      for (size_t i = 1; i < infos_.size(); ++i) {
+        if (GoTogether(infos_[i], first)) continue;
+        throw Error(ExitCode::kUsage,
+                    fmt::format("{} and {} do not go together: an ensemble reads the same crops "
+                                "and knows the same classes",
+                                config.checkpoints[0], config.checkpoints[i]));
       }
-      throw Error(ExitCode::kUsage,
-                  fmt::format("{} and {} do not go together: an ensemble reads the same crops and "
-                              "knows the same classes",
-                              config.checkpoints[0], config.checkpoints[i]));
-    }
+    });
     config_.loading.geometry = GeometryOf(first.geometry);
     config_.loading.resize = first.resize;
   }
@@ -76,7 +72,8 @@ class Evaluator {
     }
     EvaluationResult result =
         EvaluateModels(models(), *loader_, config_.views, classes(), config_.confusion, *backend_,
-                       *stream_, world_, progress.get());
+                       *stream_, world_, progress.get())
+            .value();
     result.classes = info().classes;
     for (const BadSample& bad : loader_->loader().TakeBadSamples()) {
       log_.Warning("left out {} ({}): {}", bad.name, bad.location, bad.reason);
@@ -108,7 +105,11 @@ class Evaluator {
   static NetworkSpec NetworkOf(const CheckpointInfo& info) {
     return MakeModel(info.model, info.options);
   }
-  static Shape InputOf(const CheckpointInfo& info) { return NetworkOf(info).input; }
+  static bool GoTogether(const CheckpointInfo& a, const CheckpointInfo& b) {
+    const NetworkSpec network_a = NetworkOf(a), network_b = NetworkOf(b);
+    return a.classes == b.classes && a.resize == b.resize && a.geometry == b.geometry &&
+           network_a.classes == network_b.classes && network_a.input == network_b.input;
+  }
 
   void Load(const std::string& path, const CheckpointInfo& info) {
     LoadedModel loaded{.info = info,
@@ -166,7 +167,10 @@ EvaluationResult Evaluate(const EvaluateConfig& config, World& world, Log& log) 
   Evaluator evaluator(config, world, log);
   const std::unique_ptr<Dataset> dataset = OpenTogether(config.data, config.loading, world, log);
   log.Info("{}", dataset->Describe());
-  RequireClasses(*dataset, config.data, evaluator.classes());
+  RunTogether(world, [&] {
+    RequireClasses(*dataset, config.data, evaluator.classes());
+    RequireSameClasses(*dataset, config.data, evaluator.info().classes);
+  });
   evaluator.Prepare(*dataset);
   return evaluator.Run();
 }

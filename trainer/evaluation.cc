@@ -6,7 +6,7 @@
 #include <chrono>
 #include <cmath>
 
-#include "trainer/agreement.h"
+#include "trainer/step_agreement.h"
 
 namespace convoy {
 namespace {
@@ -53,7 +53,8 @@ class Counter {
   void Count(const std::vector<double>& probabilities, size_t label) {
     size_t before = 0, best = 0;
     for (size_t c = 0; c < classes_; ++c) {
-      const bool beats = probabilities[c] > probabilities[label] ||
+      // A NaN is never right.
+      const bool beats = !(probabilities[c] <= probabilities[label]) ||
                          (probabilities[c] == probabilities[label] && c < label);
       before += beats ? 1 : 0;
       if (probabilities[c] > probabilities[best]) best = c;
@@ -118,15 +119,23 @@ LoaderOptions EvaluationOptions(LoaderOptions options, int views) {
   return options;
 }
 
-EvaluationResult EvaluateModels(const std::vector<RankModel*>& models, ReplicaLoader& loader,
-                                int views, int classes, bool confusion, Backend& backend,
-                                Stream& stream, World& world, Progress* progress) {
+std::optional<EvaluationResult> EvaluateModels(const std::vector<RankModel*>& models,
+                                               ReplicaLoader& loader, int views, int classes,
+                                               bool confusion, Backend& backend, Stream& stream,
+                                               World& world, Progress* progress,
+                                               const std::function<bool()>& stop_asked) {
   Counter counter(views, classes, confusion);
   const int64_t batches = loader.batches_per_epoch();
   const auto start = std::chrono::steady_clock::now();
   loader.Seek(0, 0);
   for (int64_t b = 0; b < batches; ++b) {
-    RunTogether(world, [&] { loader.Fetch(); });
+    StepReport report{.stop = stop_asked && stop_asked()};
+    try {
+      loader.Fetch();
+    } catch (const Error& error) {
+      report.fault = error;
+    }
+    if (Agree(world, report).stop) return std::nullopt;
     const Batch& batch = loader.Exchange();
     const std::vector<double> probabilities = MeanProbabilities(models, batch, backend, stream);
     if (!probabilities.empty()) counter.Add(probabilities, batch);

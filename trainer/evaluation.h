@@ -1,6 +1,8 @@
 // trainer/evaluation.h - counts what a model gets right, each image once.
 #pragma once
 
+#include <functional>
+#include <optional>
 #include <vector>
 
 #include "comm/comm.h"
@@ -23,10 +25,13 @@ std::vector<double> MeanOverViews(const std::vector<double>& probabilities, size
 
 // One pass of `loader` (sequential, not augmented) through `models`, whose probabilities are
 // averaged, first over the views of an image, then over the models. Collective over the world.
-// `progress` may be null. The models have loader.rows() rows.
-EvaluationResult EvaluateModels(const std::vector<RankModel*>& models, ReplicaLoader& loader,
-                                int views, int classes, bool confusion, Backend& backend,
-                                Stream& stream, World& world, Progress* progress);
+// `progress` may be null. The models have loader.rows() rows. Nothing where `stop_asked`, which may
+// be empty, said so on any rank before the end.
+std::optional<EvaluationResult> EvaluateModels(const std::vector<RankModel*>& models,
+                                               ReplicaLoader& loader, int views, int classes,
+                                               bool confusion, Backend& backend, Stream& stream,
+                                               World& world, Progress* progress,
+                                               const std::function<bool()>& stop_asked = {});
 
 // Loader options for one pass in order: centre view, or ten views.
 LoaderOptions EvaluationOptions(LoaderOptions options, int views);

@@ -12,7 +12,8 @@ namespace convoy {
 void WriteExitRecord(const std::string& output_dir, int rank, int64_t step, ExitCode code,
                      const std::string& reason) {
   // A rank may end before the folder was made, or because it cannot be written.
-  if (!std::filesystem::is_directory(output_dir)) return;
+  std::error_code unknown;
+  if (!std::filesystem::is_directory(output_dir, unknown)) return;
   const nlohmann::ordered_json record = {
       {"rank", rank}, {"code", static_cast<int>(code)}, {"reason", reason}, {"step", step}};
   try {

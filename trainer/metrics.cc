@@ -20,26 +20,34 @@ using Json = nlohmann::ordered_json;
 Json NumberOrNull(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 
 // The lines of `text` that a run resumed after `last_step` may keep.
-std::string LinesUpTo(const std::string& text, int64_t last_step) {
+std::string LinesUpTo(const std::string& text, int64_t last_step, bool keeps_evaluation) {
   std::istringstream lines(text);
   std::string kept, line;
   while (std::getline(lines, line)) {
     if (lines.eof()) break;  // without its newline: torn
     const Json object = Json::parse(line, nullptr, /*allow_exceptions=*/false);
     if (!object.is_object() || !object.contains("step")) continue;
-    if (object["step"].is_number_integer() && object["step"].get<int64_t>() <= last_step) {
-      kept += line + "\n";
-    }
+    if (!object["step"].is_number_integer()) continue;
+    const auto step = object["step"].get<int64_t>();
+    const bool is_repeated =
+        step == last_step && !keeps_evaluation && object.value("event", "") == "eval";
+    if (step <= last_step && !is_repeated) kept += line + "\n";
   }
   return kept;
 }
 
 }  // namespace
 
-MetricsFile::MetricsFile(const std::string& path, int64_t last_step, Log& log)
+MetricsFile::MetricsFile(const std::string& path, int64_t last_step, bool keeps_evaluation,
+                         Log& log)
     : path_(path), log_(log) {
-  if (std::filesystem::exists(path)) {
-    WriteText(path, LinesUpTo(ReadText(path, ExitCode::kDisk), last_step));
+  try {
+    if (std::filesystem::exists(path)) {
+      WriteText(path, LinesUpTo(ReadText(path, ExitCode::kDisk), last_step, keeps_evaluation));
+    }
+  } catch (const std::exception& exception) {
+    log.Warning("{}; the run goes on without metrics", exception.what());
+    return;
   }
   file_.reset(std::fopen(path.c_str(), "ae"));
   if (!file_) log.Warning("cannot write {}: {}", path, std::strerror(errno));

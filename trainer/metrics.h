@@ -14,8 +14,8 @@ struct StepMetrics {
   double loss = 0, lr = 0;
   double images_per_s = 0;
   double wait_data_ms = 0;  // for the loader, and for crops from the other towers
-  double wait_comm_ms =
-      0;  // for gradients and activations of other ranks: what overlap did not hide
+  // For gradients and activations of other ranks: what overlap did not hide.
+  double wait_comm_ms = 0;
 };
 
 struct EvaluationMetrics {
@@ -29,7 +29,8 @@ struct EvaluationMetrics {
 class MetricsFile {
  public:
   // Keeps what the file says of steps up to `last_step`, drops the rest and a torn last line.
-  MetricsFile(const std::string& path, int64_t last_step, Log& log);
+  // Without `keeps_evaluation`, an evaluation of `last_step` is dropped too: it will be repeated.
+  MetricsFile(const std::string& path, int64_t last_step, bool keeps_evaluation, Log& log);
 
   void Add(const StepMetrics& metrics);
   void Add(const EvaluationMetrics& metrics);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -36,6 +37,7 @@ class Progress {
 
   Log& log_;
   Style style_;
+  size_t width_;  // columns
   bool drawn_ = false;
   std::chrono::steady_clock::time_point last_drawn_{};
 };

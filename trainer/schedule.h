@@ -23,10 +23,10 @@ struct ScheduleInputs {
 //   step:E:F             base * F^floor(epoch / E)
 //   multistep:E,E,..:F   base * F^(number of E that have passed)
 //   piecewise:E=V,E=V..  V from epoch E on, base before the first
-//   dexp:F:L             base / F^(floor(L * epoch / total) / (L - 1)): the 2013 schedule is
-//   dexp:250:4 poly:P               base * (1 - epoch / total)^P cosine[:V]           from base to
-//   V (default 0) along half a cosine plateau:F:P          base * F for every time that P
-//   evaluations in a row brought no better top-1
+//   dexp:F:L             base / F^(floor(L * epoch / total) / (L - 1)); dexp:250:4 in 2013
+//   poly:P               base * (1 - epoch / total)^P
+//   cosine[:V]           from base to V (default 0) along half a cosine
+//   plateau:F:P          base * F for every P evaluations in a row without a better top-1
 // and, behind any of them, +warmup:E: in the first E epochs times (epoch + a step's share) / E.
 class Schedule {
  public:

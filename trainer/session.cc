@@ -1,7 +1,6 @@
 #include "trainer/session.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -99,6 +98,18 @@ void RequireClasses(const Dataset& dataset, const std::string& location, int cla
   }
 }
 
+void RequireSameClasses(const Dataset& dataset, const std::string& location,
+                        const std::vector<std::string>& training) {
+  const std::vector<std::string>& found = dataset.classes();
+  for (size_t i = 0; i < found.size(); ++i) {
+    if (i < training.size() && found[i] == training[i]) continue;
+    throw Error(ExitCode::kData,
+                fmt::format("class {} of {} is {}, that of the training images is {}", i, location,
+                            found[i], i < training.size() ? training[i] : "missing"),
+                "give both sets the same class folders");
+  }
+}
+
 LoaderOptions LoaderOptionsOf(const DataConfig& config, const NetworkSpec& network,
                               int64_t global_batch) {
   const auto crop = static_cast<int>(network.input[0]);
@@ -129,14 +140,30 @@ Preprocessing PreprocessingOf(const RunConfig& config, const NetworkSpec& networ
   }
   if (config.mean == MeanKind::kImage || config.mean == MeanKind::kChannel) {
     const CropOptions crop = LoaderOptionsOf(config.loading, network, config.batch_size).crop;
-    const std::string kept =
-        StatisticsPath(config.data, config.loading.index_folder, dataset.size(), crop.geometry,
-                       crop.resize, crop.channels);
-    const DataStatistics statistics = std::filesystem::exists(kept)
-                                          ? LoadStatistics(kept)
-                                          : ComputeStatistics(config, crop, dataset, world, log);
-    preprocessing.mean = config.mean == MeanKind::kImage ? statistics.CentralMean(crop.crop)
-                                                         : statistics.channel_mean;
+    const auto take = [&](const DataStatistics& statistics) {
+      preprocessing.mean = config.mean == MeanKind::kImage ? statistics.CentralMean(crop.crop)
+                                                           : statistics.channel_mean;
+    };
+    // Rank 0 decides: hosts may differ in what is kept beside their data.
+    const std::string kept = StatisticsPath(config.data, config.loading.index_folder, dataset,
+                                            crop.geometry, crop.resize, crop.channels);
+    int32_t is_kept = world.rank() == 0 && std::filesystem::exists(kept) ? 1 : 0;
+    HostStream stream;
+    world.all().Broadcast(stream, {&is_kept, DType::kInt32, Shape{1}}, 0, "mean").Wait(stream);
+    if (is_kept == 0) {
+      take(ComputeStatistics(config, crop, dataset, world, log));
+      return preprocessing;
+    }
+    RunTogether(world, [&] {
+      if (world.rank() == 0) take(LoadStatistics(kept));
+    });
+    const int64_t pixels = config.mean == MeanKind::kImage ? int64_t{crop.crop} * crop.crop : 1;
+    preprocessing.mean.resize(static_cast<size_t>(pixels * crop.channels));
+    world.all()
+        .Broadcast(stream,
+                   {preprocessing.mean.data(), DType::kFloat32, Shape{pixels * crop.channels}}, 0,
+                   "mean")
+        .Wait(stream);
   }
   return preprocessing;
 }
@@ -180,12 +207,15 @@ GridShape GridOf(const ComputeConfig& config, const World& world) {
   return {.replicas = replicas, .towers = towers};
 }
 
+GridShape AgreedGrid(const ComputeConfig& config, World& world) {
+  GridShape shape;
+  RunTogether(world, [&] { shape = GridOf(config, world); });
+  return shape;
+}
+
 int ThreadsPerRank(const ComputeConfig& config, const World& world) {
   if (config.threads > 0) return config.threads;
-  const int allowed = AvailableProcessors();
-  // A launcher that binds gives each rank its own processors; otherwise the ranks of a host share.
-  const bool bound = allowed < static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
-  return bound ? allowed : std::max(1, allowed / world.local_size());
+  return std::max(1, AvailableProcessors() / world.processor_sharers());
 }
 
 std::unique_ptr<Backend> MakeBackend(const ComputeConfig& config, World& world, Log& log) {

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "comm/comm.h"
 #include "core/log.h"
@@ -19,6 +20,14 @@ std::unique_ptr<Dataset> OpenTogether(const std::string& location, const DataCon
 
 // Throws (kUsage) unless labels of `dataset` fit into `classes` classes.
 void RequireClasses(const Dataset& dataset, const std::string& location, int classes);
+
+// Throws (kData) unless the classes of `dataset` are those of the training set, in its order, as
+// far as they go: otherwise labels would mean other classes.
+void RequireSameClasses(const Dataset& dataset, const std::string& location,
+                        const std::vector<std::string>& training);
+
+// GridOf, agreed upon: where it throws, all ranks throw as one. Collective.
+GridShape AgreedGrid(const ComputeConfig& config, World& world);
 
 // Shared by training and evaluation loaders; the caller sets order, seed, augmentation and views.
 LoaderOptions LoaderOptionsOf(const DataConfig& config, const NetworkSpec& network,

@@ -26,8 +26,7 @@ struct StepVerdict {
   bool checkpoint = false;
 };
 
-// Collective over the world. Where a rank brought a fault, throws it there and a RelayedError with
-// the same exit code on the others.
+// Collective over the world. Where a rank brought a fault, all throw it as an AgreedError.
 StepVerdict Agree(World& world, const StepReport& report);
 
 }  // namespace convoy

@@ -94,7 +94,7 @@ void RequirePlausible(double loss, int classes) {
 }  // namespace
 
 StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& log) {
-  ProcessGrid grid(world, GridOf(options.compute, world));
+  ProcessGrid grid(world, AgreedGrid(options.compute, world));
   const NetworkSpec network = MakeModel(options.model, options.model_options);
   const RankPlan plan = MakePlan(network, grid.shape(), world.rank());
   const std::unique_ptr<Backend> backend = MakeBackend(options.compute, world, log);
@@ -141,6 +141,7 @@ StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& lo
   }
   const auto median_of = [&](double StepTimes::*member) {
     std::vector<double> values;
+    values.reserve(times.size());
     for (const StepTimes& one : times) values.push_back(one.*member);
     return Median(values);
   };

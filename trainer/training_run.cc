@@ -4,19 +4,21 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "core/text.h"
 #include "core/version.h"
 #include "trainer/agreement.h"
 #include "trainer/evaluation.h"
 #include "trainer/session.h"
-#include "trainer/signals.h"
 
 namespace convoy {
 namespace {
 
 // A save that fails this often in a row ends the run.
 constexpr int kMaxFailedSaves = 3;
+constexpr const char* kNumbersHint =
+    "the last checkpoint is good; go on from it with a smaller --lr";
 
 double Since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -31,6 +33,8 @@ TrainingResult TrainingRun::Run() {
   SignalWatch signals;
   run_start_ = last_step_end_ = Clock::now();
   first_step_ = step_;
+  // A run that was stopped in the middle of an evaluation begins with it.
+  if (evaluation_due_ && !EvaluateAndSave(signals)) return Stopped();
   while (!Finished()) {
     std::optional<Error> fault;
     const Clock::time_point fetch_start = Clock::now();
@@ -42,19 +46,16 @@ TrainingResult TrainingRun::Run() {
     const double fetch_s = Since(fetch_start);
     const StepVerdict verdict = FinishStep(
         {.stop = signals.StopAsked(), .checkpoint = signals.TakeCheckpointAsked(), .fault = fault});
-    if (verdict.stop) {
-      Save(Importance::kMust);
-      log_.Info("stopped by a signal after step {}; the same command goes on from there", step_);
-      return {TrainingEnd::kInterrupted, step_, loss_};
-    }
+    if (verdict.stop) return Stopped();
     if (verdict.checkpoint) Save(Importance::kShould);
     DoStep(fetch_s);
     const bool epoch_ends = batch_ == 0;
     const bool due = config_.checkpoint_every > 0 && step_ % config_.checkpoint_every == 0;
     if (epoch_ends || due || Finished()) {
       FinishStep({});
-      if (epoch_ends || Finished()) EvaluateIfDue();
-      Save(Finished() ? Importance::kMust : Importance::kShould);
+      evaluation_due_ = evaluation_loader_ != nullptr &&
+                        ((epoch_ends && epoch_ % config_.eval_every == 0) || Finished());
+      if (!EvaluateAndSave(signals)) return Stopped();
       last_step_end_ = Clock::now();
     }
   }
@@ -62,6 +63,19 @@ TrainingResult TrainingRun::Run() {
   log_.Info("done: {}, {}, in {}", FormatCount(step_, "step"), FormatCount(epoch_, "epoch"),
             FormatDuration(Since(run_start_)));
   return {TrainingEnd::kFinished, step_, loss_};
+}
+
+TrainingResult TrainingRun::Stopped() {
+  Save(Importance::kMust);
+  log_.Info("stopped by a signal after step {}; the same command goes on from there", step_);
+  return {TrainingEnd::kInterrupted, step_, loss_};
+}
+
+// False: a signal asked for the end during the evaluation, which is left to the next start.
+bool TrainingRun::EvaluateAndSave(const SignalWatch& signals) {
+  if (evaluation_due_ && !Evaluate(signals)) return false;
+  Save(Finished() ? Importance::kMust : Importance::kShould);
+  return true;
 }
 
 bool TrainingRun::Finished() const {
@@ -90,7 +104,7 @@ void TrainingRun::DoStep(double fetch_s) {
   world_.SetStep(step_ + 1);
   const StepTimes times = step_runner_->Run(batch, Now(), StepEpochs(), config_.seed);
   pending_->wait_comm_ms = 1e3 * (times.exchange_wait_s + times.reduce_wait_s);
-  ReportBadSamples();
+  loader_->loader().TakeBadSamples();  // the loader has named them
 
   const double step_s = Since(last_step_end_);
   last_step_end_ = Clock::now();
@@ -112,7 +126,8 @@ StepVerdict TrainingRun::FinishStep(StepReport report) {
   }
   const StepVerdict verdict = Agree(world_, report);
   if (!pending_) return verdict;
-  loss_ = verdict.loss.loss / verdict.loss.weight;
+  // Without weight where every image of the batch was dropped: nothing was learned.
+  if (verdict.loss.weight > 0) loss_ = verdict.loss.loss / verdict.loss.weight;
   if (verdict.non_finite || !std::isfinite(loss_)) ThrowNonFinite(report.non_finite);
   pending_->loss = loss_;
   if (metrics_) metrics_->Add(*pending_);
@@ -126,13 +141,14 @@ void TrainingRun::ThrowNonFinite(bool here) {
     const std::string tensor = here ? step_runner_->FirstNonFinite() : std::string();
     if (!tensor.empty()) {
       throw Error(ExitCode::kNumbers,
-                  fmt::format("step {}: the gradient of {} is not finite (rank {}, loss {})", step_,
-                              tensor, world_.rank(), loss_),
-                  "the last checkpoint is good; go on from it with a smaller --lr");
+                  fmt::format("step {}: {} is not finite (rank {}, loss {})", step_, tensor,
+                              world_.rank(), loss_),
+                  kNumbersHint);
     }
   });
-  throw Error(ExitCode::kNumbers, fmt::format("step {}: the loss is {}", step_, loss_),
-              "the last checkpoint is good; go on from it with a smaller --lr");
+  throw AgreedError(
+      Error(ExitCode::kNumbers, fmt::format("step {}: the loss is {}", step_, loss_), kNumbersHint),
+      0);
 }
 
 void TrainingRun::ShowProgress(const StepMetrics& metrics) {
@@ -157,42 +173,42 @@ void TrainingRun::ShowProgress(const StepMetrics& metrics) {
   }
 }
 
-void TrainingRun::ReportBadSamples() {
-  for (const BadSample& bad : loader_->loader().TakeBadSamples()) {
-    log_.Warning("bad image {} ({}): {}; epoch {}, position {}", bad.name, bad.location, bad.reason,
-                 bad.epoch + 1, bad.position);
-  }
-}
-
-void TrainingRun::EvaluateIfDue() {
-  if (!evaluation_loader_) return;
-  const bool due = batch_ == 0 && epoch_ % config_.eval_every == 0;
-  if (!due && !Finished()) return;
+bool TrainingRun::Evaluate(const SignalWatch& signals) {
   RankModel model(*backend_, plan_, *store_, grid_.towers(),
                   {.dtype = config_.compute.dtype,
                    .rows = evaluation_loader_->rows(),
                    .training = false,
                    .preprocessing = preprocessing_,
                    .exchange_memory = SharedMemoryOf(world_)});
-  const EvaluationResult result =
-      EvaluateModels({&model}, *evaluation_loader_, config_.views, network_.classes, false,
-                     *backend_, *stream_, world_, progress_.get());
-  const double error = 100 - result.top1;
+  const std::optional<EvaluationResult> result = EvaluateModels(
+      {&model}, *evaluation_loader_, config_.views, network_.classes, false, *backend_, *stream_,
+      world_, progress_.get(), [&] { return signals.StopAsked(); });
+  evaluation_loader_->loader().TakeBadSamples();  // the loader has named them
+  if (!result) return false;
+  if (!std::isfinite(result->loss)) {
+    throw AgreedError(
+        Error(ExitCode::kNumbers,
+              fmt::format("step {}: the validation loss is {}", step_, result->loss), kNumbersHint),
+        0);
+  }
+  evaluation_due_ = false;
+  const double error = 100 - result->top1;
   is_best_ =
       evaluations_.empty() || error < *std::min_element(evaluations_.begin(), evaluations_.end());
   evaluations_.push_back(error);
   if (metrics_) {
     metrics_->Add(EvaluationMetrics{.step = step_,
                                     .epoch = epoch_,
-                                    .views = result.views,
-                                    .images = result.images,
-                                    .loss = result.loss,
-                                    .top1 = result.top1,
-                                    .top5 = result.top5});
+                                    .views = result->views,
+                                    .images = result->images,
+                                    .loss = result->loss,
+                                    .top1 = result->top1,
+                                    .top5 = result->top5});
   }
   log_.Info("epoch {:.3g}: validation loss {:.4f}, top-1 {:.2f} %, top-5 {:.2f} % of {} images{}",
-            Now().epoch, result.loss, result.top1, result.top5, FormatCount(result.images),
+            Now().epoch, result->loss, result->top1, result->top5, FormatCount(result->images),
             is_best_ ? " (best so far)" : "");
+  return true;
 }
 
 CheckpointInfo TrainingRun::InfoNow() const {
@@ -209,6 +225,7 @@ CheckpointInfo TrainingRun::InfoNow() const {
           .seed = config_.seed,
           .samples = training_set_->size(),
           .evaluations = evaluations_,
+          .evaluation_due = evaluation_due_,
           .rule = RuleName(config_.optimizer.rule),
           .settings = config_.settings,
           .version = kVersion,
@@ -222,23 +239,29 @@ CheckpointInfo TrainingRun::InfoNow() const {
 // must succeed an error.
 void TrainingRun::Save(Importance importance) {
   if (step_ == saved_step_) return;
+  // Of this state alone: where its save fails, no later one is the best in its place.
+  const bool is_best = std::exchange(is_best_, false);
   try {
     RunTogether(world_, [&] {
       if (grid_.replica() != 0) return;
       const std::string path = CheckpointFolder(config_.output_dir + "/checkpoints").PathOf(step_);
       SaveCheckpoint(path, InfoNow(), plan_, *store_, *backend_, *stream_, grid_.towers());
-      if (!folder_) return;
-      if (is_best_) folder_->checkpoints().MarkBest(step_);
-      folder_->checkpoints().Prune(config_.keep);
     });
     failed_saves_ = 0;
     saved_step_ = step_;
-    is_best_ = false;
   } catch (const Error& error) {
     const bool gives_up = importance == Importance::kMust || ++failed_saves_ >= kMaxFailedSaves;
     if (error.exit_code() != ExitCode::kDisk || gives_up) throw;
     log_.Warning("no checkpoint of step {}: {}; the run goes on", step_, error.what());
+    return;
   }
+  if (!folder_) return;
+  try {
+    if (is_best) folder_->checkpoints().MarkBest(step_);
+  } catch (const Error& error) {
+    log_.Warning("{}; the run goes on", error.what());
+  }
+  folder_->checkpoints().Prune(config_.keep);
 }
 
 TrainingResult Train(const RunConfig& config, World& world, Log& log) {

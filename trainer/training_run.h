@@ -20,6 +20,7 @@
 #include "trainer/replica_loader.h"
 #include "trainer/run_config.h"
 #include "trainer/run_folder.h"
+#include "trainer/signals.h"
 #include "trainer/step_agreement.h"
 #include "trainer/trainer.h"
 #include "trainer/training_step.h"
@@ -59,10 +60,12 @@ class TrainingRun {
   StepVerdict FinishStep(StepReport report);
   [[noreturn]] void ThrowNonFinite(bool here);
   void ShowProgress(const StepMetrics& metrics);
-  void ReportBadSamples();
 
   // After some steps.
-  void EvaluateIfDue();
+  bool EvaluateAndSave(const SignalWatch& signals);
+  // False when a signal came before its end.
+  bool Evaluate(const SignalWatch& signals);
+  TrainingResult Stopped();
   CheckpointInfo InfoNow() const;
   void Save(Importance importance);
 
@@ -89,6 +92,7 @@ class TrainingRun {
   int64_t step_ = 0, epoch_ = 0, batch_ = 0;
   int64_t first_step_ = 0, saved_step_ = -1;
   std::vector<double> evaluations_;
+  bool evaluation_due_ = false;  // of the state after `step_`
   bool is_best_ = false;
   int failed_saves_ = 0;
   double loss_ = 0;

@@ -6,6 +6,7 @@
 
 #include "core/text.h"
 #include "trainer/agreement.h"
+#include "trainer/checkpoint/info.h"
 #include "trainer/evaluation.h"
 #include "trainer/session.h"
 #include "trainer/training_run.h"
@@ -21,13 +22,15 @@ TrainingRun::TrainingRun(const RunConfig& config, World& world, Log& log)
     : config_(config),
       world_(world),
       log_(log),
-      grid_(world, GridOf(config.compute, world)),
+      grid_(world, AgreedGrid(config.compute, world)),
       training_set_(OpenTogether(config.data, config.loading, world, log)) {
   RunTogether(world_, [&] {
     const auto classes = static_cast<int>(training_set_->classes().size());
     if (!config_.model_options.classes && classes > 0) config_.model_options.classes = classes;
     network_ = MakeModel(config_.model, config_.model_options);
     RequireClasses(*training_set_, config_.data, network_.classes);
+    RequireUtf8(training_set_->classes());
+    RequireUtf8({config_.settings});
     if (training_set_->size() < 1) throw Error(ExitCode::kData, config_.data + " has no images");
     plan_ = MakePlan(network_, grid_.shape(), world_.rank());
     optimizer_.emplace(config_.optimizer, plan_);
@@ -55,8 +58,10 @@ TrainingRun::TrainingRun(const RunConfig& config, World& world, Log& log)
 void TrainingRun::OpenValidation() {
   validation_set_ = OpenTogether(config_.validation, config_.loading, world_, log_);
   log_.Info("validation: {}", validation_set_->Describe());
-  RunTogether(world_,
-              [&] { RequireClasses(*validation_set_, config_.validation, network_.classes); });
+  RunTogether(world_, [&] {
+    RequireClasses(*validation_set_, config_.validation, network_.classes);
+    RequireSameClasses(*validation_set_, config_.validation, training_set_->classes());
+  });
 }
 
 // Fresh weights, or those of a checkpoint.
@@ -74,6 +79,7 @@ void TrainingRun::Start(const std::optional<std::string>& resumed_on_rank_0) {
     if (world_.rank() != 0) return;
     saved = ReadCheckpointInfo(*resumed_on_rank_0);
     RequireResumable(saved, *resumed_on_rank_0);
+    folder_->checkpoints().SetAsideAfter(saved.step, log_);
     log_.Info("going on from {}: step {}, epoch {}", *resumed_on_rank_0, saved.step, saved.epoch);
     if (saved.ranks != world_.size() || saved.global_batch != config_.batch_size) {
       log_.Info(
@@ -112,7 +118,8 @@ void TrainingRun::TakePosition(CheckpointInfo& saved) {
                        saved.batch * saved.global_batch / config_.batch_size,
                        static_cast<int64_t>(saved.evaluations.size()),
                        static_cast<int64_t>(saved.preprocessing.mean.size()),
-                       static_cast<int64_t>(saved.preprocessing.standard_deviation.size())};
+                       static_cast<int64_t>(saved.preprocessing.standard_deviation.size()),
+                       saved.evaluation_due ? 1 : 0};
   const auto broadcast = [&](void* data, DType dtype, int64_t count) {
     world_.all().Broadcast(host, {data, dtype, Shape{count}}, 0, "where to start").Wait(host);
   };
@@ -120,6 +127,7 @@ void TrainingRun::TakePosition(CheckpointInfo& saved) {
   step_ = numbers[0];
   epoch_ = numbers[1];
   batch_ = numbers[2];
+  evaluation_due_ = numbers[6] != 0;
   evaluations_ = saved.evaluations;
   preprocessing_ = saved.preprocessing;
   evaluations_.resize(static_cast<size_t>(numbers[3]));
@@ -164,7 +172,8 @@ void TrainingRun::MakeModelAndLoaders() {
                     .wire = config_.reduce_dtype,
                     .allocate_wire = SharedMemoryOf(world_)});
   if (world_.rank() == 0) {
-    metrics_ = std::make_unique<MetricsFile>(folder_->metrics_path(), step_, log_);
+    metrics_ = std::make_unique<MetricsFile>(folder_->metrics_path(), step_,
+                                             /*keeps_evaluation=*/!evaluation_due_, log_);
     progress_ = std::make_unique<Progress>(log_, Progress::StyleOfTerminal());
   }
 }

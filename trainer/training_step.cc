@@ -15,6 +15,7 @@ double Since(Clock::time_point start) {
 
 std::vector<Bucket> WithGroup(const std::vector<BucketRange>& ranges, Communicator& replicas) {
   std::vector<Bucket> buckets;
+  buckets.reserve(ranges.size());
   for (const BucketRange& range : ranges) {
     buckets.push_back({range.name, range.begin, range.count, &replicas});
   }
@@ -153,13 +154,16 @@ bool TrainingStep::NonFinite() {
 }
 
 std::string TrainingStep::FirstNonFinite() {
+  const auto is_finite = [&](const Tensor& tensor) {
+    std::vector<char> values(static_cast<size_t>(tensor.bytes()));
+    backend_.CopyToHost(stream_, tensor, values.data());
+    return tensor.dtype == DType::kFloat64 ? AllFinite<double>(values) : AllFinite<float>(values);
+  };
+  const ArenaLayout& layout = store_.parameter_layout();
   for (size_t i = parameters_.size(); i-- > 0;) {
-    const Tensor gradient = store_.parameter_layout().View(store_.gradients(), parameters_[i].name);
-    std::vector<char> values(static_cast<size_t>(gradient.bytes()));
-    backend_.CopyToHost(stream_, gradient, values.data());
-    const bool finite =
-        gradient.dtype == DType::kFloat64 ? AllFinite<double>(values) : AllFinite<float>(values);
-    if (!finite) return parameters_[i].name;
+    const std::string& name = parameters_[i].name;
+    if (!is_finite(layout.View(store_.gradients(), name))) return "the gradient of " + name;
+    if (!is_finite(layout.View(store_.parameters(), name))) return name;
   }
   return {};
 }

@@ -1,5 +1,5 @@
-// trainer/training_step.h - one step: forward, backward, reduction, update. Nothing in it
-// allocates.
+// trainer/training_step.h - one step: forward, backward, reduction, update. What grows
+// with the network or the batch is allocated before the first.
 #pragma once
 
 #include <memory>
@@ -40,8 +40,8 @@ class TrainingStep {
   LossSums ReadLoss() { return model_.ReadLoss(stream_); }
   // Whether a gradient or weight of this rank became NaN or infinite; updates have stopped then.
   bool NonFinite();
-  // The first parameter of this rank whose gradient is not finite, in backward order; empty when
-  // all are.
+  // The first gradient or parameter of this rank that is not finite, in backward order: "the
+  // gradient of conv1.weight"; empty when all are.
   std::string FirstNonFinite();
 
  private:

@@ -106,7 +106,8 @@ class BatchNormOperation final : public Operation {
     Reduce(context, 2 * channels_ + 1);
 
     const auto channels = static_cast<size_t>(channels_);
-    count_ = sums_.back();
+    count_ = std::max(1.0, sums_.back());
+    if (sums_.back() == 0) return UseRunningStatistics();  // every row was dropped
     float* running_means = wiring_.parameters.running_mean.As<float>();
     float* running_variances = wiring_.parameters.running_variance.As<float>();
     const auto move = [&](float& running, double value) {
@@ -114,7 +115,7 @@ class BatchNormOperation final : public Operation {
     };
     for (size_t c = 0; c < channels; ++c) {
       const double mean = sums_[c] / count_;
-      const double variance = sums_[channels + c] / count_ - mean * mean;
+      const double variance = std::max(0.0, sums_[channels + c] / count_ - mean * mean);
       means_[c] = static_cast<float>(mean);
       inverse_deviations_[c] = static_cast<float>(1 / std::sqrt(variance + norm_.epsilon));
       move(running_means[c], mean);

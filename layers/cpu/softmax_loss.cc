@@ -31,8 +31,9 @@ class SoftmaxLossOperation final : public Operation {
     for (int64_t n = 0; n < rows_; ++n) {
       const TLogit* logits = x + n * classes_;
       const double log_sum = Softmax(logits, y + n * classes_);
-      row_sums_[static_cast<size_t>(n)] =
-          weights[n] > 0 ? SumsOf(logits, log_sum, labels[n], weights[n]) : LossSums{};
+      row_sums_[static_cast<size_t>(n)] = weights[n] > 0 && labels[n] >= 0
+                                              ? SumsOf(logits, log_sum, labels[n], weights[n])
+                                              : LossSums{};
     }
     sums_ = {};
     for (const LossSums& row : row_sums_) sums_ += row;

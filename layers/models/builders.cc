@@ -6,8 +6,8 @@
 
 namespace convoy::models {
 
-Builder& Builder::Append(const std::string& name, Layer layer) {
-  layers_.push_back({name, std::move(layer)});
+Builder& Builder::Append(const std::string& name, const Layer& layer) {
+  layers_.push_back({name, layer});
   shape_ = OutputShape(layers_.back(), shape_);
   return *this;
 }

@@ -39,7 +39,7 @@ class Builder {
   std::vector<LayerSpec> Take() { return std::move(layers_); }
 
  private:
-  Builder& Append(const std::string& name, Layer layer);
+  Builder& Append(const std::string& name, const Layer& layer);
   Shape shape_;
   std::vector<LayerSpec> layers_;
 };

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -21,10 +22,7 @@ class OracleBatchNorm final : public OracleLayer {
     if (context.training) {
       UseBatchStatistics(context, x);
     } else {
-      for (size_t c = 0; c < mean_.size(); ++c) {
-        mean_[c] = site_.running_mean[c];
-        inverse_deviation_[c] = 1 / std::sqrt(site_.running_variance[c] + norm_.epsilon);
-      }
+      UseRunningStatistics();
     }
     ForEach([&](int64_t, size_t c, int64_t i) {
       y[i] = site_.weight[c] * (x[i] - mean_[c]) * inverse_deviation_[c] + site_.bias[c];
@@ -61,6 +59,13 @@ class OracleBatchNorm final : public OracleLayer {
   }
 
  private:
+  void UseRunningStatistics() {
+    for (size_t c = 0; c < mean_.size(); ++c) {
+      mean_[c] = site_.running_mean[c];
+      inverse_deviation_[c] = 1 / std::sqrt(site_.running_variance[c] + norm_.epsilon);
+    }
+  }
+
   void UseBatchStatistics(const StepContext& context, const double* x) {
     const auto channels = static_cast<size_t>(channels_);
     const float* weights = context.rows.weights.As<float>();
@@ -73,10 +78,11 @@ class OracleBatchNorm final : public OracleLayer {
       if (c == 0) sums[2 * channels] += 1;
     });
     Reduce(context, sums);
-    count_ = sums[2 * channels];
+    count_ = std::max(1.0, sums[2 * channels]);
+    if (sums[2 * channels] == 0) return UseRunningStatistics();  // every row was dropped
     for (size_t c = 0; c < channels; ++c) {
       mean_[c] = sums[c] / count_;
-      const double variance = sums[channels + c] / count_ - mean_[c] * mean_[c];
+      const double variance = std::max(0.0, sums[channels + c] / count_ - mean_[c] * mean_[c]);
       inverse_deviation_[c] = 1 / std::sqrt(variance + norm_.epsilon);
       const double unbiased = count_ > 1 ? variance * count_ / (count_ - 1) : variance;
       site_.running_mean[c] += norm_.momentum * (mean_[c] - site_.running_mean[c]);

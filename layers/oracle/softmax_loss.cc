@@ -23,7 +23,7 @@ class OracleSoftmaxLoss final : public OracleLayer {
       for (int64_t c = 0; c < classes_; ++c) sum += std::exp(logits[c] - largest);
       const double log_sum = largest + std::log(sum);
       for (int64_t c = 0; c < classes_; ++c) probabilities[c] = std::exp(logits[c] - log_sum);
-      if (weights[n] <= 0) continue;
+      if (weights[n] <= 0 || labels[n] < 0) continue;
 
       double mean_log_probability = 0;
       for (int64_t c = 0; c < classes_; ++c) mean_log_probability += logits[c] - log_sum;

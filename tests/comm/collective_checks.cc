@@ -1,4 +1,4 @@
-#include "collective_checks.h"
+#include "tests/comm/collective_checks.h"
 
 #include <algorithm>
 

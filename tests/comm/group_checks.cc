@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "collective_checks.h"
 #include "core/dtype.h"
+#include "tests/comm/collective_checks.h"
 
 namespace convoy {
 namespace {

@@ -4,11 +4,12 @@
 
 #include <atomic>
 #include <bit>
+#include <chrono>
 #include <stdexcept>
 #include <thread>
 
-#include "collective_checks.h"
 #include "comm/comm.h"
+#include "tests/comm/collective_checks.h"
 
 namespace convoy {
 namespace {
@@ -65,10 +66,10 @@ TEST(ThreadWorld, CollectivesGoOnWhileTheCallerDoesOtherThings) {
       Request request = world.all().AllReduce(stream, OneNumber(value), ReduceOp::kSum, "sum");
       EXPECT_FALSE(request.Done());
       first_has_started = true;
-      while (!request.Done()) std::this_thread::yield();
+      while (!request.Done()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
       EXPECT_EQ(value, 2);
     } else {
-      while (!first_has_started) std::this_thread::yield();
+      while (!first_has_started) std::this_thread::sleep_for(std::chrono::milliseconds(1));
       world.all().AllReduce(stream, OneNumber(value), ReduceOp::kSum, "sum").Wait(stream);
     }
   });
@@ -76,7 +77,7 @@ TEST(ThreadWorld, CollectivesGoOnWhileTheCallerDoesOtherThings) {
 
 TEST(ThreadWorld, LateRankIsNamedAndThenRefused) {
   std::atomic<int> given_up{0};
-  RunAsThreads(3, {.deadline_s = 0.2}, [&](World& world) {
+  RunAsThreads(3, {.deadline_s = 2}, [&](World& world) {
     world.SetStep(world.rank() == 1 ? 6 : 7);
     const auto call = [&] {
       HostStream stream;
@@ -86,7 +87,7 @@ TEST(ThreadWorld, LateRankIsNamedAndThenRefused) {
           .Wait(stream);
     };
     if (world.rank() == 1) {
-      while (given_up < 2) std::this_thread::yield();
+      while (given_up < 2) std::this_thread::sleep_for(std::chrono::milliseconds(1));
       EXPECT_THAT(MessageOf(ExitCode::kPeer, call), HasSubstr("gave up: all-reduce of fc6"));
     } else {
       const std::string message = MessageOf(ExitCode::kPeer, call);
@@ -102,14 +103,14 @@ TEST(ThreadWorld, LateRankIsNamedAndThenRefused) {
 
 TEST(ThreadWorld, DeadlineOfOneGroupLeavesTheOthersUsable) {
   std::atomic<bool> given_up{false};
-  RunAsThreads(2, {.deadline_s = 0.2}, [&](World& world) {
+  RunAsThreads(2, {.deadline_s = 2}, [&](World& world) {
     const std::unique_ptr<Communicator> other = world.Split("other", 0, world.rank());
     if (world.rank() == 0) {
       EXPECT_THAT(MessageOf(ExitCode::kPeer, [&] { other->Barrier("barrier"); }),
                   HasSubstr("barrier in group other"));
       given_up = true;
     }
-    while (!given_up) std::this_thread::yield();
+    while (!given_up) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     world.all().Barrier("still there");
   });
 }

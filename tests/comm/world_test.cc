@@ -1,8 +1,8 @@
 // Every world does every collective.
 #include <gtest/gtest.h>
 
-#include "collective_checks.h"
 #include "comm/comm.h"
+#include "tests/comm/collective_checks.h"
 
 namespace convoy {
 namespace {

@@ -95,8 +95,8 @@ TEST(OptionTable, RefusesNumbersThatMeanNothing) {
 
 TEST(OptionTable, ReadsItsOwnSettingsBack) {
   Example written;
-  written.Parse({"-b", "7", "--lr", "0.003", "--param-group", "a lr=1", "--param-group", "b lr=2",
-                 "--augment", "off"});
+  written.Parse({"-b", "7", "--lr", "0.003", "--param-group", "a lr=1", "--param-group",
+                 " b#c lr=2", "--augment", "off"});
   const std::string path = testing::TempDir() + "/option_table_test.cfg";
   WriteText(path, "# a comment\n\n" + written.table.Resolved());
 
@@ -105,7 +105,7 @@ TEST(OptionTable, ReadsItsOwnSettingsBack) {
   EXPECT_EQ(read.batch_size, 7);
   EXPECT_EQ(read.rate, 0.003);
   EXPECT_FALSE(read.augment);
-  EXPECT_EQ(read.groups, (std::vector<std::string>{"a lr=1", "b lr=2"}));
+  EXPECT_EQ(read.groups, (std::vector<std::string>{"a lr=1", " b#c lr=2"}));
   EXPECT_EQ(read.table.Resolved(), written.table.Resolved());
 
   Example overridden;

@@ -49,6 +49,7 @@ class Resume(ConvoyTest):
         whole = self.uninterrupted(ranks)
         folder = self.path("killed")
         generator = random.Random(7)
+        kills = 0
         for _ in range(3):
             process = start(*settings(folder, ranks), ranks=ranks if ranks > 1 else 0)
             done = len(metrics(folder)) if os.path.exists(folder + "/metrics.jsonl") else 0
@@ -56,7 +57,9 @@ class Resume(ConvoyTest):
             victims = rank_processes(folder)
             if victims:
                 os.kill(generator.choice(victims), signal.SIGKILL)
+                kills += 1
             process.communicate()
+        self.assertGreaterEqual(kills, 2)
         self.assert_exit(run(*settings(folder, ranks), ranks=ranks if ranks > 1 else 0), 0)
         self.assert_same_run(folder, whole)
 

@@ -110,7 +110,7 @@ class WrongInput(ConvoyTest):
         script = self.path("rank.sh")
         with open(script, "w", encoding="utf-8") as file:
             file.write(
-                f'#!/bin/sh\nexec {CONVOY} "$@" --seed $OMPI_COMM_WORLD_RANK\n'
+                f'#!/bin/sh\nexec "{CONVOY}" "$@" --seed $OMPI_COMM_WORLD_RANK\n'
             )
         os.chmod(script, 0o755)
         process = subprocess.run(

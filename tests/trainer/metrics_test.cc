@@ -18,7 +18,7 @@ TEST(MetricsFile, LinesHaveTheDocumentedFields) {
   Log log(LogLevel::kSilent);
   const std::string path = folder.Path("metrics.jsonl");
   {
-    MetricsFile file(path, 0, log);
+    MetricsFile file(path, 0, true, log);
     file.Add(StepMetrics{1, 0, 2.5, 0.01, 90, 3, 4});
     file.Add(EvaluationMetrics{1, 1, 10, 450, 2.25, 40.5, 80});
     file.Add(StepMetrics{.step = 2, .loss = std::nan("")});
@@ -41,18 +41,31 @@ TEST(MetricsFile, ResumingDropsLaterStepsAndATornLine) {
                          "{\"event\":\"eval\",\"step\":2}\n"
                          "{\"event\":\"step\",\"step\":3}\n"
                          "{\"event\":\"step\",\"ste";
-  MetricsFile file(path, 2, log);
+  MetricsFile file(path, 2, true, log);
   EXPECT_EQ(ReadAll(path),
             "{\"event\":\"step\",\"step\":1}\n"
             "{\"event\":\"step\",\"step\":2}\n"
             "{\"event\":\"eval\",\"step\":2}\n");
 }
 
+TEST(MetricsFile, AnEvaluationThatWillBeRepeatedIsDropped) {
+  TemporaryFolder folder;
+  Log log(LogLevel::kSilent);
+  const std::string path = folder.Path("metrics.jsonl");
+  std::ofstream(path) << "{\"event\":\"eval\",\"step\":1}\n"
+                         "{\"event\":\"step\",\"step\":2}\n"
+                         "{\"event\":\"eval\",\"step\":2}\n";
+  MetricsFile file(path, 2, /*keeps_evaluation=*/false, log);
+  EXPECT_EQ(ReadAll(path),
+            "{\"event\":\"eval\",\"step\":1}\n"
+            "{\"event\":\"step\",\"step\":2}\n");
+}
+
 TEST(MetricsFile, AFileThatCannotBeWrittenDoesNotStopARun) {
   Log log(LogLevel::kSilent);
-  MetricsFile missing_folder("/proc/none/metrics.jsonl", 0, log);
+  MetricsFile missing_folder("/proc/none/metrics.jsonl", 0, true, log);
   missing_folder.Add(StepMetrics{});
-  MetricsFile full_disk("/dev/full", -1, log);
+  MetricsFile full_disk("/dev/full", -1, true, log);
   full_disk.Add(StepMetrics{});
   full_disk.Add(StepMetrics{});
 }

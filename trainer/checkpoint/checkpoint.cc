@@ -147,6 +147,7 @@ void SaveCheckpoint(const std::string& path, const CheckpointInfo& info, const R
   const std::vector<StateTensor> state = StateOf(plan, store);
   const DType dtype = backend.master_dtype();
   std::vector<RankPlan> tower_plans;
+  tower_plans.reserve(static_cast<size_t>(plan.grid.towers));
   for (int tower = 0; tower < plan.grid.towers; ++tower) {
     tower_plans.push_back(MakePlan(plan.network, plan.grid, tower));
   }

@@ -36,6 +36,7 @@ struct CheckpointInfo {
   uint64_t seed = 0;
   int64_t samples = 0;              // of the training set
   std::vector<double> evaluations;  // top-1 error in percent after each evaluated epoch
+  bool evaluation_due = false;      // the run was stopped before the evaluation of this step
   std::string rule;                 // of the optimiser: what the momentum means
 
   // For people.
@@ -77,6 +78,10 @@ class CheckpointFolder {
   // The newest checkpoint whose checksums are right; says which ones it skipped, and why. Nothing
   // when there is no checkpoint at all; throws (kCheckpoint) when there are some and none is valid.
   std::optional<std::string> NewestValid(Log& log) const;
+  // The run goes on from `step`: numbered checkpoints of later steps get ".abandoned" behind their
+  // names, so that neither a resume nor Prune() takes them for newer ones of this run. Throws
+  // (kDisk).
+  void SetAsideAfter(int64_t step, Log& log) const;
   // Removes all but the newest `keep` numbered checkpoints. best.safetensors stays.
   void Prune(int keep) const;
   // Makes best.safetensors a second name of the checkpoint of `step`.

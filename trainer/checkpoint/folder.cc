@@ -32,13 +32,17 @@ std::string CheckpointFolder::PathOf(int64_t step) const {
 
 void CheckpointFolder::Prepare(Log& log) const {
   MakeFolder(folder_);
-  for (const auto& entry : fs::directory_iterator(folder_)) {
+  std::error_code unreadable;
+  for (const auto& entry : fs::directory_iterator(folder_, unreadable)) {
     const std::string name = entry.path().filename().string();
     const std::string partial = std::string(kSuffix) + ".partial";
     if (!name.starts_with(kPrefix) || !name.ends_with(partial)) continue;
     log.Warning("removing {}: a save was interrupted", entry.path().string());
     std::error_code ignored;
     fs::remove(entry.path(), ignored);
+  }
+  if (unreadable) {
+    throw Error(ExitCode::kDisk, fmt::format("cannot read {}: {}", folder_, unreadable.message()));
   }
 }
 
@@ -71,6 +75,19 @@ std::optional<std::string> CheckpointFolder::NewestValid(Log& log) const {
   throw Error(ExitCode::kCheckpoint,
               fmt::format("none of the {} checkpoints in {} can be used", paths.size(), folder_),
               "start anew with --resume none and another --output-dir, or restore a backup");
+}
+
+void CheckpointFolder::SetAsideAfter(int64_t step, Log& log) const {
+  const std::string last = PathOf(step);
+  for (const std::string& path : NewestFirst()) {
+    if (path.size() == last.size() ? path <= last : path.size() < last.size()) break;
+    std::error_code error;
+    fs::rename(path, path + ".abandoned", error);
+    if (error) {
+      throw Error(ExitCode::kDisk, fmt::format("cannot rename {}: {}", path, error.message()));
+    }
+    log.Warning("the run goes on from step {}; {} is kept as {}.abandoned", step, path, path);
+  }
 }
 
 void CheckpointFolder::Prune(int keep) const {

@@ -66,12 +66,26 @@ std::map<std::string, std::string> MetadataOf(const CheckpointInfo& info) {
                        {"seed", info.seed},
                        {"samples", info.samples},
                        {"evaluations", info.evaluations},
+                       {"evaluation_due", info.evaluation_due},
                        {"rule", info.rule},
                        {"ranks", info.ranks},
                        {"replicas", info.replicas},
                        {"towers", info.towers},
                        {"dtype", info.dtype}};
   return {{"format", "pt"}, {kKey, object.dump()}, {"convoy.settings", info.settings}};
+}
+
+void RequireUtf8(const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    try {
+      static_cast<void>(json(name).dump());
+    } catch (const json::exception&) {
+      throw Error(ExitCode::kData,
+                  fmt::format("{}: not UTF-8, so that no checkpoint can hold it",
+                              json(name).dump(-1, ' ', true, json::error_handler_t::replace)),
+                  "rename the class folder or path");
+    }
+  }
 }
 
 CheckpointInfo InfoFrom(const std::map<std::string, std::string>& metadata,
@@ -103,6 +117,7 @@ CheckpointInfo InfoFrom(const std::map<std::string, std::string>& metadata,
     info.seed = object.at("seed").get<uint64_t>();
     info.samples = object.at("samples").get<int64_t>();
     info.evaluations = object.at("evaluations").get<std::vector<double>>();
+    info.evaluation_due = object.at("evaluation_due").get<bool>();
     info.rule = object.at("rule").get<std::string>();
     info.ranks = object.at("ranks").get<int>();
     info.replicas = object.at("replicas").get<int>();

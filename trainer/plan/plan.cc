@@ -232,7 +232,7 @@ std::vector<BucketRange> PlanBuckets(const RankPlan& plan) {
       return plan.network.layers[static_cast<size_t>(plan.parameters[i].layer_index)].name;
     };
     const std::string from = layer_name(first), to = layer_name(end - 1);
-    buckets.push_back({from == to ? from : from + ".." + to, begin, stop - begin});
+    buckets.push_back({from == to ? from : fmt::format("{}..{}", from, to), begin, stop - begin});
   }
   return buckets;
 }

@@ -19,8 +19,8 @@
 #include <thread>
 #include <vector>
 
-#include "../collective_checks.h"
 #include "comm/comm.h"
+#include "tests/comm/collective_checks.h"
 
 namespace convoy {
 namespace {
