@@ -85,6 +85,38 @@ class Resume(ConvoyTest):
             self.assert_exit(run(*settings(folder, 2), ranks=2), 0)
             self.assert_same_run(folder, whole)
 
+    def test_a_signal_during_an_evaluation_leaves_it_to_the_next_start(self):
+        words = [*settings("FOLDER", 2), "--val", "synthetic:1500x10"]
+        at = words.index("FOLDER")
+        whole, folder = self.path("whole"), self.path("stopped")
+        words[at] = whole
+        self.assert_exit(run(*words, ranks=2), 0)
+        words[at] = folder
+        process = start(*words, ranks=2)
+        self.wait_for_step(folder, 8, process)  # the last of its epoch: the evaluation follows
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=120)
+        self.assertEqual(process.returncode, 75, errors)
+        self.assert_exit(run(*words, ranks=2), 0)
+        self.assert_same_run(folder, whole)
+        self.assertEqual(metrics(folder, "eval"), metrics(whole, "eval"))
+
+    def test_going_back_to_an_earlier_checkpoint_sets_the_later_ones_aside(self):
+        folder = self.path("back")
+        words = [*settings(folder, 1), "--keep", "5"]
+        self.assert_exit(run(*words), 0)
+        steps = [int(path[-21:-12]) for path in checkpoints(folder)]
+        self.assertEqual(steps[-1], STEPS)
+        earlier = checkpoints(folder)[1]
+        process = run(*words, "--resume", earlier)
+        self.assert_exit(process, 0)
+        self.assertIn(".abandoned", process.stderr)
+        self.assertEqual([line["step"] for line in metrics(folder)], list(range(1, STEPS + 1)))
+        # What is newest now is this run's.
+        self.assertEqual(int(checkpoints(folder)[-1][-21:-12]), STEPS)
+        self.assertTrue(os.path.exists(os.path.join(
+            folder, "checkpoints", f"step-{STEPS:09}.safetensors.abandoned")))
+
     def test_a_damaged_checkpoint_is_skipped_by_name(self):
         whole = self.uninterrupted(1)
         folder = self.path("damaged")
