@@ -4,22 +4,19 @@
 #include "layers/cpu/network.h"
 #include "layers/cpu/onednn.h"
 #include "layers/cpu/update.h"
-#include "layers/host_channels.h"
+#include "layers/host_backend.h"
 
 namespace convoy {
 namespace {
 
-class CpuBackend final : public Backend {
+class CpuBackend final : public HostBackend {
  public:
-  explicit CpuBackend(int threads) : threads_(threads) {
-    CONVOY_CHECK(threads >= 1, "{} threads", threads);
-  }
+  using HostBackend::HostBackend;
 
   std::string Describe() const override {
     return fmt::format("cpu: oneDNN {}, {} thread{}", cpu::OneDnnVersion(), threads_,
                        threads_ == 1 ? "" : "s");
   }
-  Device device() const override { return {}; }
   DType master_dtype() const override { return DType::kFloat32; }
   void RequireDType(DType dtype) const override {
     if (dtype == DType::kFloat32) return;
@@ -32,16 +29,6 @@ class CpuBackend final : public Backend {
                 fmt::format("--dtype {}: the CPU computes in fp32 or bf16", NameOf(dtype)));
   }
 
-  std::unique_ptr<Stream> MakeStream() override { return std::make_unique<HostStream>(); }
-  Buffer Allocate(int64_t bytes) override { return AllocateHost(bytes); }
-  Buffer AllocateStaging(int64_t bytes) override { return AllocateHost(bytes); }
-  void CopyToHost(Stream&, const Tensor& from, void* to) override {
-    std::memcpy(to, from.data, static_cast<size_t>(from.bytes()));
-  }
-  void CopyToDevice(Stream&, const void* from, const Tensor& to) override {
-    std::memcpy(to.data, from, static_cast<size_t>(to.bytes()));
-  }
-
   std::unique_ptr<InputStage> CompileInput(const InputOptions& options) override {
     RequireDType(options.dtype);
     return cpu::MakeInputStage(options, threads_);
@@ -52,13 +39,6 @@ class CpuBackend final : public Backend {
     return cpu::MakeNetwork(segment, options, arenas, threads_);
   }
 
-  void ConcatenateChannels(Stream&, const Tensor& blocks, const Tensor& whole) override {
-    ConcatenateHostChannels(blocks, whole, threads_);
-  }
-  void SplitChannels(Stream&, const Tensor& whole, const Tensor& blocks) override {
-    SplitHostChannels(whole, blocks, threads_);
-  }
-
   void Update(Stream&, const UpdateRequest& request) override {
     cpu::UpdateParameters(request, threads_);
   }
@@ -66,9 +46,6 @@ class CpuBackend final : public Backend {
     if (compute.data == parameters.data) return;
     cpu::RoundToBFloat16(parameters, compute, threads_);
   }
-
- private:
-  int threads_;
 };
 
 }  // namespace

@@ -2,7 +2,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "layers/host_channels.h"
+#include "layers/host_backend.h"
 #include "layers/oracle/layer.h"
 
 namespace convoy {
@@ -191,32 +191,19 @@ class OracleNetwork final : public Network {
   std::vector<Stage> stages_;
 };
 
-class OracleBackend final : public Backend {
+class OracleBackend final : public HostBackend {
  public:
-  explicit OracleBackend(int threads) : threads_(threads) {
-    CONVOY_CHECK(threads >= 1, "{} threads", threads);
-  }
+  using HostBackend::HostBackend;
 
   std::string Describe() const override {
     return fmt::format("oracle: double precision, plain loops, {} threads", threads_);
   }
-  Device device() const override { return {}; }
   DType master_dtype() const override { return DType::kFloat64; }
   void RequireDType(DType dtype) const override {
     if (dtype != DType::kFloat64) {
       throw Error(ExitCode::kUsage,
                   fmt::format("--dtype {}: the oracle computes in fp64 alone", NameOf(dtype)));
     }
-  }
-
-  std::unique_ptr<Stream> MakeStream() override { return std::make_unique<HostStream>(); }
-  Buffer Allocate(int64_t bytes) override { return AllocateHost(bytes); }
-  Buffer AllocateStaging(int64_t bytes) override { return AllocateHost(bytes); }
-  void CopyToHost(Stream&, const Tensor& from, void* to) override {
-    std::memcpy(to, from.data, static_cast<size_t>(from.bytes()));
-  }
-  void CopyToDevice(Stream&, const void* from, const Tensor& to) override {
-    std::memcpy(to.data, from, static_cast<size_t>(to.bytes()));
   }
 
   std::unique_ptr<InputStage> CompileInput(const InputOptions& options) override {
@@ -227,13 +214,6 @@ class OracleBackend final : public Backend {
                                    const NetworkArenas& arenas) override {
     RequireDType(options.dtype);
     return std::make_unique<OracleNetwork>(segment, options, arenas, threads_);
-  }
-
-  void ConcatenateChannels(Stream&, const Tensor& blocks, const Tensor& whole) override {
-    ConcatenateHostChannels(blocks, whole, threads_);
-  }
-  void SplitChannels(Stream&, const Tensor& whole, const Tensor& blocks) override {
-    SplitHostChannels(whole, blocks, threads_);
   }
 
   void Update(Stream&, const UpdateRequest& request) override {
@@ -260,9 +240,6 @@ class OracleBackend final : public Backend {
     }
   }
   void RefreshCompute(Stream&, const Tensor&, const Tensor&) override {}
-
- private:
-  int threads_;
 };
 
 }  // namespace

@@ -153,6 +153,16 @@ TEST_F(OpenDatasetTest, ShardsAreReadFromOneTarOrAFolderOfThem) {
   EXPECT_EQ(Open(folder_ / "shards/000000.tar")->size(), 2);
 }
 
+TEST_F(OpenDatasetTest, FoldersInsideOfShardsAreNoClasses) {
+  TarMaker maker;
+  for (const char* folder : {"train/", "2024-05/", "3/", "00000/"}) maker.Add(folder, "", '5');
+  maker.Add("train/0.jpg", testing::MakeJpeg(8, 8, 1)).Add("train/0.cls", "3");
+  folder_.Write("shard.tar", maker.Finish());
+  const auto dataset = Open(folder_ / "shard.tar");
+  EXPECT_EQ(dataset->classes(), (std::vector<std::string>{"0", "1", "2", "3"}));
+  EXPECT_EQ(dataset->Label(0), 3);
+}
+
 TEST_F(OpenDatasetTest, ShardsWithoutAPartnerOrWithAWrongLabelAreRefused) {
   const std::string image = testing::MakeJpeg(8, 8, 1);
   folder_.Write("alone.tar",

@@ -74,6 +74,16 @@ TEST_F(PlainTest, IdxIsReadPlainAndCompressed) {
   ExpectError(Refused("gz:test"), ExitCode::kData, {"t10k"});
 }
 
+TEST_F(PlainTest, TwoIdxSetsInOneFolderAreRefused) {
+  for (const char* set : {"balanced", "digits"}) {
+    folder_.Write(std::string("gzip/emnist-") + set + "-train-images-idx3-ubyte",
+                  Idx({4, 2, 3}, FourImages()));
+    folder_.Write(std::string("gzip/emnist-") + set + "-train-labels-idx1-ubyte",
+                  Idx({4}, std::string("\0\0\1\1", 4)));
+  }
+  ExpectError(Refused("gzip:train"), ExitCode::kData, {"balanced", "digits", "two data sets"});
+}
+
 TEST_F(PlainTest, LabelsOfTwoDigitsKeepTheirOrder) {
   folder_.Write("train-images", Idx({3, 1, 1}, "abc"));
   folder_.Write("train-labels", Idx({3}, std::string("\12\2\0", 3)));  // 10, 2, 0

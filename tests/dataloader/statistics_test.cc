@@ -125,6 +125,20 @@ TEST(Statistics, AreSavedAndLoadedAndDamageIsNoticed) {
   ExpectError(ErrorOf([&] { LoadStatistics(folder / "none"); }), ExitCode::kData, {"none"});
 }
 
+TEST(Statistics, AreKeptUnderAnotherNameForAnotherDataSetAtTheSamePath) {
+  const testing::TempFolder folder;
+  const auto path_of = [&](const Dataset& dataset, int side) {
+    return StatisticsPath(folder / "data.tar", "", dataset, Geometry::kSquare2012, side, 3);
+  };
+  folder.Write("cats/cat/1.jpg", "");
+  folder.Write("dogs/dog/1.jpg", "");
+  const auto cats = OpenDataset(folder / "cats", {}, testing::QuietLog());
+  const auto dogs = OpenDataset(folder / "dogs", {}, testing::QuietLog());
+  EXPECT_EQ(path_of(*cats, kSide), path_of(*cats, kSide));
+  EXPECT_NE(path_of(*cats, kSide), path_of(*dogs, kSide));
+  EXPECT_NE(path_of(*cats, kSide), path_of(*cats, kSide + 1));
+}
+
 TEST(Statistics, LeaveOutBadSamplesAndStopAtTooMany) {
   FakeDataset dataset(40);
   int64_t bad = 3;

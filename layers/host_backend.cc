@@ -1,4 +1,4 @@
-#include "layers/host_channels.h"
+#include "layers/host_backend.h"
 
 #include <cstring>
 
@@ -38,14 +38,22 @@ void ForEachRun(const Tensor& blocks, const Tensor& whole, int threads, Copy cop
 
 }  // namespace
 
-void ConcatenateHostChannels(const Tensor& blocks, const Tensor& whole, int threads) {
-  ForEachRun(blocks, whole, threads, [](const std::byte* block, std::byte* place, size_t bytes) {
+void HostBackend::CopyToHost(Stream&, const Tensor& from, void* to) {
+  std::memcpy(to, from.data, static_cast<size_t>(from.bytes()));
+}
+
+void HostBackend::CopyToDevice(Stream&, const void* from, const Tensor& to) {
+  std::memcpy(to.data, from, static_cast<size_t>(to.bytes()));
+}
+
+void HostBackend::ConcatenateChannels(Stream&, const Tensor& blocks, const Tensor& whole) {
+  ForEachRun(blocks, whole, threads_, [](const std::byte* block, std::byte* place, size_t bytes) {
     std::memcpy(place, block, bytes);
   });
 }
 
-void SplitHostChannels(const Tensor& whole, const Tensor& blocks, int threads) {
-  ForEachRun(blocks, whole, threads, [](std::byte* block, const std::byte* place, size_t bytes) {
+void HostBackend::SplitChannels(Stream&, const Tensor& whole, const Tensor& blocks) {
+  ForEachRun(blocks, whole, threads_, [](std::byte* block, const std::byte* place, size_t bytes) {
     std::memcpy(block, place, bytes);
   });
 }
