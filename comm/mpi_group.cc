@@ -158,7 +158,8 @@ class MpiGroup final : public RankGroup {
                 "see the logs of the ranks behind; where they are only slow, raise --deadline");
   }
 
-  // MPI does not say for whom it waits: the ranks of this host that have called less are suspects.
+  // MPI does not say for whom it waits: the ranks of this host that have called less, and those
+  // that cannot go on, are suspects.
   std::string Behind() const {
     const RankProgress* own = parts_.peers[static_cast<size_t>(rank())].progress;
     std::vector<Peer> behind;
@@ -168,7 +169,7 @@ class MpiGroup final : public RankGroup {
         all_seen = false;
       } else if (peer.progress->collectives.load(std::memory_order_relaxed) <
                      own->collectives.load(std::memory_order_relaxed) ||
-                 IsLost(peer)) {
+                 IsLost(peer) || IsStopped(peer)) {
         behind.push_back(peer);
       }
     }

@@ -75,6 +75,12 @@ bool IsLost(const Peer& peer) {
   return process != 0 && IsDead(ProcessState(process));
 }
 
+bool IsStopped(const Peer& peer) {
+  if (peer.progress == nullptr) return false;
+  const int process = peer.progress->process.load(std::memory_order_relaxed);
+  return process != 0 && ProcessState(process) == 'T';
+}
+
 std::string Describe(const Peer& peer) {
   const std::string name = fmt::format("rank {} ({})", peer.world_rank, peer.host);
   if (peer.progress == nullptr) return name + ": not seen from this host";

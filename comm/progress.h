@@ -39,6 +39,9 @@ std::string HostName();
 // The rank will never come: it has left its world, or its process is gone. Always false for a rank
 // on another host.
 bool IsLost(const Peer& peer);
+// Its process exists and is stopped, by a signal or a debugger. Always false for a rank on another
+// host.
+bool IsStopped(const Peer& peer);
 // "rank 2 (node17): step 11, 40 collectives, the last conv5, last sign 5.0 s ago, stopped"
 std::string Describe(const Peer& peer);
 // The same for several, joined by "; ".
