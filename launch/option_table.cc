@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <iostream>
 #include <sstream>
+#include <utility>
 
 #include <boost/program_options.hpp>
 
@@ -170,6 +171,7 @@ void OptionTable::TakeArguments(int argc, const char* const* argv) {
   positional.add(kPositional, -1);
 
   std::vector<std::string> arguments;
+  arguments.reserve(static_cast<size_t>(argc));
   for (int i = 0; i < argc; ++i) arguments.push_back(WithDashes(argv[i]));
   po::variables_map values;
   try {
@@ -293,7 +295,7 @@ OptionTable::Store Text(std::string* target) {
 
 OptionTable::Store Integer(const std::string& option, int64_t minimum, int64_t maximum,
                            std::function<void(int64_t)> take) {
-  return [=](const std::string& value) {
+  return [=, take = std::move(take)](const std::string& value) {
     const auto number = ParseInteger(value);
     if (!number || *number < minimum || *number > maximum) {
       throw Error(ExitCode::kUsage,
@@ -309,7 +311,7 @@ OptionTable::Store Integer(const std::string& option, int64_t minimum, int64_t m
 
 OptionTable::Store Number(const std::string& option, double minimum, double maximum,
                           std::function<void(double)> take) {
-  return [=](const std::string& value) {
+  return [=, take = std::move(take)](const std::string& value) {
     const auto number = ParseNumber(value);
     if (!number || !(*number >= minimum && *number <= maximum)) {
       throw Error(ExitCode::kUsage, fmt::format("--{} {}: expected a number from {} to {}", option,
