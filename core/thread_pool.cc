@@ -23,8 +23,9 @@ ThreadPool::ThreadPool(int threads, const std::string& name) {
     }
   } catch (const std::system_error& error) {
     StopThreads();
-    throw Error(ExitCode::kUsage, fmt::format("cannot start {} threads: {}", threads, error.what()),
-                "ask for fewer, or raise the limit of processes");
+    throw Error(ExitCode::kUsage,
+                fmt::format("cannot start {} threads {}: {}", threads, name, error.what()),
+                "ask for fewer (--workers, --threads), or raise the limit of processes");
   }
 }
 

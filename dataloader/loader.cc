@@ -5,9 +5,8 @@
 #include <deque>
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <set>
-#include <system_error>
-#include <thread>
 #include <utility>
 
 #include "core/error.h"
@@ -69,7 +68,6 @@ class PoolLoader final : public Loader {
 
  private:
   void Run();
-  void StopThreads();
   void Work(SampleWorker& worker);
   Slot* FindWork();
   void OpenSlot();
@@ -95,7 +93,7 @@ class PoolLoader final : public Loader {
   std::vector<BadSample> bad_;
   int64_t bad_epoch_ = -1, bad_in_epoch_ = 0;
   std::set<std::string> named_;  // bad samples that the log has told of
-  std::vector<std::thread> threads_;
+  std::optional<ThreadPool> pool_;
 };
 
 PoolLoader::PoolLoader(const Dataset& dataset, const LoaderOptions& options, Log& log)
@@ -106,27 +104,17 @@ PoolLoader::PoolLoader(const Dataset& dataset, const LoaderOptions& options, Log
   views_ = crop.views;
   view_bytes_ = int64_t{crop.crop} * crop.crop * crop.channels;
   bad_limit_ = options_.bad_sample_limit.value_or(std::max<int64_t>(8, dataset.size() / 1000));
-  try {
-    for (int i = 0; i < options_.threads; ++i) {
-      threads_.emplace_back([this] { Run(); });
-    }
-  } catch (const std::system_error& error) {
-    StopThreads();
-    throw Error(ExitCode::kUsage,
-                fmt::format("cannot start {} decoding threads: {}", options_.threads, error.what()),
-                "give fewer --workers, or raise the limit of processes");
-  }
+  pool_.emplace(options_.threads, "convoy-loader");
+  for (int i = 0; i < options_.threads; ++i) pool_->Submit([this] { Run(); });
 }
 
-PoolLoader::~PoolLoader() { StopThreads(); }
-
-void PoolLoader::StopThreads() {
+PoolLoader::~PoolLoader() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
   }
   work_ready_.notify_all();
-  for (std::thread& thread : threads_) thread.join();
+  pool_.reset();
 }
 
 void PoolLoader::Fail(std::exception_ptr error) {
@@ -196,7 +184,6 @@ Slot* PoolLoader::FindWork() {
 }
 
 void PoolLoader::Run() {
-  NameThisThread("convoy-loader");
   try {
     SampleWorker worker(dataset_, options_);
     Work(worker);

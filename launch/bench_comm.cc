@@ -3,11 +3,11 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
 #include <iostream>
 
 #include <nlohmann/json.hpp>
 
+#include "core/clock.h"
 #include "launch/bench.h"
 #include "launch/run_options.h"
 #include "trainer/plan/plan.h"
@@ -16,7 +16,6 @@ namespace convoy {
 namespace {
 
 using Json = nlohmann::ordered_json;
-using Clock = std::chrono::steady_clock;
 
 struct Row {
   std::string bucket;
@@ -52,7 +51,7 @@ Row Measure(const BucketRange& range, const Tensor& data, World& world, Communic
     group.Barrier("bench");
     const Clock::time_point start = Clock::now();
     group.AllReduce(stream, data, ReduceOp::kSum, "bench").Wait(stream);
-    seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+    seconds.push_back(SecondsSince(start));
   }
   row.cpu_ms = 1e3 * (CpuSeconds() - cpu_before - cpu_fill) / repetitions;
   // Small whole numbers: their sums are exact in fp32.

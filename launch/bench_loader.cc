@@ -1,11 +1,11 @@
 // convoy bench loader: images per second from a data set, or the digests of its batches.
 #include <fmt/format.h>
 
-#include <chrono>
 #include <iostream>
 
 #include <nlohmann/json.hpp>
 
+#include "core/clock.h"
 #include "core/hash.h"
 #include "core/text.h"
 #include "launch/bench.h"
@@ -17,7 +17,6 @@ namespace convoy {
 namespace {
 
 using Json = nlohmann::ordered_json;
-using Clock = std::chrono::steady_clock;
 
 struct LoaderBench {
   std::string data;
@@ -104,7 +103,7 @@ void PrintRate(const LoaderBench& bench, ReplicaLoader& loader, World& world) {
     loader.Fetch();
     images += loader.Exchange().global_count;
   }
-  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  const double seconds = SecondsSince(start);
   const LoaderStatistics after = loader.loader().statistics();
   if (world.rank() != 0) return;
   const double images_per_s = static_cast<double>(images) / seconds;
@@ -130,10 +129,9 @@ void PrintRate(const LoaderBench& bench, ReplicaLoader& loader, World& world) {
     return;
   }
   fmt::print(
-      "{} images in {:.2f} s on {} rank{} of {} threads: {:.1f} images/s (cached after the "
+      "{} images in {:.2f} s on {} of {} threads: {:.1f} images/s (cached after the "
       "first pass)\n",
-      images, seconds, world.size(), world.size() == 1 ? "" : "s", bench.loading.workers,
-      images_per_s);
+      images, seconds, FormatCount(world.size(), "rank"), bench.loading.workers, images_per_s);
   fmt::print(
       "per image and thread: read {:.3f} ms, decode {:.3f} ms, resize {:.3f} ms; {:.1f} MB/s "
       "read by rank 0\n",

@@ -89,9 +89,9 @@ void PrintOperations(const StepBenchResult& result) {
 
 void PrintStep(const StepBenchOptions& options, const StepBenchResult& result, const World& world) {
   const Percentiles step = PercentilesOf(result.step_s);
-  fmt::print("{} {} batch {} on {} rank{}, {}; synthetic data; {} warm-up and {} timed steps\n\n",
-             options.model, NameOf(options.compute.dtype), options.batch_size, world.size(),
-             world.size() == 1 ? "" : "s", result.backend, options.warm_up, options.steps);
+  fmt::print("{} {} batch {} on {}, {}; synthetic data; {} warm-up and {} timed steps\n\n",
+             options.model, NameOf(options.compute.dtype), options.batch_size,
+             FormatCount(world.size(), "rank"), result.backend, options.warm_up, options.steps);
   PrintOperations(result);
   fmt::print("\n{:<32}{:>10.2f} ms   (p10 {:.2f}, p90 {:.2f})\n", "step, p50", 1e3 * step.p50,
              1e3 * step.p10, 1e3 * step.p90);

@@ -2,11 +2,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <iostream>
 
 #include <nlohmann/json.hpp>
 
+#include "core/clock.h"
 #include "core/text.h"
 #include "launch/command.h"
 #include "launch/run_options.h"
@@ -55,8 +55,7 @@ class JobProgress {
       : progress_(log, Progress::StyleOfTerminal()), what_(std::move(what)), total_(total) {}
 
   void operator()(int64_t done) {
-    const double elapsed =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    const double elapsed = SecondsSince(start_);
     const double share = total_ > 0 ? static_cast<double>(done) / static_cast<double>(total_) : 1;
     progress_.Show(share, share > 0 ? elapsed * (1 - share) / share : 0,
                    fmt::format("{} {} of {}", what_, FormatCount(done), FormatCount(total_)));
@@ -66,7 +65,7 @@ class JobProgress {
   Progress progress_;
   std::string what_;
   int64_t total_;
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  Clock::time_point start_ = Clock::now();
 };
 
 ExitCode IndexCommand(int argc, const char* const* argv) {

@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <iostream>
 #include <map>
@@ -11,6 +10,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/clock.h"
 #include "core/text.h"
 #include "core/thread_pool.h"
 #include "core/version.h"
@@ -24,7 +24,6 @@ namespace convoy {
 namespace {
 
 using Json = nlohmann::ordered_json;
-using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kLinkBytes = 64 << 20;
 constexpr int64_t kLoaderImages = 512;
@@ -108,7 +107,7 @@ double LinkSpeed(World& world) {
     group->Barrier("doctor");
     const Clock::time_point start = Clock::now();
     group->AllReduce(stream, data, ReduceOp::kSum, "doctor").Wait(stream);
-    best_s = std::min(best_s, std::chrono::duration<double>(Clock::now() - start).count());
+    best_s = std::min(best_s, SecondsSince(start));
   }
   return 1e-9 * static_cast<double>(kLinkBytes) / best_s;
 }
@@ -126,7 +125,7 @@ double LoaderSpeed(const Dataset& dataset, const DataConfig& loading, const Netw
     images += batch->global_count;
     loader->Recycle(std::move(batch));
   }
-  return static_cast<double>(images) / std::chrono::duration<double>(Clock::now() - start).count();
+  return static_cast<double>(images) / SecondsSince(start);
 }
 
 }  // namespace

@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
+#include "core/clock.h"
 #include "trainer/step_agreement.h"
 
 namespace convoy {
@@ -126,7 +126,7 @@ std::optional<EvaluationResult> EvaluateModels(const std::vector<RankModel*>& mo
                                                const std::function<bool()>& stop_asked) {
   Counter counter(views, classes, confusion);
   const int64_t batches = loader.batches_per_epoch();
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   loader.Seek(0, 0);
   for (int64_t b = 0; b < batches; ++b) {
     StepReport report{.stop = stop_asked && stop_asked()};
@@ -141,8 +141,7 @@ std::optional<EvaluationResult> EvaluateModels(const std::vector<RankModel*>& mo
     if (!probabilities.empty()) counter.Add(probabilities, batch);
     if (progress != nullptr) {
       const double done = static_cast<double>(b + 1) / static_cast<double>(batches);
-      const double elapsed =
-          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      const double elapsed = SecondsSince(start);
       progress->Show(done, elapsed * (1 - done) / done, "evaluating");
     }
   }

@@ -1,7 +1,8 @@
 #include "trainer/rank_model.h"
 
 #include <algorithm>
-#include <chrono>
+
+#include "core/clock.h"
 
 namespace convoy {
 
@@ -97,10 +98,9 @@ void RankModel::ScatterBackward(Stream& stream, const Exchange& exchange,
 }
 
 void RankModel::WaitFor(Request request, Stream& stream) {
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   request.Wait(stream);
-  exchange_wait_s_ +=
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  exchange_wait_s_ += SecondsSince(start);
 }
 
 LossSums RankModel::ReadLoss(Stream& stream) {

@@ -4,10 +4,10 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <map>
 
+#include "core/clock.h"
 #include "core/random.h"
 #include "trainer/plan/plan.h"
 #include "trainer/session.h"
@@ -17,8 +17,6 @@
 
 namespace convoy {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 double Median(std::vector<double> values) {
   if (values.empty()) return 0;
@@ -130,7 +128,7 @@ StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& lo
     const Clock::time_point start = Clock::now();
     const StepTimes step_times = step.Run(batch, {}, 1e-6, 0);
     const StepVerdict verdict = Agree(world, {.loss = step.ReadLoss()});
-    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    const double seconds = SecondsSince(start);
     if (i == 0) {
       result.first_loss = verdict.loss.loss / verdict.loss.weight;
       RequirePlausible(result.first_loss, network.classes);

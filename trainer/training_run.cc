@@ -20,10 +20,6 @@ constexpr int kMaxFailedSaves = 3;
 constexpr const char* kNumbersHint =
     "the last checkpoint is good; go on from it with a smaller --lr";
 
-double Since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
 const char* RuleName(UpdateRule rule) { return rule == UpdateRule::kPaper ? "paper" : "torch"; }
 
 }  // namespace
@@ -43,7 +39,7 @@ TrainingResult TrainingRun::Run() {
     } catch (const Error& error) {
       fault = error;
     }
-    const double fetch_s = Since(fetch_start);
+    const double fetch_s = SecondsSince(fetch_start);
     const StepVerdict verdict = FinishStep(
         {.stop = signals.StopAsked(), .checkpoint = signals.TakeCheckpointAsked(), .fault = fault});
     if (verdict.stop) return Stopped();
@@ -61,7 +57,7 @@ TrainingResult TrainingRun::Run() {
   }
   progress_.reset();
   log_.Info("done: {}, {}, in {}", FormatCount(step_, "step"), FormatCount(epoch_, "epoch"),
-            FormatDuration(Since(run_start_)));
+            FormatDuration(SecondsSince(run_start_)));
   return {TrainingEnd::kFinished, step_, loss_};
 }
 
@@ -99,14 +95,14 @@ void TrainingRun::DoStep(double fetch_s) {
   const Clock::time_point exchange_start = Clock::now();
   const Batch& batch = loader_->Exchange();
   pending_ = StepMetrics{.step = step_ + 1, .epoch = epoch_};
-  pending_->wait_data_ms = 1e3 * (fetch_s + Since(exchange_start));
+  pending_->wait_data_ms = 1e3 * (fetch_s + SecondsSince(exchange_start));
   pending_->lr = optimizer_->LearningRateAt(Now(), StepEpochs());
   world_.SetStep(step_ + 1);
   const StepTimes times = step_runner_->Run(batch, Now(), StepEpochs(), config_.seed);
   pending_->wait_comm_ms = 1e3 * (times.exchange_wait_s + times.reduce_wait_s);
   loader_->loader().TakeBadSamples();  // the loader has named them
 
-  const double step_s = Since(last_step_end_);
+  const double step_s = SecondsSince(last_step_end_);
   last_step_end_ = Clock::now();
   pending_->images_per_s = static_cast<double>(batch.global_count) / step_s;
   window_images_ += batch.global_count;
@@ -154,7 +150,7 @@ void TrainingRun::ThrowNonFinite(bool here) {
 void TrainingRun::ShowProgress(const StepMetrics& metrics) {
   if (!progress_) return;
   const int64_t total = TotalSteps();
-  const double per_step = Since(run_start_) / static_cast<double>(step_ - first_step_);
+  const double per_step = SecondsSince(run_start_) / static_cast<double>(step_ - first_step_);
   const double remaining_s = per_step * static_cast<double>(total - step_);
   const bool prints = config_.print_freq > 0 && step_ % config_.print_freq == 0;
   const double images_per_s = window_s_ > 0 ? static_cast<double>(window_images_) / window_s_ : 0;

@@ -1,13 +1,13 @@
 // trainer/training_run.h - the training loop: batches, steps, agreement, evaluation, checkpoints.
 #pragma once
 
-#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "comm/comm.h"
+#include "core/clock.h"
 #include "core/log.h"
 #include "dataloader/dataloader.h"
 #include "layers/layers.h"
@@ -36,7 +36,6 @@ class TrainingRun {
   TrainingResult Run();
 
  private:
-  using Clock = std::chrono::steady_clock;
   enum class Importance { kShould, kMust };
 
   // Before the first step (training_start.cc).

@@ -1,17 +1,12 @@
 #include "trainer/training_step.h"
 
-#include <chrono>
 #include <cmath>
 #include <cstring>
 
+#include "core/clock.h"
+
 namespace convoy {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double Since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 std::vector<Bucket> WithGroup(const std::vector<BucketRange>& ranges, Communicator& replicas) {
   std::vector<Bucket> buckets;
@@ -115,19 +110,19 @@ StepTimes TrainingStep::Run(const Batch& batch, const ScheduleInputs& inputs, do
   Clock::time_point start = Clock::now();
   model_.Load(stream_, batch);
   model_.Forward(context);
-  times.forward_s = Since(start);
+  times.forward_s = SecondsSince(start);
   start = Clock::now();
   buckets_.Begin(learning_ranges_);
   Starter starter(buckets_, stream_);
   model_.Backward(context, starter);
-  times.backward_s = Since(start);
+  times.backward_s = SecondsSince(start);
   times.exchange_wait_s = model_.exchange_wait_s() - waited_before;
 
   const Tensor non_finite = ViewOf(non_finite_, DType::kInt32, Shape{1});
   for (size_t b = 0; b < buckets_.buckets().size(); ++b) {
     start = Clock::now();
     buckets_.Wait(stream_, static_cast<int>(b));
-    times.reduce_wait_s += Since(start);
+    times.reduce_wait_s += SecondsSince(start);
     start = Clock::now();
     const Bucket& bucket = buckets_.buckets()[b];
     // Ranges are in arena order, so those of a bucket are neighbours.
@@ -142,7 +137,7 @@ StepTimes TrainingStep::Run(const Batch& batch, const ScheduleInputs& inputs, do
                               .states = store_.states(),
                               .ranges = {ranges.data() + first, end - first},
                               .non_finite = non_finite});
-    times.update_s += Since(start);
+    times.update_s += SecondsSince(start);
   }
   return times;
 }

@@ -1,5 +1,6 @@
 #include <cstring>
 
+#include "core/text.h"
 #include "layers/cpu/input_stage.h"
 #include "layers/cpu/network.h"
 #include "layers/cpu/onednn.h"
@@ -14,8 +15,7 @@ class CpuBackend final : public HostBackend {
   using HostBackend::HostBackend;
 
   std::string Describe() const override {
-    return fmt::format("cpu: oneDNN {}, {} thread{}", cpu::OneDnnVersion(), threads_,
-                       threads_ == 1 ? "" : "s");
+    return fmt::format("cpu: oneDNN {}, {}", cpu::OneDnnVersion(), FormatCount(threads_, "thread"));
   }
   DType master_dtype() const override { return DType::kFloat32; }
   void RequireDType(DType dtype) const override {

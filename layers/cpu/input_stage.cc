@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "layers/cpu/numbers.h"
+#include "layers/host_rows.h"
 
 namespace convoy::cpu {
 namespace {
@@ -21,9 +22,7 @@ class CpuInputStage final : public InputStage {
         width_(options.crop[1]),
         channels_(options.crop[2]),
         line_(width_ * channels_),
-        labels_(static_cast<size_t>(options.batch)),
-        weights_(labels_.size()),
-        positions_(labels_.size()),
+        rows_(options.batch),
         factors_(static_cast<size_t>(line_)) {
     const auto mean_count = static_cast<int64_t>(options.mean.size());
     const auto deviation_count = static_cast<int64_t>(options.standard_deviation.size());
@@ -45,12 +44,7 @@ class CpuInputStage final : public InputStage {
                      x.dtype == options_.dtype,
                  "batch {} into {} {}, expected {} of {}", batch.shape.ToString(), NameOf(x.dtype),
                  x.shape.ToString(), options_.batch, options_.crop.ToString());
-    for (size_t n = 0; n < labels_.size(); ++n) {
-      const SampleInfo& sample = batch.samples[n];
-      labels_[n] = sample.label;
-      weights_[n] = sample.weight;
-      positions_[n] = sample.position;
-    }
+    rows_.Load(batch.samples);
     for (int64_t i = 0; i < line_; ++i) {
       const int64_t c = i % channels_;
       const float deviation =
@@ -60,12 +54,7 @@ class CpuInputStage final : public InputStage {
     ForType(x.dtype, [&](auto type) { LoadImages(batch, x.As<decltype(type)>()); });
   }
 
-  RowInfo rows() const override {
-    const Shape shape{options_.batch};
-    return {{labels_.data(), DType::kInt32, shape},
-            {weights_.data(), DType::kFloat32, shape},
-            {positions_.data(), DType::kInt64, shape}};
-  }
+  RowInfo rows() const override { return rows_.info(); }
 
  private:
   static constexpr int64_t kMaxShifts = 3;
@@ -134,9 +123,7 @@ class CpuInputStage final : public InputStage {
   int threads_;
   int64_t width_, channels_, line_;
   bool has_mean_image_ = false;
-  mutable std::vector<int32_t> labels_;
-  mutable std::vector<float> weights_;
-  mutable std::vector<int64_t> positions_;
+  HostRows rows_;
   std::vector<float> factors_;    // by place in a line
   std::vector<float> no_mean_;    // zeros, where there is no mean image
   std::vector<Scratch> scratch_;  // per thread

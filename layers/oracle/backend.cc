@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "layers/host_backend.h"
+#include "layers/host_rows.h"
 #include "layers/oracle/layer.h"
 
 namespace convoy {
@@ -13,21 +14,15 @@ using oracle::Site;
 
 class OracleInput final : public InputStage {
  public:
-  explicit OracleInput(const InputOptions& options)
-      : options_(options),
-        labels_(static_cast<size_t>(options.batch)),
-        weights_(labels_.size()),
-        positions_(labels_.size()) {}
+  explicit OracleInput(const InputOptions& options) : options_(options), rows_(options.batch) {}
 
   void Load(Stream&, const Batch& batch, const Tensor& x) override {
     const int64_t height = batch.shape[1], width = batch.shape[2], channels = batch.shape[3];
     const auto* pixels = static_cast<const uint8_t*>(batch.pixels.data());
     double* out = x.As<double>();
+    rows_.Load(batch.samples);
     for (int64_t n = 0; n < batch.shape[0]; ++n) {
       const SampleInfo& sample = batch.samples[static_cast<size_t>(n)];
-      labels_[static_cast<size_t>(n)] = sample.label;
-      weights_[static_cast<size_t>(n)] = sample.weight;
-      positions_[static_cast<size_t>(n)] = sample.position;
       for (int64_t h = 0; h < height; ++h) {
         for (int64_t w = 0; w < width; ++w) {
           const int64_t source = sample.mirror ? width - 1 - w : w;
@@ -42,12 +37,7 @@ class OracleInput final : public InputStage {
     }
   }
 
-  RowInfo rows() const override {
-    const Shape shape{options_.batch};
-    return {{labels_.data(), DType::kInt32, shape},
-            {weights_.data(), DType::kFloat32, shape},
-            {positions_.data(), DType::kInt64, shape}};
-  }
+  RowInfo rows() const override { return rows_.info(); }
 
  private:
   double Mean(int64_t place, int64_t channel) const {
@@ -62,9 +52,7 @@ class OracleInput final : public InputStage {
   }
 
   InputOptions options_;
-  mutable std::vector<int32_t> labels_;
-  mutable std::vector<float> weights_;
-  mutable std::vector<int64_t> positions_;
+  HostRows rows_;
 };
 
 class OracleNetwork final : public Network {

@@ -131,15 +131,6 @@ std::vector<double> Uninterrupted(const GridShape& grid) {
   return state;
 }
 
-double LargestDifference(const std::vector<double>& a, const std::vector<double>& b) {
-  EXPECT_EQ(a.size(), b.size());
-  double largest = 0;
-  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
-    largest = std::max(largest, std::abs(a[i] - b[i]));
-  }
-  return largest;
-}
-
 TEST(Checkpoint, GoingOnAtTheSameCutIsBitwiseNeverHavingStopped) {
   for (const GridShape& grid :
        {GridShape{1, 1}, GridShape{1, 2}, GridShape{2, 1}, GridShape{2, 2}}) {

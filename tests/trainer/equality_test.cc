@@ -128,15 +128,6 @@ RunResult RunOn(const GridShape& grid, bool batch_norm, Mutation mutation = Muta
   return result;
 }
 
-double LargestDifference(const std::vector<double>& a, const std::vector<double>& b) {
-  EXPECT_EQ(a.size(), b.size());
-  double largest = 0;
-  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
-    largest = std::max(largest, std::abs(a[i] - b[i]));
-  }
-  return largest;
-}
-
 struct Case {
   std::string name;
   GridShape grid;
