@@ -20,8 +20,8 @@ struct SampleInfo {
   uint32_t mirror = 0;                // 1: the device flips the row left to right
 };
 
-// uint8 crops [N, H, W, C] and what is known of each row. The network's first layer applies mirror,
-// mean, colour shift, scale and type:
+// Crops [N, H, W, C] and what is known of each row. The network's first layer applies mirror, mean,
+// colour shift, scale and type to uint8 crops:
 //   x[h, w, c] = (pixel[h, mirror ? W-1-w : w, c] - mean[h, w, c] + colour_shift[c])
 //                * colour_scale / standard_deviation[c]
 struct Batch {
@@ -30,10 +30,13 @@ struct Batch {
   int64_t global_count = 0;  // samples of the global batch over all ranks, padding not counted
   float colour_scale = 1;    // 1 / (1 + colour strength), as the 2012 code did; else 1
   Shape shape;               // [N, H, W, C]
-  Buffer pixels;             // shape.count() bytes; pinned when the loader was given such memory
+  // uint8 crops, or values finished by the formula above; pinned when the loader was given such
+  // memory.
+  DType dtype = DType::kUInt8;
+  Buffer pixels;
   std::vector<SampleInfo> samples;  // N
 
-  Tensor PixelTensor() const { return ViewOf(pixels, DType::kUInt8, shape); }
+  Tensor PixelTensor() const { return ViewOf(pixels, dtype, shape); }
 };
 
 }  // namespace convoy

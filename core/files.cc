@@ -79,6 +79,11 @@ File File::OpenForReading(const std::string& path, ExitCode exit_code) {
   return File(descriptor, path, status.st_size);
 }
 
+void File::WillReadAt(int64_t offset, int64_t bytes) const {
+  // Advice: a file system that does not take it loses nothing.
+  posix_fadvise(descriptor_, offset, bytes, POSIX_FADV_WILLNEED);
+}
+
 void File::ReadAt(int64_t offset, void* data, int64_t bytes) const {
   constexpr int kAttempts = 4;
   int64_t done = 0;

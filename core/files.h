@@ -32,6 +32,8 @@ class File {
   // and tries three more times, with growing pauses, after an I/O error. Throws (kDisk) naming the
   // file, the offset, expected and found bytes.
   void ReadAt(int64_t offset, void* data, int64_t bytes) const;
+  // Tells the system that these bytes will be read soon. Returns at once and never fails.
+  void WillReadAt(int64_t offset, int64_t bytes) const;
 
  private:
   friend class AtomicFile;

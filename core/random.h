@@ -26,6 +26,7 @@ enum class Purpose : uint8_t {
   kDropout = 6,
   kSubstitute = 7,
   kSynthetic = 8,
+  kJitter = 9,
 };
 
 // What a draw is for. Limits: stream < 2^24, epoch < 2^20, position < 2^44, block < 2^32.

@@ -33,6 +33,7 @@ class FileBytes final : public ByteSource {
   void ReadAt(int64_t offset, void* data, int64_t bytes) const override {
     file_.ReadAt(offset, data, bytes);
   }
+  void WillReadAt(int64_t offset, int64_t bytes) const { file_.WillReadAt(offset, bytes); }
 
  private:
   File file_;

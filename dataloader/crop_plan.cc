@@ -1,6 +1,7 @@
 #include "dataloader/crop_plan.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/error.h"
 #include "core/random.h"
@@ -26,11 +27,47 @@ CropPlan Resized(int width, int height, Geometry geometry, int side) {
   return plan;
 }
 
-RandomWords Draw(Purpose purpose, const CropKey& key) {
+RandomWords Draw(Purpose purpose, const CropKey& key, uint32_t block = 0) {
   return RandomBlock({.seed = key.seed,
                       .purpose = purpose,
                       .epoch = static_cast<uint32_t>(key.epoch),
-                      .position = static_cast<uint64_t>(key.position)});
+                      .position = static_cast<uint64_t>(key.position)},
+                     block);
+}
+
+// Of kRandomResized.
+constexpr double kLeastArea = 0.08, kMostArea = 1;
+constexpr double kLeastRatio = 3.0 / 4, kMostRatio = 4.0 / 3;
+constexpr uint32_t kAttempts = 10;
+
+// As torchvision draws it: area evenly, the logarithm of width / height evenly, ten attempts to
+// find one that lies inside of the image; else its centre, cut to the nearest ratio allowed.
+Region DrawRegion(int width, int height, const CropKey& key) {
+  const double area = static_cast<double>(width) * height;
+  const double log_least = std::log(kLeastRatio), log_most = std::log(kMostRatio);
+  for (uint32_t attempt = 0; attempt < kAttempts; ++attempt) {
+    const RandomWords shape = Draw(Purpose::kCrop, key, 2 * attempt);
+    const double share = ToUniform(shape[0], shape[1]);
+    const double target = area * (kLeastArea + (kMostArea - kLeastArea) * share);
+    const double ratio =
+        std::exp(log_least + (log_most - log_least) * ToUniform(shape[2], shape[3]));
+    const auto w = static_cast<int>(std::lround(std::sqrt(target * ratio)));
+    const auto h = static_cast<int>(std::lround(std::sqrt(target / ratio)));
+    if (w < 1 || h < 1 || w > width || h > height) continue;
+    const RandomWords place = Draw(Purpose::kCrop, key, 2 * attempt + 1);
+    return {static_cast<int>(ToBelow(place[0], static_cast<uint32_t>(width - w + 1))),
+            static_cast<int>(ToBelow(place[1], static_cast<uint32_t>(height - h + 1))), w, h};
+  }
+  Region region{0, 0, width, height};
+  const double ratio = static_cast<double>(width) / height;
+  if (ratio < kLeastRatio) {
+    region.height = std::max(1, static_cast<int>(std::lround(width / kLeastRatio)));
+  } else if (ratio > kMostRatio) {
+    region.width = std::max(1, static_cast<int>(std::lround(height * kMostRatio)));
+  }
+  region.x = (width - region.width) / 2;
+  region.y = (height - region.height) / 2;
+  return region;
 }
 
 }  // namespace
@@ -58,7 +95,32 @@ CropPlan PlanSquare(int width, int height, Geometry geometry, int side) {
   return plan;
 }
 
-CropPlan PlanCrops(int width, int height, const CropOptions& options, const CropKey& key) {
+void ScaleInDct(CropPlan& plan) {
+  const Region whole = plan.region;
+  for (const int scale : {2, 4}) {
+    Region region;
+    region.x = whole.x / scale;
+    region.y = whole.y / scale;
+    region.width = ScaledSide(whole.x + whole.width, scale) - region.x;
+    region.height = ScaledSide(whole.y + whole.height, scale) - region.y;
+    if (whole.width < scale * plan.resized_width || whole.height < scale * plan.resized_height) {
+      return;
+    }
+    plan.region = region;
+    plan.dct_scale = scale;
+  }
+}
+
+CropPlan PlanCrops(int width, int height, const CropOptions& options, const CropKey& own_key) {
+  CropKey key = own_key;
+  key.position /= options.images_per_draw;
+  if (options.random && options.geometry == Geometry::kRandomResized) {
+    CropPlan plan;
+    plan.region = DrawRegion(width, height, key);
+    plan.resized_width = plan.resized_height = options.crop;
+    plan.places[0].mirror = ToBelow(Draw(Purpose::kMirror, key)[0], 2) == 1;
+    return plan;
+  }
   CropPlan plan = Resized(width, height, options.geometry, options.resize);
   const Ground ground = GroundOf(plan, options.geometry, options.resize);
   const int64_t right = ground.width - options.crop, lower = ground.height - options.crop;

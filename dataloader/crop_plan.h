@@ -25,6 +25,8 @@ struct CropPlace {
 // The region of the source is thought resized, and the crops are cut out of that. It is never made
 // as a whole: for a 1 x 2000 image it would be 256 x 512000.
 struct CropPlan {
+  // The source is decoded at 1 / dct_scale of its size: 1, 2 or 4. The region counts those pixels.
+  int dct_scale = 1;
   Region region;
   int64_t resized_width = 0, resized_height = 0;
   int views = 1;
@@ -37,6 +39,12 @@ struct CropKey {
 };
 
 CropPlan PlanCrops(int width, int height, const CropOptions& options, const CropKey& key);
+
+// Lets a JPEG be decoded at 1/2 or 1/4, where its region stays no smaller than what it is resized
+// to.
+void ScaleInDct(CropPlan& plan);
+// Pixels of a side of `pixels` at 1 / dct_scale: rounded up.
+constexpr int ScaledSide(int pixels, int dct_scale) { return (pixels + dct_scale - 1) / dct_scale; }
 
 // The square that statistics are made of: kSquash: the image; else its centre.
 CropPlan PlanSquare(int width, int height, Geometry geometry, int side);

@@ -51,6 +51,8 @@ class Dataset {
   virtual std::string Location(int64_t sample) const = 0;
   // Overwrites `into`, reusing its memory. Throws (kDisk) when the bytes cannot be read.
   virtual void Read(int64_t sample, EncodedSample& into) const = 0;
+  // Tells the system that the sample will be read soon. Returns at once and never fails.
+  virtual void WillRead(int64_t /*sample*/) const {}
   // One line: "tar of tars /data/ILSVRC2012_img_train.tar: 1,281,167 images in 1,000 classes".
   virtual std::string Describe() const = 0;
 };
@@ -90,6 +92,18 @@ enum class Geometry {
   kSquare2012,  // short side to 256, centre 256 x 256, crop from that square
   kRectangle,   // short side to 256, crop from the whole rectangle
   kSquash,      // both sides to 256 whatever the shape (Caffe)
+  // In training a rectangle of random area (8 % to all of the image) and shape (3:4 to 4:3), scaled
+  // to the crop, as of Inception and torchvision; else kRectangle.
+  kRandomResized,
+};
+
+// Random changes of a crop, each by a factor drawn evenly from [1 - strength, 1 + strength], in
+// random order: towards black, towards the crop's mean grey, towards each pixel's own grey.
+inline constexpr double kMostJitter = 16;  // of each strength
+struct ColourJitter {
+  double brightness = 0, contrast = 0, saturation = 0;
+
+  bool any() const { return brightness > 0 || contrast > 0 || saturation > 0; }
 };
 
 // PCA colour (paper, section 4.1), per image: one draw of three normals times the components.
@@ -108,6 +122,12 @@ struct CropOptions {
   int channels = 3;    // 1 or 3: grey images are repeated, colour images become luma
   bool random = true;  // random place and mirror; false: centre, not mirrored
   int views = 1;       // 10 with random = false: four corners and centre, each also mirrored
+  // So many neighbours in the epoch's order share place and mirror: 32 in the code of 2012.
+  int images_per_draw = 1;
+  // Large JPEGs are decoded at 1/2 or 1/4 where that is still no smaller than the resized image:
+  // faster, and not the same pixels.
+  bool dct_scaling = false;
+  ColourJitter jitter;  // where random
   ColourNoise colour = ColourNoise::kNone;
   // Standard deviation of the draw, by epoch: 0.1 in the paper. A pure function, called by any
   // thread. Not asked when colour is kNone or random is false.
@@ -138,6 +158,13 @@ enum class BadSamplePolicy {
   kFail,        // Error (kData)
 };
 
+// Finishes crops in the loader's threads, as core/batch.h's formula says.
+struct FinishOptions {
+  DType dtype = DType::kFloat32;          // or kBFloat16
+  std::vector<float> mean;                // [crop, crop, channels], [channels], or none
+  std::vector<float> standard_deviation;  // [channels], or none
+};
+
 struct LoaderOptions {
   uint64_t seed = 0;
   Order order = Order::kShuffled;
@@ -150,12 +177,17 @@ struct LoaderOptions {
   // More bad samples than this in one epoch end the run (kData): max(8, 0.1 %) by default, counted
   // by this loader.
   std::optional<int64_t> bad_sample_limit;
+  // Batches hold finished values instead of uint8 crops.
+  std::optional<FinishOptions> finish;
+  // Bytes of images that the system is told of before they are needed: hides a slow disk.
+  int64_t read_ahead_bytes = int64_t{64} << 20;
   Allocator allocator = AllocateHost;  // of pixel memory: pinned where a device wants it
 };
 
 struct BadSample {
   std::string name, location, reason;
   int64_t epoch = 0, position = 0;
+  std::string replaced_by;  // name of the substitute; empty where it was dropped
 };
 
 // Where the loader's time went since it was made. Seconds are summed over threads.
@@ -163,9 +195,35 @@ struct LoaderStatistics {
   int64_t images = 0;
   int64_t bytes_read = 0;
   double read_s = 0, decode_s = 0, resize_s = 0;
+  double augment_s = 0;  // colour jitter and finishing
+  double work_s = 0;     // all of the above, and what lies between
   double blocked_s = 0;  // threads waiting for a free batch: the consumer is slower
   double wait_s = 0;     // the consumer waiting in Next(): the loader is slower
+  // Of one JPEG in 128: its decoding, and how much of that was entropy decoding. The library does
+  // both in one go, so a second, parsing pass over those files tells them apart.
+  double sampled_decode_s = 0, sampled_entropy_s = 0;
+  int64_t batches = 0, ready_batches = 0;  // given by Next(), and ready when it was called, summed
   int64_t bad_samples = 0;
+
+  LoaderStatistics& operator+=(const LoaderStatistics& other);
+  LoaderStatistics operator-(const LoaderStatistics& earlier) const;
+};
+
+// What statistics say of `elapsed_s` seconds of a loader with `threads` threads.
+struct LoaderReport {
+  double images_per_s = 0;
+  double images_per_busy_thread = 0;  // per second of a thread that never waits
+  double read_mb_per_s = 0;
+  double ready_batches = 0;  // on average, when one was asked for
+  // Milliseconds of a thread per image. Entropy decoding is an estimate; 0 where there are no
+  // JPEGs.
+  double read_ms = 0, entropy_ms = 0, transform_ms = 0, resize_ms = 0, augment_ms = 0, other_ms = 0;
+  double idle_share = 0;  // of the threads' time: they wait for the consumer
+  double wait_share = 0;  // of the consumer's time: it waits for them
+  // What limits the loader, and what more threads would give.
+  std::string verdict;
+
+  static LoaderReport Of(const LoaderStatistics& part, int threads, double elapsed_s);
 };
 
 class Loader {

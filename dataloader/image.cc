@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "core/error.h"
+#include "dataloader/crop_plan.h"
 #include "dataloader/jpeg.h"
 #include "dataloader/png.h"
 
@@ -58,15 +59,19 @@ ImageInfo ImageDecoder::Open(const EncodedSample& sample) {
   return state.info;
 }
 
-void ImageDecoder::Start(const Window& window, int channels) {
+void ImageDecoder::Start(const Window& window, int channels, int dct_scale) {
   State& state = *state_;
-  CONVOY_CHECK(0 <= window.x0 && window.x0 < window.x1 && window.x1 <= state.info.width &&
-                   0 <= window.y0 && window.y0 < window.y1 && window.y1 <= state.info.height,
-               "[{}, {}) x [{}, {}) of {} x {}", window.x0, window.x1, window.y0, window.y1,
-               state.info.width, state.info.height);
+  CONVOY_CHECK(dct_scale == 1 || state.info.format == ImageFormat::kJpeg, "1 / {} of no JPEG",
+               dct_scale);
+  const int width = ScaledSide(state.info.width, dct_scale);
+  const int height = ScaledSide(state.info.height, dct_scale);
+  CONVOY_CHECK(0 <= window.x0 && window.x0 < window.x1 && window.x1 <= width && 0 <= window.y0 &&
+                   window.y0 < window.y1 && window.y1 <= height,
+               "[{}, {}) x [{}, {}) of {} x {}", window.x0, window.x1, window.y0, window.y1, width,
+               height);
   switch (state.info.format) {
     case ImageFormat::kJpeg:
-      return state.jpeg.Start(window, channels);
+      return state.jpeg.Start(window, channels, dct_scale);
     case ImageFormat::kPng:
       return state.png.Start(window, channels);
     case ImageFormat::kPlain:

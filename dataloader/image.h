@@ -42,8 +42,9 @@ class ImageDecoder {
 
   // Reads the header. `sample` stays the caller's and unchanged until the next Open().
   ImageInfo Open(const EncodedSample& sample);
-  // From now on ReadRows() gives the rows of `window`, from its first.
-  void Start(const Window& window, int channels);
+  // From now on ReadRows() gives the rows of `window`, from its first. JPEGs alone can be decoded
+  // at 1 / dct_scale (1, 2 or 4) of their size, rounded up, which the window then counts in.
+  void Start(const Window& window, int channels, int dct_scale = 1);
   // 1 (grey) where `channels` is 1 or the image is grey; else 4 (R, G, B and one without meaning,
   // because vector units like fours).
   int pixel_bytes() const;

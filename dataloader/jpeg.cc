@@ -196,7 +196,7 @@ ImageInfo JpegDecoder::Open(const uint8_t* data, size_t bytes) {
   return info;
 }
 
-void JpegDecoder::Start(const Window& window, int channels) {
+void JpegDecoder::Start(const Window& window, int channels, int dct_scale) {
   State& state = *state_;
   jpeg_decompress_struct& jpeg = state.jpeg;
   const bool is_grey = channels == 1 || jpeg.num_components == 1;
@@ -207,15 +207,17 @@ void JpegDecoder::Start(const Window& window, int channels) {
   jpeg.dct_method = JDCT_ISLOW;
   jpeg.do_fancy_upsampling = TRUE;
   jpeg.do_block_smoothing = FALSE;
+  jpeg.scale_num = 1;
+  jpeg.scale_denom = static_cast<unsigned>(dct_scale);
   state.Run([&] { jpeg_start_decompress(&jpeg); });
   state.CheckComplete();
 
-  // The outermost columns of a cropped decode lack their neighbours' chroma: one block more on each
-  // side keeps the window equal to a full decode.
-  const int block = jpeg.max_h_samp_factor * DCTSIZE;
+  // Where chroma has fewer columns, the outermost ones of a cropped decode lack their neighbours':
+  // one block more on each side keeps the window equal to a full decode.
+  const int block = jpeg.max_h_samp_factor > 1 ? jpeg.max_h_samp_factor * DCTSIZE : 0;
   JDIMENSION x = static_cast<JDIMENSION>(std::max(window.x0 - block, 0));
-  JDIMENSION width = std::min(static_cast<JDIMENSION>(window.x1 + block), jpeg.image_width) - x;
-  if (width < jpeg.image_width) {
+  JDIMENSION width = std::min(static_cast<JDIMENSION>(window.x1 + block), jpeg.output_width) - x;
+  if (width < jpeg.output_width) {
     state.Run([&] { jpeg_crop_scanline(&jpeg, &x, &width); });
   }
   state.first_column = static_cast<int>(x);

@@ -19,7 +19,7 @@ class JpegDecoder {
   ~JpegDecoder();
 
   ImageInfo Open(const uint8_t* data, size_t bytes);
-  void Start(const Window& window, int channels);
+  void Start(const Window& window, int channels, int dct_scale);
   int pixel_bytes() const;
   int first_column() const;
   int columns() const;

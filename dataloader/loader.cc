@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <deque>
@@ -9,6 +8,7 @@
 #include <set>
 #include <utility>
 
+#include "core/clock.h"
 #include "core/error.h"
 #include "core/text.h"
 #include "core/thread_pool.h"
@@ -20,22 +20,12 @@
 namespace convoy {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 // Images that a thread takes at once: small images are not worth a lock each.
 constexpr int64_t kImagesAtATime = 4;
-
-void AddTo(LoaderStatistics& total, const LoaderStatistics& part) {
-  total.images += part.images;
-  total.bytes_read += part.bytes_read;
-  total.read_s += part.read_s;
-  total.decode_s += part.decode_s;
-  total.resize_s += part.resize_s;
-}
-
-double SecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
+// Reading ahead by more than this, at the rate that the threads can keep up, gains nothing.
+constexpr double kReadAheadSeconds = 2;
+// Of an image, as long as none was read: ImageNet's mean.
+constexpr int64_t kUsualImageBytes = 110'000;
 
 // A batch in work or ready. Fields behind the mutex of the loader, but rows of the batch belong to
 // the thread that claimed their images.
@@ -51,6 +41,12 @@ struct Slot {
   std::vector<BadSample> bad;
 
   bool ready() const { return done == images; }
+};
+
+// This loader's part of a global batch.
+struct BatchRows {
+  int64_t epoch = 0, global_count = 0;
+  int64_t first_position = 0, images = 0;
 };
 
 class PoolLoader final : public Loader {
@@ -71,6 +67,10 @@ class PoolLoader final : public Loader {
   void Work(SampleWorker& worker);
   Slot* FindWork();
   void OpenSlot();
+  BatchRows RowsOf(int64_t epoch, int64_t index) const;
+  int64_t BatchesAhead() const;
+  void Announce(const SampleWorker& worker, const BatchRows& rows, int64_t begin,
+                int64_t end) const;
   std::unique_ptr<Batch> TakeMemory();
   void DropSlots();
   void Account(const Slot& slot);
@@ -80,6 +80,7 @@ class PoolLoader final : public Loader {
   const LoaderOptions options_;
   Log& log_;
   int64_t batches_per_epoch_, images_, views_, view_bytes_, bad_limit_;
+  DType dtype_;
 
   mutable std::mutex mutex_;
   std::condition_variable work_ready_, batch_ready_;
@@ -102,7 +103,8 @@ PoolLoader::PoolLoader(const Dataset& dataset, const LoaderOptions& options, Log
   batches_per_epoch_ = (dataset.size() + options_.global_batch - 1) / options_.global_batch;
   images_ = options_.share.Rows(options_.global_batch);
   views_ = crop.views;
-  view_bytes_ = int64_t{crop.crop} * crop.crop * crop.channels;
+  dtype_ = options_.finish ? options_.finish->dtype : DType::kUInt8;
+  view_bytes_ = int64_t{crop.crop} * crop.crop * crop.channels * SizeOf(dtype_);
   bad_limit_ = options_.bad_sample_limit.value_or(std::max<int64_t>(8, dataset.size() / 1000));
   pool_.emplace(options_.threads, "convoy-loader");
   for (int i = 0; i < options_.threads; ++i) pool_->Submit([this] { Run(); });
@@ -133,9 +135,44 @@ std::unique_ptr<Batch> PoolLoader::TakeMemory() {
   auto batch = std::make_unique<Batch>();
   const int side = options_.crop.crop;
   batch->shape = Shape{rows(), side, side, options_.crop.channels};
-  batch->pixels = options_.allocator(batch->shape.count());
+  batch->dtype = dtype_;
+  batch->pixels = options_.allocator(batch->shape.count() * SizeOf(dtype_));
   batch->samples.resize(static_cast<size_t>(rows()));
   return batch;
+}
+
+// `index` may lie in a later epoch.
+BatchRows PoolLoader::RowsOf(int64_t epoch, int64_t index) const {
+  BatchRows rows;
+  rows.epoch = epoch + index / batches_per_epoch_;
+  const int64_t first = index % batches_per_epoch_ * options_.global_batch;
+  rows.global_count = std::min(options_.global_batch, dataset_.size() - first);
+  const auto [begin, end] = options_.share.Range(options_.global_batch, rows.global_count);
+  rows.first_position = first + begin;
+  rows.images = end - begin;
+  return rows;
+}
+
+// How far the system is told of what will be read: so many bytes, and no more than the threads can
+// decode in a short time.
+int64_t PoolLoader::BatchesAhead() const {
+  double image_bytes = kUsualImageBytes;
+  double ahead = static_cast<double>(options_.read_ahead_bytes) / image_bytes;
+  if (statistics_.images > 0 && statistics_.bytes_read > 0) {
+    const auto images = static_cast<double>(statistics_.images);
+    image_bytes = static_cast<double>(statistics_.bytes_read) / images;
+    const double images_per_s = options_.threads * images / std::max(statistics_.work_s, 1e-9);
+    ahead = std::min(static_cast<double>(options_.read_ahead_bytes) / image_bytes,
+                     kReadAheadSeconds * images_per_s);
+  }
+  return static_cast<int64_t>(ahead / static_cast<double>(images_));
+}
+
+void PoolLoader::Announce(const SampleWorker& worker, const BatchRows& rows, int64_t begin,
+                          int64_t end) const {
+  for (int64_t image = begin; image < std::min(end, rows.images); ++image) {
+    worker.Announce({options_.seed, rows.epoch, rows.first_position + image});
+  }
 }
 
 void PoolLoader::OpenSlot() {
@@ -143,11 +180,9 @@ void PoolLoader::OpenSlot() {
   slot->epoch = fill_epoch_;
   slot->index = fill_index_;
   slot->batch = TakeMemory();
-  const int64_t first = fill_index_ * options_.global_batch;
-  const int64_t count = std::min(options_.global_batch, dataset_.size() - first);
-  const auto [begin, end] = options_.share.Range(options_.global_batch, count);
-  slot->first_position = first + begin;
-  slot->images = end - begin;
+  const BatchRows own = RowsOf(fill_epoch_, fill_index_);
+  slot->first_position = own.first_position;
+  slot->images = own.images;
   const CropOptions& crop = options_.crop;
   const bool noisy = crop.random && crop.colour != ColourNoise::kNone;
   slot->colour_strength = noisy ? crop.colour_strength(fill_epoch_) : 0;
@@ -155,7 +190,7 @@ void PoolLoader::OpenSlot() {
   Batch& batch = *slot->batch;
   batch.epoch = fill_epoch_;
   batch.index = fill_index_;
-  batch.global_count = count;
+  batch.global_count = own.global_count;
   batch.colour_scale = noisy ? ColourScale(crop.colour, slot->colour_strength) : 1.0f;
   const int64_t filled = slot->images * views_;
   std::fill(batch.samples.begin() + filled, batch.samples.end(), SampleInfo{});
@@ -213,10 +248,14 @@ void PoolLoader::Work(SampleWorker& worker) {
     const int64_t end = std::min(begin + kImagesAtATime, slot->images);
     slot->claimed = end;
     ++slot->active;
+    const int64_t ahead = BatchesAhead();
     lock.unlock();
     worker.Clear();
     std::exception_ptr error;
     try {
+      if (ahead > 0) {
+        Announce(worker, RowsOf(slot->epoch, slot->index + ahead), begin, end);
+      }
       auto* pixels = static_cast<uint8_t*>(slot->batch->pixels.data());
       for (int64_t image = begin; image < end; ++image) {
         worker.Fill({options_.seed, slot->epoch, slot->first_position + image},
@@ -231,7 +270,7 @@ void PoolLoader::Work(SampleWorker& worker) {
     slot->done += end - begin;
     slot->bad.insert(slot->bad.end(), worker.bad().begin(), worker.bad().end());
     if (error && !slot->error) slot->error = error;
-    AddTo(statistics_, worker.statistics());
+    statistics_ += worker.statistics();
     if (slot->ready() || slot->error) batch_ready_.notify_all();
     const auto dropped = std::find_if(dropped_.begin(), dropped_.end(),
                                       [&](const auto& other) { return other.get() == slot; });
@@ -283,6 +322,8 @@ std::unique_ptr<Batch> PoolLoader::Next() {
     work_ready_.notify_all();
   }
   const Clock::time_point start = Clock::now();
+  ++statistics_.batches;
+  for (const auto& slot : slots_) statistics_.ready_batches += slot->ready();
   batch_ready_.wait(lock, [this] {
     return failure_ || (!slots_.empty() && (slots_.front()->ready() || slots_.front()->error));
   });
@@ -334,8 +375,9 @@ void PoolLoader::Account(const Slot& slot) {
 void PoolLoader::Recycle(std::unique_ptr<Batch> batch) {
   if (!batch) return;
   const std::lock_guard lock(mutex_);
-  CONVOY_CHECK(batch->shape.count() == rows() * view_bytes_, "a batch of {}, rows of {} bytes",
-               batch->shape.ToString(), view_bytes_);
+  CONVOY_CHECK(batch->dtype == dtype_ && batch->pixels.bytes() == rows() * view_bytes_,
+               "a batch of {} {}, rows of {} bytes", NameOf(batch->dtype), batch->shape.ToString(),
+               view_bytes_);
   free_.push_back(std::move(batch));
 }
 

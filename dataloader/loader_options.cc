@@ -6,7 +6,6 @@
 #include "dataloader/crop_plan.h"
 
 namespace convoy {
-
 void CheckOptions(const Dataset& dataset, const LoaderOptions& options) {
   const auto check = [](bool holds, const std::string& message, const char* hint) {
     if (!holds) throw Error(ExitCode::kUsage, message, hint);
@@ -34,6 +33,17 @@ void CheckOptions(const Dataset& dataset, const LoaderOptions& options) {
         fmt::format("colour noise on {} channels{}", crop.channels,
                     crop.colour_strength ? "" : " without a strength"),
         "it needs 3 channels and a strength");
+  check(crop.images_per_draw >= 1, fmt::format("{} images share a draw", crop.images_per_draw),
+        "1 or more");
+  for (const double strength :
+       {crop.jitter.brightness, crop.jitter.contrast, crop.jitter.saturation}) {
+    check(strength >= 0 && strength <= kMostJitter, fmt::format("colour jitter of {}", strength),
+          "it is at least 0 and at most 16");
+  }
+  if (options.finish) {
+    check(options.finish->dtype == DType::kFloat32 || options.finish->dtype == DType::kBFloat16,
+          fmt::format("crops finished to {}", NameOf(options.finish->dtype)), "fp32 or bf16");
+  }
   check(share.replicas >= 1 && share.replica >= 0 && share.replica < share.replicas &&
             share.members >= 1 && share.member >= 0 && share.member < share.members,
         fmt::format("replica {} of {}, member {} of {}", share.replica, share.replicas,

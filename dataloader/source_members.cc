@@ -67,6 +67,13 @@ class MemberDataset final : public Dataset {
                                                               into.bytes.data(), bytes);
   }
 
+  void WillRead(int64_t sample) const override {
+    const auto member = static_cast<size_t>(first_ + sample);
+    if (source_.archives.empty()) return;  // a file of its own is read ahead from its start
+    source_.archives[source_.members.archive[member]]->WillReadAt(source_.members.offset[member],
+                                                                  source_.members.bytes[member]);
+  }
+
   std::string Describe() const override {
     std::string text = fmt::format("{}: {} images", source_.description, FormatCount(size_));
     if (labelled_) {

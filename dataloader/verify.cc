@@ -58,7 +58,8 @@ VerifyReport VerifyDataset(const Dataset& dataset, int64_t begin, int64_t end, i
           worker.report.bad.push_back({.name = dataset.Name(sample),
                                        .location = dataset.Location(sample),
                                        .reason = error.message(),
-                                       .position = sample});
+                                       .position = sample,
+                                       .replaced_by = {}});
         }
       },
       progress);

@@ -108,12 +108,7 @@ ExitCode StatsCommand(int argc, const char* const* argv) {
                     "mean image, mean per channel and colour covariance of a training set");
   AddDataArguments(table, &arguments);
   table.Group("Statistics");
-  table.Add("geometry", "KIND", "square2012", "square2012, rectangle or squash",
-            store::Choice<Geometry>("geometry",
-                                    {{"square2012", Geometry::kSquare2012},
-                                     {"rectangle", Geometry::kRectangle},
-                                     {"squash", Geometry::kSquash}},
-                                    &geometry));
+  table.Add("geometry", "KIND", "square2012", "as in convoy train", GeometryStore(&geometry));
   table.Add("resize", "PIXELS", "256", "short side of the images, side of the mean image",
             store::Integer("resize", 1, 4096, [&](int64_t n) { resize = static_cast<int>(n); }));
   table.Add("channels", "1|3", "3", "grey or colour",

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "core/text.h"
 #include "layers/models.h"
 
 namespace convoy {
@@ -17,7 +18,47 @@ std::string ModelNames() {
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
+// "BRIGHTNESS,CONTRAST,SATURATION".
+OptionTable::Store JitterStore(ColourJitter* target) {
+  return [target](const std::string& value) {
+    const std::vector<std::string> parts = Split(value, ',');
+    double* const strengths[] = {&target->brightness, &target->contrast, &target->saturation};
+    bool good = parts.size() == std::size(strengths);
+    for (size_t i = 0; good && i < std::size(strengths); ++i) {
+      const std::optional<double> number = ParseNumber(parts[i]);
+      good = number && *number >= 0 && *number <= kMostJitter;
+      if (good) *strengths[i] = *number;
+    }
+    if (!good) {
+      throw Error(ExitCode::kUsage,
+                  fmt::format("--colour-jitter {}: expected three numbers from 0 to {}, as "
+                              "0.4,0.4,0.4 for brightness, contrast and saturation",
+                              value, kMostJitter));
+    }
+  };
+}
+
 }  // namespace
+
+OptionTable::Store GeometryStore(Geometry* target) {
+  return store::Choice<Geometry>("geometry",
+                                 {{"square2012", Geometry::kSquare2012},
+                                  {"rectangle", Geometry::kRectangle},
+                                  {"squash", Geometry::kSquash},
+                                  {"random-resized", Geometry::kRandomResized}},
+                                 target);
+}
+
+void AddDrawOptions(OptionTable& table, DataConfig* data) {
+  table.Add("images-per-draw", "N", "1",
+            "neighbours in the order that share the place and mirror of their crops: 32 in the "
+            "code of 2012",
+            store::Integer("images-per-draw", 1, 1 << 20,
+                           [=](int64_t n) { data->images_per_draw = static_cast<int>(n); }));
+  table.Add("colour-jitter", "B,C,S", "0,0,0",
+            "brightness, contrast and saturation change by factors of up to 1 +- these",
+            JitterStore(&data->jitter));
+}
 
 void AddModelOptions(OptionTable& table, std::string* model, ModelOptions* options) {
   table.Group("Model");
@@ -84,12 +125,9 @@ void AddDataOptions(OptionTable& table, DataConfig* data) {
             store::Text(&data->index_folder));
   table.Add("geometry", "KIND", "square2012",
             "square2012 (short side to 256, centre square, crop from it), rectangle (crop from the "
-            "whole), squash (both sides to 256)",
-            store::Choice<Geometry>("geometry",
-                                    {{"square2012", Geometry::kSquare2012},
-                                     {"rectangle", Geometry::kRectangle},
-                                     {"squash", Geometry::kSquash}},
-                                    &data->geometry));
+            "whole), squash (both sides to 256), random-resized (a part of random area and shape; "
+            "evaluation: rectangle)",
+            GeometryStore(&data->geometry));
   table.Add(
       "resize", "PIXELS", "0",
       "short side before the crop; 0: 256 for a crop of 224, in "
@@ -98,6 +136,13 @@ void AddDataOptions(OptionTable& table, DataConfig* data) {
   table.Add(
       "workers,j", "N", "2", "decoding threads per rank",
       store::Integer("workers", 1, 1024, [=](int64_t n) { data->workers = static_cast<int>(n); }));
+  table.Add("read-ahead", "MB", "64",
+            "images of an archive that the system is asked to read before they are needed; 0: none",
+            store::Integer("read-ahead", 0, 1 << 20,
+                           [=](int64_t n) { data->read_ahead_bytes = n * 1'000'000; }));
+  table.Add("dct-scaling", "on|off", "off",
+            "decode large JPEGs at 1/2 or 1/4 where that is enough: faster, other pixels",
+            store::Switch("dct-scaling", &data->dct_scaling));
   table.Add("bad-samples", "POLICY", "substitute",
             "images that cannot be decoded: substitute (another one, always the same), drop, fail",
             store::Choice<BadSamplePolicy>("bad-samples",

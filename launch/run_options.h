@@ -11,5 +11,8 @@ void AddModelOptions(OptionTable& table, std::string* model, ModelOptions* optio
 void AddComputeOptions(OptionTable& table, ComputeConfig* compute, WorldOptions* world);
 // devkit, geometry, workers, bad samples.
 void AddDataOptions(OptionTable& table, DataConfig* data);
+// What is drawn for every image besides the place of its crop.
+void AddDrawOptions(OptionTable& table, DataConfig* data);
+OptionTable::Store GeometryStore(Geometry* target);
 
 }  // namespace convoy

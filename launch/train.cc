@@ -93,6 +93,7 @@ void AddAugmentationOptions(OptionTable& table, RunConfig* config) {
   table.Group("Augmentation");
   table.Add("augment", "on|off", "on", "random place and mirror of the crops",
             store::Switch("augment", &config->augment));
+  AddDrawOptions(table, &config->loading);
   table.Add("colour", "KIND", "2012", "PCA colour: 2012, lighting (weaker) or none",
             store::Choice<ColourNoise>("colour",
                                        {{"2012", ColourNoise::k2012},

@@ -77,6 +77,38 @@ void MetricsFile::Add(const EvaluationMetrics& metrics) {
                 .dump());
 }
 
+void MetricsFile::Add(const BadSampleMetrics& metrics) {
+  WriteLine(Json{{"event", "bad_sample"},
+                 {"step", metrics.step},
+                 {"epoch", metrics.bad.epoch},
+                 {"set", metrics.set},
+                 {"position", metrics.bad.position},
+                 {"name", metrics.bad.name},
+                 {"location", metrics.bad.location},
+                 {"reason", metrics.bad.reason},
+                 {"replaced_by", metrics.bad.replaced_by}}
+                .dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+void MetricsFile::Add(const LoaderMetrics& metrics) {
+  const LoaderReport& report = metrics.report;
+  WriteLine(Json{{"event", "loader"},
+                 {"step", metrics.step},
+                 {"epoch", metrics.epoch},
+                 {"images_per_s", report.images_per_s},
+                 {"images_per_busy_thread", report.images_per_busy_thread},
+                 {"read_mb_per_s", report.read_mb_per_s},
+                 {"read_ms", report.read_ms},
+                 {"entropy_ms", report.entropy_ms},
+                 {"transform_ms", report.transform_ms},
+                 {"resize_ms", report.resize_ms},
+                 {"augment_ms", report.augment_ms},
+                 {"ready_batches", report.ready_batches},
+                 {"idle_percent", 100 * report.idle_share},
+                 {"wait_percent", 100 * report.wait_share}}
+                .dump());
+}
+
 void MetricsFile::WriteLine(const std::string& line) {
   if (!file_) return;
   // One write per line: a kill tears at most the last one.

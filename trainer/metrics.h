@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/log.h"
+#include "dataloader/dataloader.h"
 
 namespace convoy {
 
@@ -25,6 +26,19 @@ struct EvaluationMetrics {
   double loss = 0, top1 = 0, top5 = 0;  // accuracies in percent
 };
 
+// A sample that could not be decoded, and what was delivered in its place.
+struct BadSampleMetrics {
+  int64_t step = 0;
+  const char* set = "training";  // or "validation"
+  BadSample bad;
+};
+
+// Of one rank's loader, over an epoch.
+struct LoaderMetrics {
+  int64_t step = 0, epoch = 0;
+  LoaderReport report;
+};
+
 // Appends to a file. Failing to write warns once and never stops a run.
 class MetricsFile {
  public:
@@ -34,6 +48,8 @@ class MetricsFile {
 
   void Add(const StepMetrics& metrics);
   void Add(const EvaluationMetrics& metrics);
+  void Add(const BadSampleMetrics& metrics);
+  void Add(const LoaderMetrics& metrics);
 
  private:
   void WriteLine(const std::string& line);

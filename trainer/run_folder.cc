@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <filesystem>
+#include <vector>
 
 #include "core/text.h"
 #include "trainer/checkpoint/safetensors.h"
@@ -18,7 +19,10 @@ FolderLock MakeAndLock(const std::string& path) {
 }
 
 // What a run writes, apart from the lock and the ranks' exit records.
-constexpr const char* kRunFiles[] = {"checkpoints", "metrics.jsonl", "config.cfg"};
+bool IsRunFile(const std::string& name) {
+  return name == "checkpoints" || name == "metrics.jsonl" || name == "config.cfg" ||
+         name.starts_with("bad-samples-rank-");
+}
 
 }  // namespace
 
@@ -49,15 +53,16 @@ void RunFolder::MoveEarlierRunAside(Log& log) {
   for (int n = 1; aside.empty() || fs::exists(aside); ++n) {
     aside = fmt::format("{}/previous-{}", path_, n);
   }
-  for (const char* name : kRunFiles) {
-    const fs::path from = fs::path(path_) / name;
-    if (!fs::exists(from)) continue;
-    if (!fs::exists(aside)) {
-      log.Info("--resume none: the run in {} is kept in {}", path_, aside);
-      MakeFolder(aside);
-    }
+  std::vector<fs::path> earlier;
+  for (const auto& entry : fs::directory_iterator(path_)) {
+    if (IsRunFile(entry.path().filename().string())) earlier.push_back(entry.path());
+  }
+  if (earlier.empty()) return;
+  log.Info("--resume none: the run in {} is kept in {}", path_, aside);
+  MakeFolder(aside);
+  for (const fs::path& from : earlier) {
     std::error_code error;
-    fs::rename(from, fs::path(aside) / name, error);
+    fs::rename(from, fs::path(aside) / from.filename(), error);
     if (error) {
       throw Error(ExitCode::kDisk,
                   fmt::format("cannot move {} into {}: {}", from.string(), aside, error.message()));

@@ -60,16 +60,20 @@ const char* NameOf(Geometry geometry) {
       return "rectangle";
     case Geometry::kSquash:
       return "squash";
+    case Geometry::kRandomResized:
+      return "random-resized";
   }
   return "?";
 }
 
 Geometry GeometryOf(const std::string& name) {
-  for (const Geometry geometry : {Geometry::kSquare2012, Geometry::kRectangle, Geometry::kSquash}) {
+  for (const Geometry geometry :
+       {Geometry::kSquare2012, Geometry::kRectangle, Geometry::kSquash, Geometry::kRandomResized}) {
     if (name == NameOf(geometry)) return geometry;
   }
-  throw Error(ExitCode::kUsage,
-              fmt::format("geometry {}: expected square2012, rectangle or squash", name));
+  throw Error(
+      ExitCode::kUsage,
+      fmt::format("geometry {}: expected square2012, rectangle, squash or random-resized", name));
 }
 
 std::unique_ptr<Dataset> OpenTogether(const std::string& location, const DataConfig& config,
@@ -119,7 +123,11 @@ LoaderOptions LoaderOptionsOf(const DataConfig& config, const NetworkSpec& netwo
   options.queue = config.queue;
   options.bad_samples = config.bad_samples;
   options.bad_sample_limit = config.bad_sample_limit;
+  options.read_ahead_bytes = config.read_ahead_bytes;
   options.crop.geometry = config.geometry;
+  options.crop.dct_scaling = config.dct_scaling;
+  options.crop.images_per_draw = config.images_per_draw;
+  options.crop.jitter = config.jitter;
   options.crop.resize = config.resize > 0 ? config.resize : ResizeFor(crop);
   options.crop.crop = crop;
   options.crop.channels = static_cast<int>(network.input[2]);

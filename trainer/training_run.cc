@@ -49,6 +49,10 @@ TrainingResult TrainingRun::Run() {
     const bool due = config_.checkpoint_every > 0 && step_ % config_.checkpoint_every == 0;
     if (epoch_ends || due || Finished()) {
       FinishStep({});
+      if (epoch_ends || Finished()) {
+        loader_log_->EndEpoch(loader_->loader(), step_, epoch_ends ? epoch_ - 1 : epoch_,
+                              metrics_.get());
+      }
       evaluation_due_ = evaluation_loader_ != nullptr &&
                         ((epoch_ends && epoch_ % config_.eval_every == 0) || Finished());
       if (!EvaluateAndSave(signals)) return Stopped();
@@ -100,13 +104,14 @@ void TrainingRun::DoStep(double fetch_s) {
   world_.SetStep(step_ + 1);
   const StepTimes times = step_runner_->Run(batch, Now(), StepEpochs(), config_.seed);
   pending_->wait_comm_ms = 1e3 * (times.exchange_wait_s + times.reduce_wait_s);
-  loader_->loader().TakeBadSamples();  // the loader has named them
+  loader_log_->AddBadSamples(loader_->loader(), step_ + 1, "training");
 
   const double step_s = SecondsSince(last_step_end_);
   last_step_end_ = Clock::now();
   pending_->images_per_s = static_cast<double>(batch.global_count) / step_s;
   window_images_ += batch.global_count;
   window_s_ += step_s;
+  loader_log_->AddTime(step_s);
   ++step_;
   if (++batch_ == StepsPerEpoch()) {
     batch_ = 0;
@@ -179,7 +184,7 @@ bool TrainingRun::Evaluate(const SignalWatch& signals) {
   const std::optional<EvaluationResult> result = EvaluateModels(
       {&model}, *evaluation_loader_, config_.views, network_.classes, false, *backend_, *stream_,
       world_, progress_.get(), [&] { return signals.StopAsked(); });
-  evaluation_loader_->loader().TakeBadSamples();  // the loader has named them
+  loader_log_->AddBadSamples(evaluation_loader_->loader(), step_, "validation");
   if (!result) return false;
   if (!std::isfinite(result->loss)) {
     throw AgreedError(

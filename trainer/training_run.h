@@ -12,6 +12,7 @@
 #include "dataloader/dataloader.h"
 #include "layers/layers.h"
 #include "trainer/checkpoint/checkpoint.h"
+#include "trainer/loader_log.h"
 #include "trainer/metrics.h"
 #include "trainer/optimizer.h"
 #include "trainer/parameter_store.h"
@@ -86,6 +87,7 @@ class TrainingRun {
   std::unique_ptr<TrainingStep> step_runner_;
   std::unique_ptr<MetricsFile> metrics_;  // rank 0
   std::unique_ptr<Progress> progress_;    // rank 0
+  std::optional<LoaderLog> loader_log_;
 
   // `step_` updates are done; batch `batch_` of `epoch_` comes next.
   int64_t step_ = 0, epoch_ = 0, batch_ = 0;

@@ -1,0 +1,118 @@
+#include "dataloader/measure.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/clock.h"
+#include "core/error.h"
+#include "core/text.h"
+#include "dataloader/image.h"
+#include "dataloader/parallel.h"
+#include "dataloader/permutation.h"
+
+namespace convoy {
+namespace {
+
+class MemoryDataset final : public Dataset {
+ public:
+  struct Sample {
+    int64_t of_source = 0;
+    EncodedSample encoded;
+  };
+
+  MemoryDataset(const Dataset& source, int64_t least_bytes)
+      : classes_(source.classes()), description_(source.Describe()) {
+    for (int64_t i = 0; bytes_ < least_bytes; ++i) {
+      Sample& sample = samples_.emplace_back();
+      sample.of_source = PermutedSample(0, i / source.size(), source.size(), i % source.size());
+      source.Read(sample.of_source, sample.encoded);
+      sample.encoded.bytes.shrink_to_fit();
+      bytes_ += static_cast<int64_t>(sample.encoded.bytes.size());
+      labels_.push_back(source.Label(sample.of_source));
+      names_.push_back(source.Name(sample.of_source));
+    }
+  }
+
+  int64_t size() const override { return static_cast<int64_t>(samples_.size()); }
+  const std::vector<std::string>& classes() const override { return classes_; }
+  int32_t Label(int64_t sample) const override { return labels_.at(static_cast<size_t>(sample)); }
+  std::string Name(int64_t sample) const override { return names_.at(static_cast<size_t>(sample)); }
+  std::string Location(int64_t sample) const override {
+    return fmt::format("{} in memory", Name(sample));
+  }
+  void Read(int64_t sample, EncodedSample& into) const override {
+    const EncodedSample& from = samples_.at(static_cast<size_t>(sample)).encoded;
+    into.bytes.assign(from.bytes.begin(), from.bytes.end());
+    into.height = from.height;
+    into.width = from.width;
+    into.channels = from.channels;
+  }
+  std::string Describe() const override {
+    return fmt::format("{}, {} copies in memory, {}", description_, FormatCount(size()),
+                       FormatBytes(static_cast<double>(bytes_)));
+  }
+
+ private:
+  std::vector<std::string> classes_;
+  std::string description_;
+  std::vector<Sample> samples_;
+  std::vector<int32_t> labels_;
+  std::vector<std::string> names_;
+  int64_t bytes_ = 0;
+};
+
+// One thread's tools.
+struct Decoding {
+  EncodedSample sample;
+  ImageDecoder decoder;
+  std::vector<uint8_t> pixels;
+  std::vector<uint8_t*> rows;
+};
+
+void Decode(Decoding& tools, DecodeWork work) {
+  const ImageInfo info = tools.decoder.Open(tools.sample);
+  // The decoder parses all that lies above its window, and transforms nothing of it.
+  const Window window = work == DecodeWork::kFull ? Window{0, 0, info.width, info.height}
+                                                  : Window{0, info.height - 1, 1, info.height};
+  tools.decoder.Start(window, 3);
+  const auto row_bytes = static_cast<size_t>(tools.decoder.columns()) *
+                         static_cast<size_t>(tools.decoder.pixel_bytes());
+  const int rows = window.y1 - window.y0;
+  const size_t bytes = row_bytes * static_cast<size_t>(rows);
+  if (tools.pixels.size() < bytes) tools.pixels.resize(bytes);
+  tools.rows.clear();
+  for (int y = 0; y < rows; ++y) {
+    tools.rows.push_back(tools.pixels.data() + row_bytes * static_cast<size_t>(y));
+  }
+  tools.decoder.ReadRows(tools.rows.data(), rows);
+}
+
+}  // namespace
+
+std::unique_ptr<Dataset> CopyIntoMemory(const Dataset& source, int64_t least_bytes) {
+  if (source.size() == 0) {
+    throw Error(ExitCode::kData, fmt::format("{} has no images", source.Describe()));
+  }
+  return std::make_unique<MemoryDataset>(source, least_bytes);
+}
+
+double TimeDecoding(const Dataset& dataset, int64_t first, int64_t count, int threads,
+                    DecodeWork work) {
+  std::vector<Decoding> tools(static_cast<size_t>(threads));
+  const Clock::time_point start = Clock::now();
+  ParallelFor(first, first + count, threads,
+              [&](int thread, int64_t i) {
+                Decoding& own = tools[static_cast<size_t>(thread)];
+                try {
+                  dataset.Read(i % dataset.size(), own.sample);
+                  Decode(own, work);
+                } catch (const Error& error) {
+                  if (error.exit_code() != ExitCode::kData) throw;
+                }
+              },
+              {});
+  return SecondsSince(start);
+}
+
+}  // namespace convoy
