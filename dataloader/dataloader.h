@@ -273,9 +273,12 @@ class StatisticsAccumulator {
  public:
   StatisticsAccumulator(Geometry geometry, int resize, int channels);
   // The given samples, or samples [begin, end). Bad ones are left out; more than max(8, 0.1 %) of
-  // them are an error (kData).
-  void Add(const Dataset& dataset, std::span<const int64_t> samples, int threads);
-  void Add(const Dataset& dataset, int64_t begin, int64_t end, int threads);
+  // them are an error (kData). `progress`, which may be empty, is told of samples done, by one
+  // thread at a time.
+  void Add(const Dataset& dataset, std::span<const int64_t> samples, int threads,
+           const std::function<void(int64_t)>& progress = {});
+  void Add(const Dataset& dataset, int64_t begin, int64_t end, int threads,
+           const std::function<void(int64_t)>& progress = {});
   // Everything that was added up, as one fp64 tensor: to sum over ranks in place.
   Tensor Sums();
   DataStatistics Finish() const;
@@ -294,30 +297,5 @@ std::string StatisticsPath(const std::string& location, const std::string& index
 void SaveStatistics(const DataStatistics& statistics, const std::string& path);
 // Throws (kData).
 DataStatistics LoadStatistics(const std::string& path);
-
-// --- Checking and packing ------------------------------------------------------------------------
-
-struct VerifyReport {
-  int64_t images = 0, bytes = 0;
-  int64_t grey = 0, cmyk = 0, png = 0, progressive = 0, exif_rotated = 0, small = 0;
-  std::vector<BadSample> bad;  // in the order of their identity, which stands in `position`
-};
-// Decodes every sample of [begin, end), wholly. `progress`, which may be empty, is called now and
-// then with samples done, by one thread at a time.
-VerifyReport VerifyDataset(const Dataset& dataset, int64_t begin, int64_t end, int threads,
-                           const std::function<void(int64_t)>& progress);
-
-// Writes `count` samples of `dataset`, evenly spaced in the order of their identity, as JPEGs in
-// the layout of the official training tar: a tar of one tar per class. Images with a short side
-// other than `short_side` are scaled to it (0: left as they are); compressed files that need no
-// scaling are copied. The archive appears whole or not at all. Throws (kDisk, kData).
-struct PackOptions {
-  int64_t count = 0;
-  int short_side = 0;
-  int quality = 95;  // 1 to 100
-  int threads = 1;
-};
-void PackNestedTar(const Dataset& dataset, const PackOptions& options, const std::string& path,
-                   const std::function<void(int64_t)>& progress);
 
 }  // namespace convoy

@@ -33,7 +33,8 @@ bool IsImageName(std::string_view path) {
 }
 
 bool IsIgnoredName(std::string_view base) {
-  return base.empty() || base.front() == '.' || base == "lost+found" || base == "__MACOSX";
+  return base.empty() || base.front() == '.' || base.ends_with(".partial") ||
+         base == "lost+found" || base == "__MACOSX";
 }
 
 std::string Printable(std::string_view text) {

@@ -15,7 +15,8 @@ std::string ExtensionOf(std::string_view path);
 // Named .jpeg, .jpg, .jpe, .jfif or .png, in any case. What the file really is, its first bytes
 // say.
 bool IsImageName(std::string_view path);
-// Parts that no data set means: names that start with a point, "lost+found", "__MACOSX".
+// Parts that no data set means: names that start with a point, "lost+found", "__MACOSX", and files
+// that are still being written (.partial).
 bool IsIgnoredName(std::string_view base);
 // `text` with bytes that are not printable ASCII as \xNN, cut after 120 bytes: safe in one line.
 std::string Printable(std::string_view text);

@@ -14,6 +14,7 @@
 #include "dataloader/image.h"
 #include "dataloader/index.h"
 #include "dataloader/names.h"
+#include "dataloader/shards.h"
 #include "dataloader/sources.h"
 #include "dataloader/tar.h"
 
@@ -157,6 +158,7 @@ std::unique_ptr<Dataset> OpenArchives(const std::vector<std::string>& paths, con
                                                            : "tar of tars";
   source.description = fmt::format("{} {}", form, place.where());
   source.members = std::move(contents.members);
+  if (shards && fs::is_directory(place.path)) ApplyShardNotes(place.path, source.members);
   return Arrange(std::move(source), place, options,
                  shards ? EmptyClasses::kAllowed : EmptyClasses::kRefused);
 }

@@ -43,7 +43,11 @@ class MemberDataset final : public Dataset {
   std::string Name(int64_t sample) const override {
     const std::string& folder = source_.members.folders[FolderOfSample(sample)];
     const std::string name(source_.members.Name(first_ + sample));
-    if (labelled_) return fmt::format("{}/{}", BaseOf(folder), name);
+    if (labelled_) {
+      const std::string class_prefix = std::string(BaseOf(folder)) + "/";
+      // Packed shards have it in the name already.
+      return name.starts_with(class_prefix) ? name : class_prefix + name;
+    }
     return folder.empty() ? name : folder + "/" + name;
   }
 

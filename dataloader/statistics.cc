@@ -79,14 +79,15 @@ StatisticsAccumulator::StatisticsAccumulator(Geometry geometry, int resize, int 
   sums_.assign(Places(resize, channels).count(), 0);
 }
 
-void StatisticsAccumulator::Add(const Dataset& dataset, int64_t begin, int64_t end, int threads) {
+void StatisticsAccumulator::Add(const Dataset& dataset, int64_t begin, int64_t end, int threads,
+                                const std::function<void(int64_t)>& progress) {
   std::vector<int64_t> samples(static_cast<size_t>(end - begin));
   std::iota(samples.begin(), samples.end(), begin);
-  Add(dataset, samples, threads);
+  Add(dataset, samples, threads, progress);
 }
 
 void StatisticsAccumulator::Add(const Dataset& dataset, std::span<const int64_t> samples,
-                                int threads) {
+                                int threads, const std::function<void(int64_t)>& progress) {
   const Places places(resize_, channels_);
   const auto channels = static_cast<size_t>(channels_);
   struct Worker {
@@ -106,29 +107,28 @@ void StatisticsAccumulator::Add(const Dataset& dataset, std::span<const int64_t>
   std::mutex bad_mutex;
   int64_t bad = 0;
   const int64_t bad_limit = std::max<int64_t>(8, std::ssize(samples) / 1000);
-  ParallelFor(0, std::ssize(samples), threads,
-              [&](int thread, int64_t i) {
-                const int64_t sample = samples[static_cast<size_t>(i)];
-                Worker& worker = workers[static_cast<size_t>(thread)];
-                try {
-                  dataset.Read(sample, worker.sample);
-                  const ImageInfo info = worker.renderer.Open(worker.sample);
-                  const CropPlan plan = PlanSquare(info.width, info.height, geometry_, resize_);
-                  worker.renderer.Render(plan, resize_, resize_, channels_, worker.square.data());
-                } catch (const Error& error) {
-                  if (error.exit_code() != ExitCode::kData && error.exit_code() != ExitCode::kDisk)
-                    throw;
-                  const std::lock_guard lock(bad_mutex);
-                  if (++bad <= bad_limit) return;
-                  throw Error(
-                      ExitCode::kData,
+  ParallelFor(
+      0, std::ssize(samples), threads,
+      [&](int thread, int64_t i) {
+        const int64_t sample = samples[static_cast<size_t>(i)];
+        Worker& worker = workers[static_cast<size_t>(thread)];
+        try {
+          dataset.Read(sample, worker.sample);
+          const ImageInfo info = worker.renderer.Open(worker.sample);
+          const CropPlan plan = PlanSquare(info.width, info.height, geometry_, resize_);
+          worker.renderer.Render(plan, resize_, resize_, channels_, worker.square.data());
+        } catch (const Error& error) {
+          if (error.exit_code() != ExitCode::kData && error.exit_code() != ExitCode::kDisk) throw;
+          const std::lock_guard lock(bad_mutex);
+          if (++bad <= bad_limit) return;
+          throw Error(ExitCode::kData,
                       fmt::format("more than {} bad samples, the last {} ({}): {}", bad_limit,
                                   dataset.Name(sample), dataset.Location(sample), error.message()),
                       "check the data set with: convoy data verify");
-                }
-                AddImage(worker.square, channels, worker.partial);
-              },
-              {});
+        }
+        AddImage(worker.square, channels, worker.partial);
+      },
+      progress);
   const auto add = [this](int64_t first, const std::vector<uint64_t>& values) {
     for (size_t i = 0; i < values.size(); ++i) {
       sums_[static_cast<size_t>(first) + i] += static_cast<double>(values[i]);
@@ -190,6 +190,8 @@ std::vector<float> DataStatistics::CentralMean(int crop) const {
 std::string StatisticsPath(const std::string& location, const std::string& index_folder,
                            const Dataset& dataset, Geometry geometry, int resize, int channels) {
   constexpr std::string_view kIndexSuffix = ".convoy-index";
+  // Outside of training the two are one.
+  if (geometry == Geometry::kRandomResized) geometry = Geometry::kRectangle;
   // The split is a part of the name.
   std::string path = IndexPath(location, index_folder);
   if (!path.ends_with(kIndexSuffix)) return {};

@@ -2,8 +2,8 @@
 #include <vector>
 
 #include "core/error.h"
-#include "dataloader/dataloader.h"
 #include "dataloader/image.h"
+#include "dataloader/packing.h"
 #include "dataloader/parallel.h"
 
 namespace convoy {
@@ -42,7 +42,7 @@ void Count(const ImageInfo& info, VerifyReport& report) {
 }  // namespace
 
 VerifyReport VerifyDataset(const Dataset& dataset, int64_t begin, int64_t end, int threads,
-                           const std::function<void(int64_t)>& progress) {
+                           const JobProgressCall& progress) {
   std::vector<Worker> workers(static_cast<size_t>(threads));
   ParallelFor(
       begin, end, threads,

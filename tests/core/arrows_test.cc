@@ -36,7 +36,7 @@ const std::set<std::string>& PublicHeaders() {
   static const std::set<std::string> headers = {
       "layers/layers.h",     "layers/spec.h",           "layers/analysis.h",
       "layers/models.h",     "dataloader/dataloader.h", "comm/comm.h",
-      "dataloader/measure.h",
+      "dataloader/measure.h", "dataloader/packing.h",
       "trainer/trainer.h",   "trainer/run_config.h",    "trainer/plan/plan.h",
       "trainer/schedule.h",  "trainer/step_bench.h",    "trainer/session.h",
       "trainer/agreement.h", "trainer/progress.h",      "trainer/replica_loader.h"};

@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <mutex>
 
-#include "dataloader/dataloader.h"
+#include "dataloader/packing.h"
 #include "dataloader/image.h"
 #include "tests/dataloader/fake_dataset.h"
 

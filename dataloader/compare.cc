@@ -1,0 +1,151 @@
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <vector>
+
+#include "core/error.h"
+#include "core/text.h"
+#include "dataloader/crop_plan.h"
+#include "dataloader/image.h"
+#include "dataloader/packing.h"
+#include "dataloader/parallel.h"
+
+namespace convoy {
+namespace {
+
+// A whole image.
+struct Picture {
+  ImageInfo info;
+  std::vector<uint8_t> pixels;  // [height, width, 1 or 4]
+  int pixel_bytes = 1;
+
+  std::array<double, 3> MeanColour() const {
+    std::array<double, 3> sums{};
+    const size_t count = pixels.size() / static_cast<size_t>(pixel_bytes);
+    for (size_t i = 0; i < count; ++i) {
+      for (size_t c = 0; c < 3; ++c) {
+        sums[c] += pixel_bytes == 1 ? pixels[i] : pixels[4 * i + c];
+      }
+    }
+    for (double& sum : sums) sum /= static_cast<double>(count);
+    return sums;
+  }
+};
+
+struct Worker {
+  EncodedSample samples[2];
+  ImageDecoder decoder;
+  Picture pictures[2];
+  ComparisonReport report;
+};
+
+void Decode(ImageDecoder& decoder, const EncodedSample& sample, Picture& picture) {
+  picture.info = decoder.Open(sample);
+  decoder.Start({0, 0, picture.info.width, picture.info.height}, 3);
+  picture.pixel_bytes = decoder.pixel_bytes();
+  const auto row_bytes =
+      static_cast<size_t>(decoder.columns()) * static_cast<size_t>(picture.pixel_bytes);
+  picture.pixels.resize(row_bytes * static_cast<size_t>(picture.info.height));
+  for (int y = 0; y < picture.info.height; ++y) {
+    uint8_t* row = picture.pixels.data() + row_bytes * static_cast<size_t>(y);
+    decoder.ReadRows(&row, 1);
+    // The fourth byte of a pixel means nothing.
+    for (size_t i = 3; picture.pixel_bytes == 4 && i < row_bytes; i += 4) row[i] = 0;
+  }
+}
+
+// "class/a.b.png" -> "class/a_b", or "class/a_b_png" where packing put another extension behind it.
+bool NamesAgree(const std::string& packed, const std::string& source) {
+  std::string name = source;
+  std::replace(name.begin() + static_cast<std::ptrdiff_t>(name.find('/') + 1), name.end(), '.',
+               '_');
+  const std::string stem = packed.substr(0, packed.rfind('.'));
+  return packed == source || stem == name || stem == name.substr(0, source.rfind('.'));
+}
+
+// What is wrong with the packed sample; empty where nothing is.
+std::string Difference(const Dataset& packed, const Dataset& source, int64_t sample,
+                       double tolerance, Worker& worker) {
+  if (!NamesAgree(packed.Name(sample), source.Name(sample))) {
+    return "its source is " + source.Name(sample);
+  }
+  if (packed.Label(sample) != source.Label(sample)) {
+    return fmt::format("class {}, of its source {}", packed.Label(sample), source.Label(sample));
+  }
+  packed.Read(sample, worker.samples[0]);
+  source.Read(sample, worker.samples[1]);
+  if (worker.samples[0].bytes == worker.samples[1].bytes) {
+    ++worker.report.same_bytes;
+    return {};
+  }
+  for (size_t i = 0; i < 2; ++i) {
+    Decode(worker.decoder, worker.samples[i], worker.pictures[i]);
+  }
+  const auto& [a, b] = worker.pictures;
+  if (a.pixels == b.pixels) {
+    ++worker.report.same_pixels;
+    return {};
+  }
+  const CropPlan plan =
+      PlanWhole(b.info.width, b.info.height, std::min(a.info.width, a.info.height));
+  if (a.info.width != plan.resized_width || a.info.height != plan.resized_height) {
+    return fmt::format("{} x {} pixels, of its source {} x {}", a.info.width, a.info.height,
+                       b.info.width, b.info.height);
+  }
+  const std::array<double, 3> means[] = {a.MeanColour(), b.MeanColour()};
+  double largest = 0;
+  for (size_t c = 0; c < 3; ++c) largest = std::max(largest, std::abs(means[0][c] - means[1][c]));
+  if (largest > tolerance) {
+    return fmt::format("its mean colour is {:.2f} levels from that of its source", largest);
+  }
+  ++worker.report.scaled;
+  worker.report.largest_mean_difference = std::max(worker.report.largest_mean_difference, largest);
+  return {};
+}
+
+}  // namespace
+
+ComparisonReport CompareDatasets(const Dataset& packed, const Dataset& source, double tolerance,
+                                 int threads, const JobProgressCall& progress) {
+  if (packed.size() != source.size()) {
+    throw Error(ExitCode::kData,
+                fmt::format("{} images, in the source {}", FormatCount(packed.size()),
+                            FormatCount(source.size())),
+                "give the data set that was packed, whole");
+  }
+  std::vector<Worker> workers(static_cast<size_t>(threads));
+  ParallelFor(
+      0, packed.size(), threads,
+      [&](int thread, int64_t sample) {
+        Worker& worker = workers[static_cast<size_t>(thread)];
+        std::string difference;
+        try {
+          difference = Difference(packed, source, sample, tolerance, worker);
+        } catch (const Error& error) {
+          if (error.exit_code() != ExitCode::kData && error.exit_code() != ExitCode::kDisk) throw;
+          difference = error.message();
+        }
+        if (difference.empty()) return;
+        worker.report.different.push_back({.name = packed.Name(sample),
+                                           .location = packed.Location(sample),
+                                           .reason = difference,
+                                           .position = sample,
+                                           .replaced_by = {}});
+      },
+      progress);
+  ComparisonReport total;
+  for (const Worker& worker : workers) {
+    const ComparisonReport& part = worker.report;
+    total.same_bytes += part.same_bytes;
+    total.same_pixels += part.same_pixels;
+    total.scaled += part.scaled;
+    total.largest_mean_difference =
+        std::max(total.largest_mean_difference, part.largest_mean_difference);
+    total.different.insert(total.different.end(), part.different.begin(), part.different.end());
+  }
+  std::sort(total.different.begin(), total.different.end(),
+            [](const BadSample& a, const BadSample& b) { return a.position < b.position; });
+  return total;
+}
+
+}  // namespace convoy

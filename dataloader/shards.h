@@ -1,0 +1,20 @@
+// dataloader/shards.h - the small files beside packed shards.
+#pragma once
+
+#include <string>
+
+#include "dataloader/members.h"
+
+namespace convoy {
+
+// The names of the classes in the order of their numbers, one a line.
+inline constexpr const char* kShardClassesFile = "classes.txt";
+// What was packed, and how: "name = value" a line.
+inline constexpr const char* kShardSettingsFile = "shards.cfg";
+
+// Names the classes of shards, whose folders are their numbers, as classes.txt in `folder` says;
+// they stay numbers where there is no such file. Throws (kData) where it has too few names, and
+// where shards are missing by what shards.cfg says.
+void ApplyShardNotes(const std::string& folder, MemberTable& members);
+
+}  // namespace convoy
