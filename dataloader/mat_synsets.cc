@@ -24,6 +24,7 @@ constexpr uint32_t kComplex = 0x0800;       // in an array's flags, whose lowest
 
 // Types of elements ("mi").
 constexpr uint32_t kInt8 = 1, kInt32 = 5, kUint32 = 6, kMatrix = 14, kCompressed = 15;
+constexpr uint32_t kUtf8 = 16;  // one to four bytes for each of the letters that dimensions count
 // Classes of arrays ("mx").
 constexpr uint32_t kStruct = 2, kChar = 4, kFirstNumeric = 6, kLastNumeric = 15;
 
@@ -150,7 +151,10 @@ void CheckField(Bytes matrix) {
   }
   const Element values = elements.Next();
   const size_t width = WidthOf(values.type);
-  if (width == 0 || values.data.size() % width != 0 || values.data.size() / width != array.count) {
+  const size_t found = width == 0 ? 0 : values.data.size() / width;
+  const bool fits = values.type == kUtf8 ? found >= array.count && found / 4 <= array.count
+                                         : found == array.count;
+  if (width == 0 || values.data.size() % width != 0 || !fits) {
     throw Malformed{fmt::format("a field of {} values in {} bytes of type {}", array.count,
                                 values.data.size(), values.type)};
   }

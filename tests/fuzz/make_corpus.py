@@ -153,14 +153,14 @@ def array_of(kind, sizes, name, content):
                    + element(5, struct.pack(f"<{len(sizes)}i", *sizes)) + element(1, name) + content)
 
 
-def mat(rows, compressed=False, sizes=None):
+def mat(rows, compressed=False, sizes=None, words="some, words", utf8=False):
     fields = [b"ILSVRC2012_ID", b"WNID", b"words", b"num_children"]
     content = struct.pack("<Ii", 4 << 16 | 5, 16) + element(1, b"".join(f.ljust(16, b"\0") for f in fields))
     for number, wnid, children in rows:
         content += array_of(11, [1, 1], b"", element(4, struct.pack("<H", number)))
-        for letters in (wnid, b"some, words"):
-            content += array_of(4, [1, len(letters)], b"",
-                                element(4, struct.pack(f"<{len(letters)}H", *letters)))
+        for letters in (wnid.decode(), words):
+            coded = (element(16, letters.encode()) if utf8 else element(4, letters.encode("utf-16-le")))
+            content += array_of(4, [1, len(letters)], b"", coded)
         content += array_of(6, [1, 1], b"", element(9, struct.pack("<d", children)))
     synsets = array_of(2, sizes or [len(rows), 1], b"synsets", content)
     if compressed:
@@ -174,6 +174,7 @@ def make_devkits():
     save("mat", "plain", mat(rows))
     save("mat", "compressed", mat(rows, compressed=True))
     save("mat", "of-a-million", mat(rows, sizes=[1 << 20, 1]))
+    save("mat", "utf-8", mat(rows, words="cr\u00eape", utf8=True))
     save("mat", "of-three-dimensions", mat(rows, sizes=[3, 1, 1]))
 
     truth = b"2\n1\r\n2\n"
