@@ -31,6 +31,9 @@ if(CONVOY_SANITIZE)
     -fsanitize=${CONVOY_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(convoy_defaults INTERFACE -fsanitize=${CONVOY_SANITIZE})
 endif()
+if(CONVOY_FUZZ)
+  target_compile_options(convoy_defaults INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 
 # convoy_add_library(NAME SOURCES... ): one static library per folder, with the defaults applied.
 function(convoy_add_library name)

@@ -62,6 +62,7 @@ void ConvertCmyk(const uint8_t* from, int pixels, bool inverted, const Store& st
 // libjpeg reports errors by a call that must not return: it jumps back into Run(). Between the two
 // lie C functions and trivial objects alone.
 struct JpegDecoder::State {
+  const ReadOrientation orientation;
   jpeg_decompress_struct jpeg{};
   jpeg_error_mgr errors{};
   jpeg_source_mgr source{};
@@ -125,27 +126,38 @@ struct JpegDecoder::State {
     jpeg->src->bytes_in_buffer -= static_cast<size_t>(bytes);
   }
 
-  explicit State(ReadOrientation orientation) {
+  explicit State(ReadOrientation read_orientation) : orientation(read_orientation) {
     jpeg.err = jpeg_std_error(&errors);
     jpeg.client_data = this;
     errors.error_exit = OnError;
     errors.emit_message = OnMessage;
-    Run([&] { jpeg_create_decompress(&jpeg); });
     source.init_source = [](j_decompress_ptr) {};
     source.fill_input_buffer = FillInput;
     source.skip_input_data = SkipInput;
     source.resync_to_restart = jpeg_resync_to_restart;
     source.term_source = [](j_decompress_ptr) {};
-    jpeg.src = &source;
     progress.progress_monitor = OnProgress;
+    Create();
+  }
+  ~State() { jpeg_destroy_decompress(&jpeg); }
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+
+  void Create() {
+    Run([&] { jpeg_create_decompress(&jpeg); });
+    jpeg.src = &source;
     jpeg.progress = &progress;
     if (orientation == ReadOrientation::kYes) {
       Run([&] { jpeg_save_markers(&jpeg, kExifMarker, 0xFFFF); });
     }
   }
-  ~State() { jpeg_destroy_decompress(&jpeg); }
-  State(const State&) = delete;
-  State& operator=(const State&) = delete;
+  // For the next image. jpeg_abort_decompress would keep the tables of this one, and an image that
+  // lacks its own would decode with them.
+  void Reset() {
+    jpeg_destroy_decompress(&jpeg);
+    Create();
+    data_is_missing = past_end = false;
+  }
 
   void CheckComplete() const {
     // A later scan that is not there leaves no other trace.
@@ -171,8 +183,7 @@ int JpegDecoder::columns() const { return state_->columns; }
 ImageInfo JpegDecoder::Open(const uint8_t* data, size_t bytes) {
   State& state = *state_;
   jpeg_decompress_struct& jpeg = state.jpeg;
-  jpeg_abort_decompress(&jpeg);
-  state.data_is_missing = state.past_end = false;
+  state.Reset();
   state.source.next_input_byte = data;
   state.source.bytes_in_buffer = bytes;
   state.Run([&] { jpeg_read_header(&jpeg, TRUE); });

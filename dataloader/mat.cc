@@ -13,12 +13,11 @@
 #include "core/files.h"
 #include "core/text.h"
 #include "dataloader/devkit.h"
+#include "dataloader/mat_synsets.h"
 #include "dataloader/names.h"
 
 namespace convoy {
 namespace {
-
-constexpr size_t kMostSynsets = 1 << 20;
 
 class MemoryFile {
  public:
@@ -105,9 +104,7 @@ std::vector<Synset> ReadSynsets(const std::vector<uint8_t>& mat, const std::stri
     throw Error(ExitCode::kData, fmt::format("{}: {}", name, problem),
                 "give --devkit the devkit as it was downloaded");
   };
-  // libmatio reads the header's 128 bytes without looking whether they are there.
-  if (mat.size() < 128) fail(fmt::format("{} bytes, not a MAT file", mat.size()));
-  const MemoryFile file(mat);
+  const MemoryFile file(ExtractSynsets(mat, name));
   const std::unique_ptr<mat_t, int (*)(mat_t*)> reader(
       Mat_Open(file.path().c_str(), MAT_ACC_RDONLY), Mat_Close);
   if (!reader) fail("not a MAT file");
@@ -118,10 +115,7 @@ std::vector<Synset> ReadSynsets(const std::vector<uint8_t>& mat, const std::stri
   if (id_field.empty()) fail("synsets has no field ILSVRC*_ID");
 
   size_t count = 1;
-  for (int i = 0; i < synsets->rank; ++i) {
-    count *= synsets->dims[i];
-    if (count > kMostSynsets) fail("too many synsets");
-  }
+  for (int i = 0; i < synsets->rank; ++i) count *= synsets->dims[i];
   std::vector<Synset> classes;
   for (size_t i = 0; i < count; ++i) {
     const auto field = [&](const char* field_name) {
@@ -131,7 +125,8 @@ std::vector<Synset> ReadSynsets(const std::vector<uint8_t>& mat, const std::stri
     const std::optional<std::string> wnid = TextOf(field("WNID"));
     const std::optional<int64_t> children = NumberOf(field("num_children"));
     if (!id || !wnid || !children) {
-      fail(fmt::format("synset {}: {}, WNID or num_children is missing", i + 1, id_field));
+      fail(fmt::format("synset {}: {}, WNID or num_children is missing", i + 1,
+                       Printable(id_field)));
     }
     if (*children == 0) classes.push_back({*id, std::string(Trim(*wnid))});
   }

@@ -130,6 +130,37 @@ TEST(Devkit, WrongContentsAreNamedWithTheirLine) {
   ExpectError(ErrorOf([&] { ReadDevkit(folder / "half"); }), ExitCode::kData, {"meta.mat"});
 }
 
+// Sizes are claims: none is believed before anything is allocated.
+TEST(Devkit, RefusesAMatFileThatClaimsMoreThanItHolds) {
+  TempFolder folder;
+  const std::string good = MakeMat(folder, kRows, "ILSVRC2012_ID", false);
+  // Behind the header of 128 bytes, a tag of 8, flags of 16 and another tag.
+  constexpr size_t kRowsAt = 160;
+  const size_t names_at = good.find("ILSVRC2012_ID"), wnid_at = good.find("n02119789");
+  ASSERT_EQ(good[kRowsAt], static_cast<char>(kRows.size()));
+  const auto refused = [&](size_t at, std::string_view number) {
+    std::string damaged = good;
+    damaged.replace(at, number.size(), number);
+    return ErrorOf([&] { ReadSynsets({damaged.begin(), damaged.end()}, "meta.mat"); });
+  };
+  constexpr std::string_view kHuge = "\xF0\xFF\xFF\x7F";
+  ExpectError(refused(kRowsAt, kHuge), ExitCode::kData, {"meta.mat", "2147483632 synsets of 4"});
+  ExpectError(refused(names_at - 4, kHuge), ExitCode::kData, {"meta.mat", "2147483632 bytes in"});
+  ExpectError(refused(names_at - 12, kHuge), ExitCode::kData, {"meta.mat", "names of fields"});
+  ExpectError(refused(wnid_at - 4, kHuge), ExitCode::kData, {"meta.mat", "2147483632 bytes in"});
+}
+
+TEST(Devkit, RefusalsHoldNoControlCharactersOfTheFile) {
+  TempFolder folder;
+  std::string mat = MakeMat(folder, kRows, "ILSVRC2012_ID", false);
+  mat[mat.find("ILSVRC2012_ID") + 6] = '\n';
+  mat[mat.find("WNID")] = 'X';
+  ExpectError(ErrorOf([&] {
+                ReadSynsets({mat.begin(), mat.end()}, "meta.mat");
+              }),
+              ExitCode::kData, {"synset 1", "ILSVRC\\x0a012_ID"});
+}
+
 // A MAT file with any byte changed is read or refused.
 TEST(Devkit, SurvivesADamagedMatFile) {
   TempFolder folder;

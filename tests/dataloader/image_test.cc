@@ -8,6 +8,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "dataloader/jpeg_writer.h"
 #include "dataloader/names.h"
 #include "tests/dataloader/support.h"
 
@@ -180,6 +181,31 @@ TEST(ImageDecoder, IsUsableAfterAnyError) {
         png.substr(0, 60), png.substr(0, png.size() - 20)}) {
     EXPECT_THROW(Decode(decoder, Encoded(bad), 3), Error);
     EXPECT_EQ(Decode(decoder, Encoded(good), 3).pixels, expected.pixels);
+  }
+}
+
+// `jpeg` without its segments of one kind.
+std::string Without(std::string jpeg, const std::string& marker) {
+  for (size_t at = jpeg.find(marker); at != std::string::npos; at = jpeg.find(marker, at)) {
+    const auto high = static_cast<uint8_t>(jpeg[at + 2]), low = static_cast<uint8_t>(jpeg[at + 3]);
+    jpeg.erase(at, size_t{2} + high * 256u + low);
+  }
+  return jpeg;
+}
+
+// Files may lack tables: the quantization's are then missing, the Huffman codes are the usual ones.
+// Those of the image before are never right, and which that is depends on the order of images.
+TEST(ImageDecoder, TablesOfAnEarlierImageAreForgotten) {
+  const std::vector<uint8_t> pixels = testing::TestPixels(64, 48, 3, 1);
+  std::vector<uint8_t> with_own_codes;
+  JpegWriter().Write(pixels.data(), 64, 48, 3, 50, with_own_codes);
+  const std::string whole = testing::MakeJpeg(pixels, 64, 48, 3);
+  ImageDecoder decoder;
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_NO_THROW(Decode(decoder, {.bytes = with_own_codes}, 3));
+    EXPECT_EQ(Decode(decoder, Encoded(Without(whole, "\xFF\xC4")), 3).pixels, Decode(whole).pixels);
+    ExpectError(ErrorOf([&] { Decode(decoder, Encoded(Without(whole, "\xFF\xDB")), 3); }),
+                ExitCode::kData, {"uantization table"});
   }
 }
 

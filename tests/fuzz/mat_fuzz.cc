@@ -1,0 +1,8 @@
+// A meta.mat.
+#include "dataloader/devkit.h"
+#include "tests/fuzz/support.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  convoy::fuzz::Parses([&] { convoy::ReadSynsets({data, data + size}, "meta.mat"); });
+  return 0;
+}
