@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 #include "core/error.h"
 #include "core/memory.h"
@@ -34,19 +35,30 @@ void AxisFilter::Build(int64_t source, int64_t resized, int64_t first, int count
     const int64_t bound = CeilDivide(centre(i) + reach, resized);  // 2x + 1 < bound
     return std::min(FloorDivide(bound, 2), source);
   };
-  begin_ = static_cast<int>(lower(0));
-  end_ = static_cast<int>(upper(count - 1));
-  is_copy_ = source == resized;
   starts_.resize(static_cast<size_t>(count));
+  is_copy_ = source == resized;
+  if (is_copy_) {
+    std::iota(starts_.begin(), starts_.end(), static_cast<int>(first));
+    begin_ = starts_.front();
+    end_ = begin_ + count;
+    taps_ = 1;
+    weights_.assign(static_cast<size_t>(count), kOne);
+    return;
+  }
+  ends_.resize(starts_.size());
   taps_ = 0;
   for (int i = 0; i < count; ++i) {
-    starts_[static_cast<size_t>(i)] = static_cast<int>(lower(i));
-    taps_ = std::max(taps_, static_cast<int>(upper(i) - lower(i)));
+    const int64_t start = lower(i), end = upper(i);
+    starts_[static_cast<size_t>(i)] = static_cast<int>(start);
+    ends_[static_cast<size_t>(i)] = static_cast<int>(end);
+    taps_ = std::max(taps_, static_cast<int>(end - start));
   }
+  begin_ = starts_.front();
+  end_ = ends_.back();
   weights_.assign(static_cast<size_t>(count) * static_cast<size_t>(taps_), 0);
   for (int i = 0; i < count; ++i) {
     int& start = starts_[static_cast<size_t>(i)];
-    const int64_t true_start = start, true_end = upper(i);
+    const int64_t true_start = start, true_end = ends_[static_cast<size_t>(i)];
     start = std::min(start, end_ - taps_);
     int64_t total = 0;
     for (int64_t x = true_start; x < true_end; ++x) {
@@ -99,9 +111,9 @@ void RowResampler::WriteRow(const RowRing& ring, uint8_t* out) {
       std::memcpy(out, row, static_cast<size_t>(count));
       return;
     }
-    for (int i = 0; i < count; ++i) {
-      for (int c = 0; c < 3; ++c) out[3 * i + c] = row[4 * i + c];
-    }
+    // Four bytes at a time, the last of which the next pixel overwrites: a load and a store each.
+    for (int i = 0; i + 1 < count; ++i) std::memcpy(out + 3 * i, row + 4 * i, 4);
+    std::memcpy(out + 3 * (count - 1), row + 4 * (count - 1), 3);
     return;
   }
   const int elements = (horizontal_->end() - horizontal_->begin()) * pixel_bytes_;

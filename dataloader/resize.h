@@ -42,6 +42,7 @@ class AxisFilter {
   int begin_ = 0, end_ = 0, taps_ = 0;
   bool is_copy_ = false;
   std::vector<int> starts_;
+  std::vector<int> ends_;  // last source pixel + 1 of an output, where Build() works them out
   std::vector<int32_t> weights_;
 };
 

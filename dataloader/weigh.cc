@@ -28,17 +28,63 @@ uint16_t Weigh(uint16_t value, uint16_t weight) {
 uint16_t RowStart(int taps) { return static_cast<uint16_t>(taps / 2); }
 uint16_t ColumnStart(int taps) { return static_cast<uint16_t>(taps / 2 + (1 << (kValueBits - 1))); }
 
-template <int kTaps>
-void WeighFewRows(const uint8_t* const* rows, const int32_t* weights, int count, uint16_t* out) {
+#if defined(__AVX2__)
+// 32 values at a time; returns how many were made. Bytes are unpacked behind a zero byte, which
+// multiplies them by 2^8 for nothing; it puts values 0..7 and 16..23 into one register and the rest
+// into the other, so that sums change places on their way from and to `out`.
+template <int kTaps, bool kAdds>
+int WeighFewRowsFast(const uint8_t* const* row, const uint16_t* weight, uint16_t start, int count,
+                     uint16_t* out) {
+  const __m256i zero = _mm256_setzero_si256();
+  __m256i factor[kTaps];
+  for (int tap = 0; tap < kTaps; ++tap) {
+    factor[tap] = _mm256_set1_epi16(static_cast<int16_t>(weight[tap]));
+  }
+  const auto swap_halves = [](__m256i& a, __m256i& b) {
+    const __m256i first = _mm256_permute2x128_si256(a, b, 0x20);
+    b = _mm256_permute2x128_si256(a, b, 0x31);
+    a = first;
+  };
+  int i = 0;
+  for (; i + 32 <= count; i += 32) {
+    auto* to = reinterpret_cast<__m256i*>(out + i);
+    __m256i low = _mm256_set1_epi16(static_cast<int16_t>(start)), high = low;
+    if (kAdds) {
+      low = _mm256_loadu_si256(to);
+      high = _mm256_loadu_si256(to + 1);
+      swap_halves(low, high);
+    }
+    for (int tap = 0; tap < kTaps; ++tap) {
+      const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row[tap] + i));
+      const __m256i even = _mm256_unpacklo_epi8(zero, bytes);
+      const __m256i odd = _mm256_unpackhi_epi8(zero, bytes);
+      low = _mm256_add_epi16(low, _mm256_mulhi_epu16(even, factor[tap]));
+      high = _mm256_add_epi16(high, _mm256_mulhi_epu16(odd, factor[tap]));
+    }
+    swap_halves(low, high);
+    _mm256_storeu_si256(to, low);
+    _mm256_storeu_si256(to + 1, high);
+  }
+  return i;
+}
+#endif
+
+// All taps of some values before the next: sums stay in registers. kAdds: onto what `out` holds.
+template <int kTaps, bool kAdds>
+void WeighFewRows(const uint8_t* const* rows, const int32_t* weights, uint16_t start, int count,
+                  uint16_t* out) {
   const uint8_t* row[kTaps];
   uint16_t weight[kTaps];
   for (int tap = 0; tap < kTaps; ++tap) {
     row[tap] = rows[tap];
     weight[tap] = ShortWeight(weights[tap]);
   }
-  const uint16_t start = RowStart(kTaps);
-  for (int i = 0; i < count; ++i) {
-    uint16_t sum = start;
+  int i = 0;
+#if defined(__AVX2__)
+  i = WeighFewRowsFast<kTaps, kAdds>(row, weight, start, count, out);
+#endif
+  for (; i < count; ++i) {
+    uint16_t sum = kAdds ? out[i] : start;
     for (int tap = 0; tap < kTaps; ++tap) {
       const auto value = static_cast<uint16_t>(row[tap][i] << kValueBits);
       sum = static_cast<uint16_t>(sum + Weigh(value, weight[tap]));
@@ -47,16 +93,22 @@ void WeighFewRows(const uint8_t* const* rows, const int32_t* weights, int count,
   }
 }
 
-void WeighShortRows(const uint8_t* const* rows, const int32_t* weights, int taps, int count,
-                    uint16_t* out) {
-  std::fill_n(out, count, RowStart(taps));
-  for (int tap = 0; tap < taps; ++tap) {
-    const uint8_t* row = rows[tap];
-    const uint16_t weight = ShortWeight(weights[tap]);
-    for (int i = 0; i < count; ++i) {
-      const auto value = static_cast<uint16_t>(row[i] << kValueBits);
-      out[i] = static_cast<uint16_t>(out[i] + Weigh(value, weight));
-    }
+template <bool kAdds>
+void WeighUpToSixRows(const uint8_t* const* rows, const int32_t* weights, int taps, uint16_t start,
+                      int count, uint16_t* out) {
+  switch (taps) {
+    case 1:
+      return WeighFewRows<1, kAdds>(rows, weights, start, count, out);
+    case 2:
+      return WeighFewRows<2, kAdds>(rows, weights, start, count, out);
+    case 3:
+      return WeighFewRows<3, kAdds>(rows, weights, start, count, out);
+    case 4:
+      return WeighFewRows<4, kAdds>(rows, weights, start, count, out);
+    case 5:
+      return WeighFewRows<5, kAdds>(rows, weights, start, count, out);
+    default:
+      return WeighFewRows<6, kAdds>(rows, weights, start, count, out);
   }
 }
 
@@ -173,22 +225,11 @@ int WeighColourColumnsFast(const ColumnWeights& weights, const uint16_t* row, ui
 
 void WeighRows(const uint8_t* const* rows, const int32_t* weights, int taps, int count,
                uint16_t* out) {
-  switch (taps) {
-    case 1:
-      return WeighFewRows<1>(rows, weights, count, out);
-    case 2:
-      return WeighFewRows<2>(rows, weights, count, out);
-    case 3:
-      return WeighFewRows<3>(rows, weights, count, out);
-    case 4:
-      return WeighFewRows<4>(rows, weights, count, out);
-    case 5:
-      return WeighFewRows<5>(rows, weights, count, out);
-    case 6:
-      return WeighFewRows<6>(rows, weights, count, out);
-    default:
-      return taps <= kMostShortTaps ? WeighShortRows(rows, weights, taps, count, out)
-                                    : WeighLongRows(rows, weights, taps, count, out);
+  if (taps > kMostShortTaps) return WeighLongRows(rows, weights, taps, count, out);
+  constexpr int kAtOnce = 6;
+  WeighUpToSixRows<false>(rows, weights, std::min(taps, kAtOnce), RowStart(taps), count, out);
+  for (int tap = kAtOnce; tap < taps; tap += kAtOnce) {
+    WeighUpToSixRows<true>(rows + tap, weights + tap, std::min(taps - tap, kAtOnce), 0, count, out);
   }
 }
 

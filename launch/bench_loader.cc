@@ -108,8 +108,12 @@ class LoaderRounds {
         one_thread.rates.push_back(LoaderRate(round, 1, nullptr, nullptr));
       }
       if (bench_.limit && is_compressed) {
-        full_decode.rates.push_back(DecodeRate(round, DecodeWork::kFull));
-        entropy_decode.rates.push_back(DecodeRate(round, DecodeWork::kEntropy));
+        const int threads = bench_.loading.workers;
+        full_decode.rates.push_back(DecodeRate(round, DecodeWork::kFull, threads));
+        entropy_decode.rates.push_back(DecodeRate(round, DecodeWork::kEntropy, threads));
+        if (bench_.scaling) {
+          full_decode_one_thread.rates.push_back(DecodeRate(round, DecodeWork::kFull, 1));
+        }
       }
     }
   }
@@ -127,7 +131,7 @@ class LoaderRounds {
                                                digests[0], bench_.loading.workers, digests[1]));
   }
 
-  Rates loader, one_thread, full_decode, entropy_decode;
+  Rates loader, one_thread, full_decode, full_decode_one_thread, entropy_decode;
   // Of this rank's loader, over all rounds.
   LoaderStatistics part;
   double part_s = 0;
@@ -147,13 +151,15 @@ class LoaderRounds {
     return seconds;
   }
 
-  // From the delivery of one batch to that of another: threads are warm, and as much work lies in
-  // the queue at the end as at the start.
+  // From the delivery of one batch to that of another: threads are warm, the memory of all batches
+  // has been touched, and as much work lies in the queue at the end as at the start.
   double LoaderRate(int64_t round, int threads, LoaderStatistics* total, double* total_s) {
     ReplicaLoader replica = MakeLoader(threads);
     replica.Seek(bench_.epoch + round, bench_.first_batch);
-    replica.Fetch();
-    replica.Exchange();
+    for (int i = 0; i <= bench_.loading.queue; ++i) {
+      replica.Fetch();
+      replica.Exchange();
+    }
     world_.all().Barrier("bench");
     const LoaderStatistics before = replica.loader().statistics();
     int64_t images = 0;
@@ -170,11 +176,11 @@ class LoaderRounds {
     return static_cast<double>(images) / SlowestRank(seconds);
   }
 
-  double DecodeRate(int64_t round, DecodeWork work) {
+  double DecodeRate(int64_t round, DecodeWork work, int threads) {
     const int64_t images = bench_.batches * bench_.batch_size / world_.size();
     const int64_t first = (round * world_.size() + world_.rank()) * images;
     world_.all().Barrier("bench");
-    const double seconds = TimeDecoding(dataset_, first, images, bench_.loading.workers, work);
+    const double seconds = TimeDecoding(dataset_, first, images, threads, work);
     return static_cast<double>(images * world_.size()) / SlowestRank(seconds);
   }
 
@@ -200,6 +206,9 @@ void PrintJson(const LoaderBench& bench, const LoaderRounds& rounds, const Loade
   if (!rounds.one_thread.rates.empty()) {
     json["one_thread_images_per_s"] = rounds.one_thread.Median();
   }
+  if (!rounds.full_decode_one_thread.rates.empty()) {
+    json["one_thread_full_decode_images_per_s"] = rounds.full_decode_one_thread.Median();
+  }
   json["read_mb_per_s"] = report.read_mb_per_s;
   json["ms_per_image"] = {{"read", report.read_ms},           {"entropy", report.entropy_ms},
                           {"transform", report.transform_ms}, {"resize", report.resize_ms},
@@ -223,11 +232,13 @@ void PrintTable(const LoaderBench& bench, const LoaderRounds& rounds, const Load
     fmt::print("entropy decode alone  {}: loader / this = {:.3f}\n",
                rounds.entropy_decode.ToString(), rate / rounds.entropy_decode.Median());
   }
-  if (!rounds.one_thread.rates.empty()) {
-    fmt::print("loader, one thread    {}: {} threads give {:.3f} times as much per thread\n",
-               rounds.one_thread.ToString(), bench.loading.workers,
-               rate / bench.loading.workers / rounds.one_thread.Median());
-  }
+  const auto print_scaling = [&](const char* what, const Rates& one, const Rates& all) {
+    if (one.rates.empty()) return;
+    fmt::print("{}{}: {} threads give {:.3f} times as much per thread\n", what, one.ToString(),
+               bench.loading.workers, all.Median() / bench.loading.workers / one.Median());
+  };
+  print_scaling("loader, one thread    ", rounds.one_thread, rounds.loader);
+  print_scaling("full decode, 1 thread ", rounds.full_decode_one_thread, rounds.full_decode);
   fmt::print("\nrank 0: {:.1f} images/s per busy thread, {:.1f} MB/s read\n",
              report.images_per_busy_thread, report.read_mb_per_s);
   fmt::print("{:<24}{:>10}\n", "stage", "ms/image");
