@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <optional>
 #include <utility>
 
+#include "core/clock.h"
 #include "core/text.h"
+#include "dataloader/archive_stamp.h"
 #include "dataloader/names.h"
 #include "dataloader/tar.h"
 
@@ -14,27 +17,32 @@ namespace {
 
 constexpr int64_t kMostClasses = 100000;
 
+constexpr std::string_view kUnfinishedMagic = "CONVOYUF";
+constexpr uint32_t kUnfinishedVersion = 1;
+
 // Says how far a long job is, every few seconds.
 class ProgressLines {
  public:
   ProgressLines(Log& log, int64_t total_bytes) : log_(log), total_(total_bytes) {}
+
+  // An earlier walk got so far.
+  void StartAt(int64_t bytes) { first_ = bytes; }
 
   void At(int64_t bytes, int64_t images) {
     if ((++calls_ & 0xFFF) != 0) return;
     const Clock::time_point now = Clock::now();
     if (now - last_ < std::chrono::seconds(5)) return;
     last_ = now;
-    const double seconds = std::chrono::duration<double>(now - start_).count();
-    const double share =
-        static_cast<double>(bytes) / static_cast<double>(std::max<int64_t>(total_, 1));
-    log_.Info("indexing: {:.0f} %, {} images, about {} left", 100 * share, FormatCount(images),
-              FormatDuration(seconds / share - seconds));
+    const double per_byte =
+        SecondsSince(start_) / static_cast<double>(std::max<int64_t>(bytes - first_, 1));
+    log_.Info("indexing: {:.0f} %, {} images, about {} left",
+              100 * static_cast<double>(bytes) / static_cast<double>(std::max<int64_t>(total_, 1)),
+              FormatCount(images), FormatDuration(per_byte * static_cast<double>(total_ - bytes)));
   }
 
  private:
-  using Clock = std::chrono::steady_clock;
   Log& log_;
-  int64_t total_;
+  int64_t total_, first_ = 0;
   int64_t calls_ = 0;
   Clock::time_point start_ = Clock::now(), last_ = start_;
 };
@@ -46,9 +54,11 @@ std::string_view KeyOf(std::string_view name) {
 
 class ArchiveWalk {
  public:
-  ArchiveWalk(const std::vector<std::unique_ptr<FileBytes>>& archives, Log& log)
-      : archives_(archives), progress_(log, TotalBytes(archives)) {}
+  ArchiveWalk(const Archives& archives, const WalkOptions& options, Log& log)
+      : archives_(archives), options_(options), log_(log), progress_(log, TotalBytes(archives)) {}
 
+  // Takes up an earlier walk. Throws (kData) where its file is damaged or of other archives.
+  void Restore();
   ArchiveContents Run();
 
  private:
@@ -60,7 +70,7 @@ class ArchiveWalk {
     std::optional<int64_t> label;
   };
 
-  static int64_t TotalBytes(const std::vector<std::unique_ptr<FileBytes>>& archives) {
+  static int64_t TotalBytes(const Archives& archives) {
     int64_t total = 0;
     for (const auto& archive : archives) total += archive->size();
     return total;
@@ -77,10 +87,18 @@ class ArchiveWalk {
   int64_t ReadLabel(const TarMember& member) const;
   void FlushPending();
   std::string StemOfCurrent() const;
+  // What was found so far, to the file for unfinished walks and back.
+  void SaveNowAndThen(int64_t position);
+  void Save(int64_t position) const;
 
-  const std::vector<std::unique_ptr<FileBytes>>& archives_;
+  const Archives& archives_;
+  const WalkOptions& options_;
+  Log& log_;
   ProgressLines progress_;
-  int64_t current_ = 0, bytes_before_ = 0;
+  Clock::time_point saved_ = Clock::now();
+  // The archive that is walked, its first header that has not been read when the walk began, and
+  // the bytes of the archives before it.
+  int64_t current_ = 0, first_header_ = 0, bytes_before_ = 0;
   MemberTableBuilder builder_;
   Pending pending_;
   std::vector<std::string> folders_;  // as the archives name them
@@ -201,17 +219,79 @@ void ArchiveWalk::Visit(const TarMember& member) {
   pending_.has_image = true;
 }
 
-ArchiveContents ArchiveWalk::Run() {
-  std::vector<std::string> names;
-  for (const auto& archive : archives_) {
-    names.push_back(archive->name());
-    TarReader reader(*archive);
-    TarMember member;
-    while (reader.Next(member)) Visit(member);
-    FlushPending();
-    bytes_before_ += archive->size();
-    ++current_;
+void ArchiveWalk::SaveNowAndThen(int64_t position) {
+  if (options_.unfinished_path.empty() || SecondsSince(saved_) < options_.save_every_s) return;
+  try {
+    Save(position);
+  } catch (const Error& error) {
+    log_.Debug("the unfinished index is not kept: {}", error.message());
   }
+  saved_ = Clock::now();
+}
+
+void ArchiveWalk::Save(int64_t position) const {
+  MakeFolder(std::filesystem::path(options_.unfinished_path).parent_path().string());
+  CheckedWriter writer(options_.unfinished_path, kUnfinishedMagic, kUnfinishedVersion);
+  WriteStamps(writer, archives_);
+  for (const int64_t number :
+       {current_, position, bytes_before_, images_, labelled_, tars_, ignored_, largest_label_}) {
+    writer.Value(number);
+  }
+  writer.Text(unlabelled_example_);
+  writer.Value(static_cast<uint64_t>(folders_.size()));
+  for (const std::string& folder : folders_) writer.Text(folder);
+  writer.Text(pending_.key);
+  writer.Text(pending_.name);
+  for (const int64_t number : {pending_.header, pending_.offset, pending_.bytes,
+                               int64_t{pending_.has_image}, pending_.label.value_or(-1)}) {
+    writer.Value(number);
+  }
+  builder_.Write(writer);
+  writer.Commit();
+}
+
+void ArchiveWalk::Restore() {
+  CheckedReader reader(options_.unfinished_path, kUnfinishedMagic, kUnfinishedVersion);
+  const std::string difference = DifferenceOfStamps(reader, archives_);
+  if (!difference.empty()) throw Error(ExitCode::kData, difference);
+  for (int64_t* number : {&current_, &first_header_, &bytes_before_, &images_, &labelled_, &tars_,
+                          &ignored_, &largest_label_}) {
+    *number = reader.Value<int64_t>();
+  }
+  unlabelled_example_ = reader.Text();
+  const auto folders = reader.Value<uint64_t>();
+  for (uint64_t i = 0; i < folders; ++i) folders_.push_back(reader.Text());
+  pending_.key = reader.Text();
+  pending_.name = reader.Text();
+  for (int64_t* number : {&pending_.header, &pending_.offset, &pending_.bytes}) {
+    *number = reader.Value<int64_t>();
+  }
+  pending_.has_image = reader.Value<int64_t>() != 0;
+  if (const auto label = reader.Value<int64_t>(); label >= 0) pending_.label = label;
+  builder_.Read(reader);
+  reader.CheckEnd();
+  if (current_ < 0 || current_ >= std::ssize(archives_) || first_header_ < 0 ||
+      first_header_ > archive().size() || largest_label_ >= kMostClasses) {
+    throw Error(ExitCode::kData, "contradicts itself");
+  }
+  progress_.StartAt(bytes_before_ + first_header_);
+  log_.Info("indexing goes on after {} images", FormatCount(builder_.size()));
+}
+
+ArchiveContents ArchiveWalk::Run() {
+  for (; current_ < std::ssize(archives_); ++current_) {
+    TarReader reader(archive(), first_header_, archive().size(), archive().name());
+    TarMember member;
+    while (reader.Next(member)) {
+      Visit(member);
+      SaveNowAndThen(reader.position());
+    }
+    FlushPending();
+    bytes_before_ += archive().size();
+    first_header_ = 0;
+  }
+  std::vector<std::string> names;
+  for (const auto& archive : archives_) names.push_back(archive->name());
   const int kinds = (images_ > 0) + (labelled_ > 0) + (tars_ > 0);
   if (kinds > 1) {
     throw Error(ExitCode::kData,
@@ -242,8 +322,19 @@ ArchiveContents ArchiveWalk::Run() {
 
 }  // namespace
 
-ArchiveContents ReadArchives(const std::vector<std::unique_ptr<FileBytes>>& archives, Log& log) {
-  return ArchiveWalk(archives, log).Run();
+ArchiveContents ReadArchives(const Archives& archives, Log& log, const WalkOptions& options) {
+  auto walk = std::make_unique<ArchiveWalk>(archives, options, log);
+  std::error_code unreachable;
+  if (!options.unfinished_path.empty() &&
+      std::filesystem::exists(options.unfinished_path, unreachable)) {
+    try {
+      walk->Restore();
+    } catch (const Error& error) {
+      log.Info("indexing starts anew: {}", error.message());
+      walk = std::make_unique<ArchiveWalk>(archives, options, log);
+    }
+  }
+  return walk->Run();
 }
 
 }  // namespace convoy

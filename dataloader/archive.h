@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/log.h"
+#include "dataloader/archive_stamp.h"
 #include "dataloader/bytes.h"
 #include "dataloader/members.h"
 
@@ -18,30 +19,26 @@ enum class ArchiveKind : uint8_t {
   kShards,  // WebDataset: an image and its .cls are neighbours; folders are the labels' digits
 };
 
-// How an archive was when it was read: another size or time means another archive. Without its
-// folder, so that archive and index may move together.
-struct ArchiveStamp {
-  std::string name;
-  int64_t bytes = 0, modified_ns = 0;
-
-  bool operator==(const ArchiveStamp&) const = default;
-};
-// Throws (kData).
-ArchiveStamp StampOf(const std::string& path);
-
 struct ArchiveContents {
   ArchiveKind kind = ArchiveKind::kFlat;
   int64_t ignored = 0;  // files that are neither images nor labels
   MemberTable members;
 };
 
+struct WalkOptions {
+  // Where it is kept, now and then, what was found so far, so that a walk that was interrupted goes
+  // on from there. Empty: nowhere.
+  std::string unfinished_path;
+  double save_every_s = 20;
+};
+
 // Reads the headers of every archive. Says on `log` how far it is when it takes long. Throws
 // (kData) with archive and byte for anything malformed, and for archives that mix the kinds.
-ArchiveContents ReadArchives(const std::vector<std::unique_ptr<FileBytes>>& archives, Log& log);
+ArchiveContents ReadArchives(const Archives& archives, Log& log, const WalkOptions& options = {});
 
 // The same, from the index kept on disk where it is still right; writes one where it may.
 // `index_path` is empty where none is kept.
-ArchiveContents ReadOrLoadArchives(const std::vector<std::unique_ptr<FileBytes>>& archives,
-                                   const std::string& index_path, Log& log);
+ArchiveContents ReadOrLoadArchives(const Archives& archives, const std::string& index_path,
+                                   Log& log);
 
 }  // namespace convoy

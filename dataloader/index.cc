@@ -1,6 +1,5 @@
 #include "dataloader/index.h"
 
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 
 #include "core/hash.h"
 #include "core/text.h"
+#include "dataloader/archive_stamp.h"
 #include "dataloader/checked_file.h"
 #include "dataloader/tar.h"
 
@@ -60,8 +60,7 @@ ArchiveContents ReadContents(CheckedReader& reader) {
 }
 
 // Every member lies in its archive, and some of them still follow a header of the stated size.
-void CheckAgainstArchives(const MemberTable& members,
-                          const std::vector<std::unique_ptr<FileBytes>>& archives) {
+void CheckAgainstArchives(const MemberTable& members, const Archives& archives) {
   for (size_t i = 0; i < members.offset.size(); ++i) {
     if (members.archive[i] >= archives.size() || members.offset[i] < kTarBlock ||
         members.offset[i] > archives[members.archive[i]]->size() - members.bytes[i]) {
@@ -84,16 +83,6 @@ void CheckAgainstArchives(const MemberTable& members,
 
 }  // namespace
 
-ArchiveStamp StampOf(const std::string& path) {
-  struct stat status {};
-  if (stat(path.c_str(), &status) != 0) {
-    throw Error(ExitCode::kData, fmt::format("cannot examine {}", path), "check the path");
-  }
-  return {.name = std::filesystem::path(path).filename().string(),
-          .bytes = status.st_size,
-          .modified_ns = int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec};
-}
-
 std::string IndexPath(const std::string& path, const std::string& index_folder) {
   namespace fs = std::filesystem;
   std::error_code error;
@@ -114,21 +103,14 @@ std::string IndexPath(const std::string& path, const std::string& index_folder) 
   return {};
 }
 
-std::optional<ArchiveContents> LoadIndex(const std::string& index_path,
-                                         const std::vector<std::unique_ptr<FileBytes>>& archives,
+std::optional<ArchiveContents> LoadIndex(const std::string& index_path, const Archives& archives,
                                          Log& log) {
   std::error_code unreachable;
   if (index_path.empty() || !std::filesystem::exists(index_path, unreachable)) return std::nullopt;
   try {
     CheckedReader reader(index_path, kMagic, kVersion);
-    if (reader.Value<uint64_t>() != archives.size()) throw Outdated{"other archives"};
-    for (const auto& archive : archives) {
-      ArchiveStamp stamp;
-      stamp.name = reader.Text();
-      stamp.bytes = reader.Value<int64_t>();
-      stamp.modified_ns = reader.Value<int64_t>();
-      if (stamp != StampOf(archive->name())) throw Outdated{archive->name() + " has changed"};
-    }
+    const std::string difference = DifferenceOfStamps(reader, archives);
+    if (!difference.empty()) throw Outdated{difference};
     ArchiveContents contents = ReadContents(reader);
     CheckAgainstArchives(contents.members, archives);
     return contents;
@@ -140,20 +122,13 @@ std::optional<ArchiveContents> LoadIndex(const std::string& index_path,
   return std::nullopt;
 }
 
-void SaveIndex(const ArchiveContents& contents,
-               const std::vector<std::unique_ptr<FileBytes>>& archives,
+void SaveIndex(const ArchiveContents& contents, const Archives& archives,
                const std::string& index_path, Log& log) {
   if (index_path.empty()) return;
   try {
     MakeFolder(std::filesystem::path(index_path).parent_path().string());
     CheckedWriter writer(index_path, kMagic, kVersion);
-    writer.Value(static_cast<uint64_t>(archives.size()));
-    for (const auto& archive : archives) {
-      const ArchiveStamp stamp = StampOf(archive->name());
-      writer.Text(stamp.name);
-      writer.Value(stamp.bytes);
-      writer.Value(stamp.modified_ns);
-    }
+    WriteStamps(writer, archives);
     WriteContents(writer, contents);
     writer.Commit();
   } catch (const Error& error) {
@@ -161,13 +136,17 @@ void SaveIndex(const ArchiveContents& contents,
   }
 }
 
-ArchiveContents ReadOrLoadArchives(const std::vector<std::unique_ptr<FileBytes>>& archives,
-                                   const std::string& index_path, Log& log) {
+ArchiveContents ReadOrLoadArchives(const Archives& archives, const std::string& index_path,
+                                   Log& log) {
   if (std::optional<ArchiveContents> loaded = LoadIndex(index_path, archives, log)) {
     return *std::move(loaded);
   }
-  ArchiveContents contents = ReadArchives(archives, log);
+  WalkOptions options;
+  if (!index_path.empty()) options.unfinished_path = index_path + ".unfinished";
+  ArchiveContents contents = ReadArchives(archives, log, options);
   SaveIndex(contents, archives, index_path, log);
+  std::error_code ignored;
+  std::filesystem::remove(options.unfinished_path, ignored);
   return contents;
 }
 

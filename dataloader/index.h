@@ -19,13 +19,11 @@ std::string IndexPath(const std::string& path, const std::string& index_folder);
 
 // Nothing when there is no index, or when it is damaged or of other archives (said on `log`).
 // Checks the size and time of every archive, and a sample of the headers in them.
-std::optional<ArchiveContents> LoadIndex(const std::string& index_path,
-                                         const std::vector<std::unique_ptr<FileBytes>>& archives,
+std::optional<ArchiveContents> LoadIndex(const std::string& index_path, const Archives& archives,
                                          Log& log);
 
 // A cache: what goes wrong is said on `log` and no error.
-void SaveIndex(const ArchiveContents& contents,
-               const std::vector<std::unique_ptr<FileBytes>>& archives,
+void SaveIndex(const ArchiveContents& contents, const Archives& archives,
                const std::string& index_path, Log& log);
 
 }  // namespace convoy

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "dataloader/checked_file.h"
+#include "dataloader/companion.h"
 #include "dataloader/crop_plan.h"
 #include "dataloader/crop_renderer.h"
 #include "dataloader/dataloader.h"
@@ -51,21 +52,6 @@ void AddImage(const std::vector<uint8_t>& square, size_t channels, Partial& part
         partial.product[a * channels + b] += value * square[i + b];
     }
   }
-}
-
-// Of the number of samples, and of the names and places of some of them.
-uint64_t IdentityOf(const Dataset& dataset) {
-  constexpr int64_t kSampled = 1024;
-  Hasher hasher;
-  const int64_t size = dataset.size(), count = std::min(size, kSampled);
-  hasher.Add(&size, sizeof(size));
-  for (int64_t k = 0; k < count; ++k) {
-    const int64_t sample = k * size / count;
-    const std::string text =
-        fmt::format("{}\n{}\n", dataset.Name(sample), dataset.Location(sample));
-    hasher.Add(text.data(), text.size());
-  }
-  return hasher.Digest();
 }
 
 }  // namespace
@@ -189,17 +175,11 @@ std::vector<float> DataStatistics::CentralMean(int crop) const {
 
 std::string StatisticsPath(const std::string& location, const std::string& index_folder,
                            const Dataset& dataset, Geometry geometry, int resize, int channels) {
-  constexpr std::string_view kIndexSuffix = ".convoy-index";
   // Outside of training the two are one.
   if (geometry == Geometry::kRandomResized) geometry = Geometry::kRectangle;
-  // The split is a part of the name.
-  std::string path = IndexPath(location, index_folder);
-  if (!path.ends_with(kIndexSuffix)) return {};
-  path.resize(path.size() - kIndexSuffix.size());
-  std::replace(path.begin() + static_cast<std::ptrdiff_t>(path.rfind('/') + 1), path.end(), ':',
-               '-');
-  return fmt::format("{}.{:016x}-{}-{}-{}.convoy-stats", path, IdentityOf(dataset),
-                     static_cast<int>(geometry), resize, channels);
+  return CompanionPath(
+      location, index_folder, dataset,
+      fmt::format("-{}-{}-{}.convoy-stats", static_cast<int>(geometry), resize, channels));
 }
 
 void SaveStatistics(const DataStatistics& statistics, const std::string& path) {

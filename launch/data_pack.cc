@@ -20,6 +20,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+// Names may be of any bytes: printed with a replacement where they are no text.
 Json ToJson(const std::vector<BadSample>& samples) {
   Json list = Json::array();
   for (const BadSample& sample : samples) {
@@ -48,7 +49,7 @@ ExitCode Compare(const DataArguments& arguments, const std::string& source_locat
                       {"scaled", report.scaled},
                       {"largest_mean_difference", report.largest_mean_difference},
                       {"different", ToJson(report.different)}}
-                     .dump()
+                     .dump(-1, ' ', false, Json::error_handler_t::replace)
               << "\n";
   } else {
     fmt::print(
@@ -79,7 +80,7 @@ ExitCode Verify(const DataArguments& arguments, const Dataset& dataset, Log& log
                       {"exif_rotated", report.exif_rotated},
                       {"small", report.small},
                       {"bad", ToJson(report.bad)}}
-                     .dump()
+                     .dump(-1, ' ', false, Json::error_handler_t::replace)
               << "\n";
   } else {
     fmt::print(

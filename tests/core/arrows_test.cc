@@ -34,25 +34,39 @@ const std::map<std::string, Folders>& Allowed() {
 // What launch may include of the other folders: their public headers. core is public throughout.
 const std::set<std::string>& PublicHeaders() {
   static const std::set<std::string> headers = {
-      "layers/layers.h",     "layers/spec.h",           "layers/analysis.h",
-      "layers/models.h",     "dataloader/dataloader.h", "comm/comm.h",
-      "dataloader/measure.h", "dataloader/packing.h",
-      "trainer/trainer.h",   "trainer/run_config.h",    "trainer/plan/plan.h",
-      "trainer/schedule.h",  "trainer/step_bench.h",    "trainer/session.h",
-      "trainer/agreement.h", "trainer/progress.h",      "trainer/replica_loader.h"};
+      "layers/layers.h",         "layers/spec.h",
+      "layers/analysis.h",       "layers/models.h",
+      "dataloader/dataloader.h", "comm/comm.h",
+      "dataloader/measure.h",    "dataloader/image_headers.h",
+      "dataloader/packing.h",    "dataloader/published.h",
+      "trainer/trainer.h",       "trainer/run_config.h",
+      "trainer/plan/plan.h",     "trainer/schedule.h",
+      "trainer/step_bench.h",    "trainer/session.h",
+      "trainer/agreement.h",     "trainer/progress.h",
+      "trainer/replica_loader.h"};
   return headers;
 }
 
 const std::set<std::string>& VendorHeaders() {
-  static const std::set<std::string> headers = {"mpi.h",           "nccl.h",
-                                                "cudnn.h",         "cudnn_frontend.h",
-                                                "dnnl.hpp",        "dnnl.h",
-                                                "cublasLt.h",      "cuda_runtime.h",
-                                                "turbojpeg.h",     "jpeglib.h",
-                                                "png.h",           "zlib.h",
-                                                "matio.h",         "xxhash.h",
-                                                "liburing.h",      "nlohmann/json.hpp",
-                                                "spdlog/spdlog.h", "boost/program_options.hpp"};
+  static const std::set<std::string> headers = {"mpi.h",
+                                                "nccl.h",
+                                                "cudnn.h",
+                                                "cudnn_frontend.h",
+                                                "dnnl.hpp",
+                                                "dnnl.h",
+                                                "cublasLt.h",
+                                                "cuda_runtime.h",
+                                                "turbojpeg.h",
+                                                "jpeglib.h",
+                                                "png.h",
+                                                "zlib.h",
+                                                "matio.h",
+                                                "xxhash.h",
+                                                "liburing.h",
+                                                "openssl/evp.h",
+                                                "nlohmann/json.hpp",
+                                                "spdlog/spdlog.h",
+                                                "boost/program_options.hpp"};
   return headers;
 }
 
