@@ -17,6 +17,7 @@ struct JpegTranscoder::State {
   std::jmp_buf jump;
   jpeg_decompress_struct from{};
   jpeg_compress_struct to{};
+  bool is_amiss = false;             // a warning was given
   unsigned char* written = nullptr;  // of jpeg_mem_dest(), by malloc
   unsigned long written_bytes = 0;
 
@@ -37,7 +38,7 @@ struct JpegTranscoder::State {
     from.client_data = to.client_data = this;
     errors.error_exit = OnError;
     errors.emit_message = [](j_common_ptr jpeg, int level) {
-      if (level < 0) ++jpeg->err->num_warnings;
+      if (level < 0) static_cast<State*>(jpeg->client_data)->is_amiss = true;
     };
     Run([&] {
       jpeg_create_decompress(&from);
@@ -77,8 +78,8 @@ bool JpegTranscoder::Transcode(const std::vector<uint8_t>& file, std::vector<uin
   std::free(state.written);
   state.written = nullptr;
   state.written_bytes = 0;
-  state.errors.num_warnings = 0;
-  if (!state.Run([&] { state.Write(file); }) || state.errors.num_warnings > 0) return false;
+  state.is_amiss = false;
+  if (!state.Run([&] { state.Write(file); }) || state.is_amiss) return false;
   into.assign(state.written, state.written + state.written_bytes);
   return true;
 }

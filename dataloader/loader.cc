@@ -15,6 +15,7 @@
 #include "dataloader/colour.h"
 #include "dataloader/dataloader.h"
 #include "dataloader/loader_options.h"
+#include "dataloader/read_ahead.h"
 #include "dataloader/sample_worker.h"
 
 namespace convoy {
@@ -22,10 +23,6 @@ namespace {
 
 // Images that a thread takes at once: small images are not worth a lock each.
 constexpr int64_t kImagesAtATime = 4;
-// Reading ahead by more than this, at the rate that the threads can keep up, gains nothing.
-constexpr double kReadAheadSeconds = 2;
-// Of an image, as long as none was read: ImageNet's mean.
-constexpr int64_t kUsualImageBytes = 110'000;
 
 // A batch in work or ready. Fields behind the mutex of the loader, but rows of the batch belong to
 // the thread that claimed their images.
@@ -68,9 +65,7 @@ class PoolLoader final : public Loader {
   Slot* FindWork();
   void OpenSlot();
   BatchRows RowsOf(int64_t epoch, int64_t index) const;
-  int64_t BatchesAhead() const;
-  void Announce(const SampleWorker& worker, const BatchRows& rows, int64_t begin,
-                int64_t end) const;
+  void Announce(const SampleWorker& worker, const BatchRows& rows) const;
   std::unique_ptr<Batch> TakeMemory();
   void DropSlots();
   void Account(const Slot& slot);
@@ -79,13 +74,14 @@ class PoolLoader final : public Loader {
   const Dataset& dataset_;
   const LoaderOptions options_;
   Log& log_;
-  int64_t batches_per_epoch_, images_, views_, view_bytes_, bad_limit_;
+  int64_t images_, batches_per_epoch_, views_, view_bytes_, bad_limit_;
   DType dtype_;
 
   mutable std::mutex mutex_;
   std::condition_variable work_ready_, batch_ready_;
   bool started_ = false, stopping_ = false;
-  int64_t fill_epoch_ = 0, fill_index_ = 0;     // of the next slot
+  int64_t fill_epoch_ = 0, fill_index_ = 0;  // of the next slot
+  ReadAhead read_ahead_;
   std::deque<std::unique_ptr<Slot>> slots_;     // in the order of delivery
   std::vector<std::unique_ptr<Slot>> dropped_;  // threads are still at work on them
   std::vector<std::unique_ptr<Batch>> free_;
@@ -98,10 +94,13 @@ class PoolLoader final : public Loader {
 };
 
 PoolLoader::PoolLoader(const Dataset& dataset, const LoaderOptions& options, Log& log)
-    : dataset_(dataset), options_(options), log_(log) {
+    : dataset_(dataset),
+      options_(options),
+      log_(log),
+      images_(options.share.Rows(options.global_batch)),
+      read_ahead_(options.read_ahead_bytes, images_, options.threads) {
   const CropOptions& crop = options_.crop;
   batches_per_epoch_ = (dataset.size() + options_.global_batch - 1) / options_.global_batch;
-  images_ = options_.share.Rows(options_.global_batch);
   views_ = crop.views;
   dtype_ = options_.finish ? options_.finish->dtype : DType::kUInt8;
   view_bytes_ = int64_t{crop.crop} * crop.crop * crop.channels * SizeOf(dtype_);
@@ -141,11 +140,10 @@ std::unique_ptr<Batch> PoolLoader::TakeMemory() {
   return batch;
 }
 
-// `index` may lie in a later epoch.
 BatchRows PoolLoader::RowsOf(int64_t epoch, int64_t index) const {
   BatchRows rows;
-  rows.epoch = epoch + index / batches_per_epoch_;
-  const int64_t first = index % batches_per_epoch_ * options_.global_batch;
+  rows.epoch = epoch;
+  const int64_t first = index * options_.global_batch;
   rows.global_count = std::min(options_.global_batch, dataset_.size() - first);
   const auto [begin, end] = options_.share.Range(options_.global_batch, rows.global_count);
   rows.first_position = first + begin;
@@ -153,24 +151,8 @@ BatchRows PoolLoader::RowsOf(int64_t epoch, int64_t index) const {
   return rows;
 }
 
-// How far the system is told of what will be read: so many bytes, and no more than the threads can
-// decode in a short time.
-int64_t PoolLoader::BatchesAhead() const {
-  double image_bytes = kUsualImageBytes;
-  double ahead = static_cast<double>(options_.read_ahead_bytes) / image_bytes;
-  if (statistics_.images > 0 && statistics_.bytes_read > 0) {
-    const auto images = static_cast<double>(statistics_.images);
-    image_bytes = static_cast<double>(statistics_.bytes_read) / images;
-    const double images_per_s = options_.threads * images / std::max(statistics_.work_s, 1e-9);
-    ahead = std::min(static_cast<double>(options_.read_ahead_bytes) / image_bytes,
-                     kReadAheadSeconds * images_per_s);
-  }
-  return static_cast<int64_t>(ahead / static_cast<double>(images_));
-}
-
-void PoolLoader::Announce(const SampleWorker& worker, const BatchRows& rows, int64_t begin,
-                          int64_t end) const {
-  for (int64_t image = begin; image < std::min(end, rows.images); ++image) {
+void PoolLoader::Announce(const SampleWorker& worker, const BatchRows& rows) const {
+  for (int64_t image = 0; image < rows.images; ++image) {
     worker.Announce({options_.seed, rows.epoch, rows.first_position + image});
   }
 }
@@ -248,13 +230,14 @@ void PoolLoader::Work(SampleWorker& worker) {
     const int64_t end = std::min(begin + kImagesAtATime, slot->images);
     slot->claimed = end;
     ++slot->active;
-    const int64_t ahead = BatchesAhead();
+    const std::optional<int64_t> ahead =
+        read_ahead_.Take(slot->epoch * batches_per_epoch_ + slot->index, statistics_);
     lock.unlock();
     worker.Clear();
     std::exception_ptr error;
     try {
-      if (ahead > 0) {
-        Announce(worker, RowsOf(slot->epoch, slot->index + ahead), begin, end);
+      if (ahead) {
+        Announce(worker, RowsOf(*ahead / batches_per_epoch_, *ahead % batches_per_epoch_));
       }
       auto* pixels = static_cast<uint8_t*>(slot->batch->pixels.data());
       for (int64_t image = begin; image < end; ++image) {
@@ -310,6 +293,7 @@ void PoolLoader::Seek(int64_t epoch, int64_t index) {
     bad_epoch_ = -1;
     fill_epoch_ = epoch;
     fill_index_ = index;
+    read_ahead_.Restart();
   }
   started_ = true;
   work_ready_.notify_all();

@@ -5,8 +5,8 @@
 #include <filesystem>
 #include <mutex>
 
-#include "dataloader/packing.h"
 #include "dataloader/image.h"
+#include "dataloader/packing.h"
 #include "tests/dataloader/fake_dataset.h"
 
 namespace convoy {
