@@ -7,7 +7,6 @@
 #include "core/error.h"
 
 namespace convoy {
-namespace {
 
 ArchiveStamp StampOf(const std::string& path) {
   struct stat status {};
@@ -18,8 +17,6 @@ ArchiveStamp StampOf(const std::string& path) {
           .bytes = status.st_size,
           .modified_ns = int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec};
 }
-
-}  // namespace
 
 void WriteStamps(CheckedWriter& writer, const Archives& archives) {
   writer.Value(static_cast<uint64_t>(archives.size()));

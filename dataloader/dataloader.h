@@ -197,7 +197,6 @@ struct LoaderStatistics {
   double read_s = 0, decode_s = 0, resize_s = 0;
   double augment_s = 0;  // colour jitter and finishing
   double work_s = 0;     // all of the above, and what lies between
-  double blocked_s = 0;  // threads waiting for a free batch: the consumer is slower
   double wait_s = 0;     // the consumer waiting in Next(): the loader is slower
   // Of one JPEG in 128: its decoding, and how much of that was entropy decoding. The library does
   // both in one go, so a second, parsing pass over those files tells them apart.

@@ -220,10 +220,7 @@ void PoolLoader::Work(SampleWorker& worker) {
       Fail(std::current_exception());
     }
     if (slot == nullptr) {
-      const bool blocked = started_ && !failure_;
-      const Clock::time_point start = Clock::now();
       work_ready_.wait(lock);
-      if (blocked) statistics_.blocked_s += SecondsSince(start);
       continue;
     }
     const int64_t begin = slot->claimed;

@@ -47,7 +47,6 @@ void Combine(LoaderStatistics& a, const LoaderStatistics& b, const Operation& op
   operation(a.resize_s, b.resize_s);
   operation(a.augment_s, b.augment_s);
   operation(a.work_s, b.work_s);
-  operation(a.blocked_s, b.blocked_s);
   operation(a.wait_s, b.wait_s);
   operation(a.sampled_decode_s, b.sampled_decode_s);
   operation(a.sampled_entropy_s, b.sampled_entropy_s);
@@ -85,7 +84,8 @@ LoaderReport LoaderReport::Of(const LoaderStatistics& part, int threads, double 
   report.resize_ms = ms(part.resize_s);
   report.augment_ms = ms(part.augment_s);
   report.other_ms = ms(part.work_s - part.read_s - part.decode_s - part.resize_s - part.augment_s);
-  report.idle_share = std::clamp(Ratio(part.blocked_s, threads * elapsed_s), 0.0, 1.0);
+  report.idle_share =
+      elapsed_s > 0 ? std::clamp(1 - part.work_s / (threads * elapsed_s), 0.0, 1.0) : 0;
   report.wait_share = std::clamp(Ratio(part.wait_s, elapsed_s), 0.0, 1.0);
   report.verdict = VerdictOn(report, part, threads, elapsed_s);
   return report;

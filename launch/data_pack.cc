@@ -57,7 +57,11 @@ ExitCode Compare(const DataArguments& arguments, const std::string& source_locat
         "within {:.2f} levels)\n",
         FormatCount(packed.size()), FormatCount(report.same_bytes), FormatCount(report.same_pixels),
         FormatCount(report.scaled), report.largest_mean_difference);
-    PrintSamples("different", report.different);
+    // Of another source all of them differ.
+    constexpr size_t kMostLines = 20;
+    std::vector<BadSample> first = report.different;
+    if (first.size() > kMostLines) first.resize(kMostLines);
+    PrintSamples("different", first);
     fmt::print("{}\n",
                report.different.empty()
                    ? "every image is that of its source"

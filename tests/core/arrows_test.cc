@@ -38,12 +38,12 @@ const std::set<std::string>& PublicHeaders() {
       "layers/analysis.h",       "layers/models.h",
       "dataloader/dataloader.h", "comm/comm.h",
       "dataloader/measure.h",    "dataloader/image_headers.h",
-      "dataloader/packing.h",    "dataloader/published.h",
-      "trainer/trainer.h",       "trainer/run_config.h",
-      "trainer/plan/plan.h",     "trainer/schedule.h",
-      "trainer/step_bench.h",    "trainer/session.h",
-      "trainer/agreement.h",     "trainer/progress.h",
-      "trainer/replica_loader.h"};
+      "dataloader/packing.h",    "dataloader/image_headers.h",
+      "dataloader/published.h",  "trainer/trainer.h",
+      "trainer/run_config.h",    "trainer/plan/plan.h",
+      "trainer/schedule.h",      "trainer/step_bench.h",
+      "trainer/session.h",       "trainer/agreement.h",
+      "trainer/progress.h",      "trainer/replica_loader.h"};
   return headers;
 }
 

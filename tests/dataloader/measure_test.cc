@@ -45,7 +45,7 @@ TEST(LoaderReport, SplitsTheTimeOfAThreadIntoItsStages) {
 
 TEST(LoaderReport, SaysWhatLimitsTheLoader) {
   // Threads that wait half of the time for a consumer that never waits.
-  EXPECT_EQ(LoaderReport::Of({.images = 100, .work_s = 4, .blocked_s = 4}, 2, 4).verdict,
+  EXPECT_EQ(LoaderReport::Of({.images = 100, .work_s = 4}, 2, 4).verdict,
             "the loader keeps up; its threads are idle 50 % of the time");
   // A disk.
   const LoaderReport slow_disk = LoaderReport::Of(
