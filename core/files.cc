@@ -150,7 +150,7 @@ FolderLock::FolderLock(const std::string& folder) {
   if (flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) ThrowDisk(path, "lock");
     throw Error(ExitCode::kUsage, fmt::format("another run is writing into {}", folder),
-                "wait for it, stop it, or give another --output-dir");
+                "wait for it, stop it, or give another folder");
   }
 }
 
@@ -172,7 +172,7 @@ void MakeFolder(const std::string& path) {
   std::filesystem::create_directories(path, error);
   if (error) {
     throw Error(ExitCode::kDisk, fmt::format("cannot create folder {}: {}", path, error.message()),
-                "give a folder that may be written with --output-dir");
+                "give a folder that may be written");
   }
 }
 

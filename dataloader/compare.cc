@@ -1,14 +1,17 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
 #include "core/text.h"
 #include "dataloader/crop_plan.h"
 #include "dataloader/image.h"
-#include "dataloader/packing.h"
+#include "dataloader/pack_sample.h"
 #include "dataloader/parallel.h"
+#include "dataloader/shards.h"
 
 namespace convoy {
 namespace {
@@ -54,26 +57,35 @@ void Decode(ImageDecoder& decoder, const EncodedSample& sample, Picture& picture
   }
 }
 
-// "class/a.b.png" -> "class/a_b", or "class/a_b_png" where packing put another extension behind it.
-bool NamesAgree(const std::string& packed, const std::string& source) {
-  std::string name = source;
-  std::replace(name.begin() + static_cast<std::ptrdiff_t>(name.find('/') + 1), name.end(), '.',
-               '_');
-  const std::string stem = packed.substr(0, packed.rfind('.'));
-  return packed == source || stem == name || stem == name.substr(0, source.rfind('.'));
-}
+// Which sample of a data set has a class and a name.
+class SampleNames {
+ public:
+  explicit SampleNames(const Dataset& dataset) {
+    for (int64_t i = 0; i < dataset.size(); ++i) samples_.emplace_back(KeyOf(dataset, i), i);
+    std::sort(samples_.begin(), samples_.end());
+  }
+
+  // -1 where there is none.
+  int64_t Find(const std::string& key) const {
+    const auto found =
+        std::lower_bound(samples_.begin(), samples_.end(), std::pair(key, int64_t{-1}));
+    return found != samples_.end() && found->first == key ? found->second : -1;
+  }
+  static std::string KeyOf(const Dataset& dataset, int64_t sample) {
+    return fmt::format("{}/{}", dataset.Label(sample), ShardStem(NameInClass(dataset, sample)));
+  }
+
+ private:
+  std::vector<std::pair<std::string, int64_t>> samples_;
+};
 
 // What is wrong with the packed sample; empty where nothing is.
-std::string Difference(const Dataset& packed, const Dataset& source, int64_t sample,
-                       double tolerance, Worker& worker) {
-  if (!NamesAgree(packed.Name(sample), source.Name(sample))) {
-    return "its source is " + source.Name(sample);
-  }
-  if (packed.Label(sample) != source.Label(sample)) {
-    return fmt::format("class {}, of its source {}", packed.Label(sample), source.Label(sample));
-  }
+std::string Difference(const Dataset& packed, const Dataset& source, const SampleNames& names,
+                       int64_t sample, double tolerance, Worker& worker) {
+  const int64_t original = names.Find(SampleNames::KeyOf(packed, sample));
+  if (original < 0) return "its source has no image of that name in that class";
   packed.Read(sample, worker.samples[0]);
-  source.Read(sample, worker.samples[1]);
+  source.Read(original, worker.samples[1]);
   if (worker.samples[0].bytes == worker.samples[1].bytes) {
     ++worker.report.same_bytes;
     return {};
@@ -82,7 +94,8 @@ std::string Difference(const Dataset& packed, const Dataset& source, int64_t sam
     Decode(worker.decoder, worker.samples[i], worker.pictures[i]);
   }
   const auto& [a, b] = worker.pictures;
-  if (a.pixels == b.pixels) {
+  if (a.info.width == b.info.width && a.info.height == b.info.height &&
+      a.pixel_bytes == b.pixel_bytes && a.pixels == b.pixels) {
     ++worker.report.same_pixels;
     return {};
   }
@@ -113,6 +126,7 @@ ComparisonReport CompareDatasets(const Dataset& packed, const Dataset& source, d
                             FormatCount(source.size())),
                 "give the data set that was packed, whole");
   }
+  const SampleNames names(source);
   std::vector<Worker> workers(static_cast<size_t>(threads));
   ParallelFor(
       0, packed.size(), threads,
@@ -120,7 +134,7 @@ ComparisonReport CompareDatasets(const Dataset& packed, const Dataset& source, d
         Worker& worker = workers[static_cast<size_t>(thread)];
         std::string difference;
         try {
-          difference = Difference(packed, source, sample, tolerance, worker);
+          difference = Difference(packed, source, names, sample, tolerance, worker);
         } catch (const Error& error) {
           if (error.exit_code() != ExitCode::kData && error.exit_code() != ExitCode::kDisk) throw;
           difference = error.message();

@@ -97,8 +97,9 @@ enum class Geometry {
   kRandomResized,
 };
 
-// Random changes of a crop, each by a factor drawn evenly from [1 - strength, 1 + strength], in
-// random order: towards black, towards the crop's mean grey, towards each pixel's own grey.
+// Random changes of a crop, each by a factor drawn evenly from [1 - strength, 1 + strength] (never
+// below 0), in random order: towards black, towards the crop's mean grey, towards each pixel's own
+// grey.
 inline constexpr double kMostJitter = 16;  // of each strength
 struct ColourJitter {
   double brightness = 0, contrast = 0, saturation = 0;
@@ -180,7 +181,7 @@ struct LoaderOptions {
   // Batches hold finished values instead of uint8 crops.
   std::optional<FinishOptions> finish;
   // Bytes of images that the system is told of before they are needed: hides a slow disk.
-  int64_t read_ahead_bytes = int64_t{64} << 20;
+  int64_t read_ahead_bytes = 64'000'000;
   Allocator allocator = AllocateHost;  // of pixel memory: pinned where a device wants it
 };
 

@@ -27,6 +27,7 @@ uint8_t FlagsOf(const ImageInfo& info) {
   if (info.components == 1) flags |= ImageHeaders::kGrey;
   if (info.format == ImageFormat::kJpeg && info.components == 4) flags |= ImageHeaders::kCmyk;
   if (info.format == ImageFormat::kPng) flags |= ImageHeaders::kPng;
+  if (info.format == ImageFormat::kPlain) flags |= ImageHeaders::kPlain;
   if (info.progressive) flags |= ImageHeaders::kProgressive;
   if (info.orientation > 1) flags |= ImageHeaders::kRotated;
   return static_cast<uint8_t>(flags);

@@ -19,6 +19,7 @@ struct ImageHeaders {
     kProgressive = 8,
     kRotated = 16,  // by EXIF, which is ignored
     kBad = 32,      // the header cannot be read; the other columns are 0
+    kPlain = 64,    // no file: plain pixels
   };
   std::vector<uint16_t> width, height;
   std::vector<uint8_t> sampling;  // 16 * across + down pixels per chroma sample: 0x22 is 4:2:0

@@ -9,6 +9,7 @@
 #include <csetjmp>
 
 #include "core/error.h"
+#include "dataloader/image.h"
 
 namespace convoy {
 
@@ -20,6 +21,10 @@ struct JpegWriter::State {
   std::jmp_buf jump;
   char message[JMSG_LENGTH_MAX] = {};
   std::vector<uint8_t>* into = nullptr;
+  // Of the file that is transcoded:
+  jpeg_decompress_struct from{};
+  jpeg_progress_mgr progress{};
+  bool is_amiss = false;  // a warning was given
 
   static State& Of(j_common_ptr jpeg) { return *static_cast<State*>(jpeg->client_data); }
 
@@ -47,7 +52,13 @@ struct JpegWriter::State {
     jpeg.err = jpeg_std_error(&errors);
     jpeg.client_data = this;
     errors.error_exit = OnError;
-    errors.emit_message = [](j_common_ptr, int) {};
+    errors.emit_message = [](j_common_ptr any, int level) {
+      if (level < 0) Of(any).is_amiss = true;
+    };
+    progress.progress_monitor = [](j_common_ptr any) {
+      State& state = Of(any);
+      if (state.from.input_scan_number > kMostScans) std::longjmp(state.jump, 1);
+    };
     Run([&] { jpeg_create_compress(&jpeg); });
     destination.init_destination = [](j_compress_ptr c) {
       Of(reinterpret_cast<j_common_ptr>(c)).GiveSpace(0);
@@ -94,6 +105,41 @@ void JpegWriter::Write(const uint8_t* pixels, int width, int height, int channel
     }
     jpeg_finish_compress(&jpeg);
   });
+}
+
+bool JpegWriter::Transcode(const std::vector<uint8_t>& file, std::vector<uint8_t>& into) {
+  State& state = *state_;
+  jpeg_compress_struct& jpeg = state.jpeg;
+  jpeg_decompress_struct& from = state.from;
+  state.into = &into;
+  state.is_amiss = false;
+  jpeg_abort_compress(&jpeg);
+  from = {};
+  from.err = &state.errors;
+  from.client_data = &state;
+  bool is_done = false;
+  try {
+    state.Run([&] {
+      // Made anew for each file: tables of an earlier one would be used where this one lacks its
+      // own.
+      jpeg_create_decompress(&from);
+      from.progress = &state.progress;
+      jpeg_mem_src(&from, file.data(), file.size());
+      jpeg_read_header(&from, TRUE);
+      jvirt_barray_ptr* coefficients = jpeg_read_coefficients(&from);
+      jpeg_copy_critical_parameters(&from, &jpeg);
+      jpeg.optimize_coding = TRUE;
+      // Whether CMYK is inverted hangs on this marker, and nothing else does.
+      if (from.num_components == 4) jpeg.write_Adobe_marker = from.saw_Adobe_marker;
+      jpeg_write_coefficients(&jpeg, coefficients);
+      jpeg_finish_compress(&jpeg);
+    });
+    is_done = !state.is_amiss;
+  } catch (const Error&) {
+    // The file stays as it is; nobody needs to know why.
+  }
+  jpeg_destroy_decompress(&from);
+  return is_done;
 }
 
 }  // namespace convoy

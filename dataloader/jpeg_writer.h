@@ -1,4 +1,4 @@
-// dataloader/jpeg_writer.h - pixels to JPEG files.
+// dataloader/jpeg_writer.h - pixels, or the coefficients of another file, to JPEG files.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +17,10 @@ class JpegWriter {
   // has half the resolution, as every usual packer writes it. Overwrites `into`. Throws (kData).
   void Write(const uint8_t* pixels, int width, int height, int channels, int quality,
              std::vector<uint8_t>& into);
+  // The same picture from the same coefficients: every pixel stays, metadata goes, Huffman tables
+  // fit. Overwrites `into` with a baseline file. False for a file with anything amiss, or with more
+  // scans than an image may have. The caller has checked how large the image is.
+  bool Transcode(const std::vector<uint8_t>& file, std::vector<uint8_t>& into);
 
  private:
   struct State;

@@ -31,6 +31,9 @@ class MemoryDataset final : public Dataset {
       bytes_ += static_cast<int64_t>(sample.encoded.bytes.size());
       labels_.push_back(source.Label(sample.of_source));
       names_.push_back(source.Name(sample.of_source));
+      if (bytes_ == 0 && i + 1 == source.size()) {
+        throw Error(ExitCode::kData, fmt::format("{}: every file is empty", description_));
+      }
     }
   }
 

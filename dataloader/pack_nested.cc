@@ -1,11 +1,11 @@
-#include <algorithm>
+#include <iterator>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "core/error.h"
 #include "core/files.h"
-#include "core/thread_pool.h"
+#include "dataloader/names.h"
 #include "dataloader/pack_sample.h"
 #include "dataloader/tar_writer.h"
 
@@ -36,15 +36,15 @@ class NestedTarWriter {
     Append(TarHeader(class_name_, 0));
     content_at_ = file_.bytes_written();
   }
-  void Add(const PackedSample& packed) {
-    if (!names_.insert(packed.name).second) {
+  void Add(const std::string& name, const std::vector<uint8_t>& content) {
+    if (!names_.insert(name).second) {
       throw Error(ExitCode::kData,
-                  fmt::format("two images of {} would be named {}", class_name_, packed.name),
+                  fmt::format("two images of {} would be named {}", class_name_, name),
                   "give the images of a class names that differ");
     }
-    const auto bytes = static_cast<int64_t>(packed.bytes.size());
-    Append(TarHeader(packed.name, bytes));
-    file_.Write(packed.bytes.data(), bytes);
+    const auto bytes = static_cast<int64_t>(content.size());
+    Append(TarHeader(name, bytes));
+    file_.Write(content.data(), bytes);
     Append(TarPadding(bytes));
   }
   void EndClass() {
@@ -99,34 +99,29 @@ void PackNestedTar(const Dataset& dataset, const PackOptions& options, const std
                    const JobProgressCall& progress) {
   CheckPackOptions(dataset, options);
   const std::vector<int64_t> samples = ChooseSamples(dataset, options.count);
-  ThreadPool pool(options.threads, "convoy-pack");
-  std::vector<SamplePacker> packers(static_cast<size_t>(options.threads));
-  // Threads fill a stretch of the archive in memory, then it is written in order.
-  constexpr size_t kImagesPerThread = 32;
-  std::vector<PackedSample> stretch(packers.size() * kImagesPerThread);
+  const auto sample_of = [&](int64_t i) { return samples[static_cast<size_t>(i)]; };
   NestedTarWriter writer(path);
   int32_t label = -1;
-  for (size_t first = 0; first < samples.size(); first += stretch.size()) {
-    const size_t count = std::min(stretch.size(), samples.size() - first);
-    for (size_t thread = 0; thread < packers.size(); ++thread) {
-      pool.Submit([&, thread] {
-        for (size_t i = thread; i < count; i += packers.size()) {
-          stretch[i] = PackOrSayWhich(packers[thread], dataset, samples[first + i], options);
-        }
-      });
-    }
-    pool.Wait();
-    for (size_t i = 0; i < count; ++i) {
-      const int32_t next_label = dataset.Label(samples[first + i]);
-      if (next_label != label) {
-        if (label >= 0) writer.EndClass();
-        writer.BeginClass(dataset.classes()[static_cast<size_t>(next_label)]);
-        label = next_label;
-      }
-      writer.Add(stretch[i]);
-    }
-    if (progress) progress(static_cast<int64_t>(first + count));
-  }
+  PackingPool(options.threads)
+      .Run(
+          std::ssize(samples),
+          [&](SamplePacker& packer, int64_t i) {
+            return PackOrSayWhich(packer, dataset, sample_of(i), options);
+          },
+          [&](int64_t i, const PackedSample& packed) {
+            const int32_t next_label = dataset.Label(sample_of(i));
+            if (next_label != label) {
+              if (label >= 0) writer.EndClass();
+              writer.BeginClass(dataset.classes()[static_cast<size_t>(next_label)]);
+              label = next_label;
+            }
+            std::string name = NameInClass(dataset, sample_of(i));
+            const std::string extension = ExtensionOf(name);
+            const bool is_named_so = extension == "jpeg" || extension == "jpg";
+            if (packed.is_new_jpeg && !is_named_so) name += ".JPEG";
+            writer.Add(name, packed.bytes);
+            if (progress) progress(i + 1);
+          });
   writer.EndClass();
   writer.Commit();
 }

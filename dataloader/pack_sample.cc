@@ -4,7 +4,6 @@
 
 #include "core/error.h"
 #include "dataloader/crop_plan.h"
-#include "dataloader/names.h"
 
 namespace convoy {
 namespace {
@@ -13,19 +12,14 @@ constexpr int kMostQuality = 100;
 // An image of 1 x 2000 scaled to a short side of 256 would be 256 x 512000.
 constexpr int64_t kMostScaledPixels = kMostPixels;
 
+}  // namespace
+
 std::string NameInClass(const Dataset& dataset, int64_t sample) {
   const std::string name = dataset.Name(sample);
   std::string own = name.substr(name.find('/') + 1);
   std::replace(own.begin(), own.end(), '/', '_');
   return own;
 }
-
-bool HasJpegName(const std::string& name) {
-  const std::string extension = ExtensionOf(name);
-  return extension == "jpeg" || extension == "jpg";
-}
-
-}  // namespace
 
 void CheckPackOptions(const Dataset& dataset, const PackOptions& options) {
   if (dataset.classes().empty()) {
@@ -44,25 +38,27 @@ void CheckPackOptions(const Dataset& dataset, const PackOptions& options) {
 
 PackedSample SamplePacker::Copy(const Dataset& dataset, int64_t sample) {
   dataset.Read(sample, sample_);
-  return {NameInClass(dataset, sample), sample_.bytes};
+  if (sample_.height > 0) {
+    throw Error(ExitCode::kData, "it holds plain pixels, which cannot be copied as a file");
+  }
+  return {.bytes = sample_.bytes};
 }
 
 PackedSample SamplePacker::Pack(const Dataset& dataset, int64_t sample,
                                 const PackOptions& options) {
-  PackedSample packed{NameInClass(dataset, sample), {}};
+  PackedSample packed;
   dataset.Read(sample, sample_);
   const ImageInfo info = renderer_.Open(sample_);
   const int short_side = std::min(info.width, info.height);
   const int wanted = options.short_side == 0 ? short_side : options.short_side;
   if (info.format != ImageFormat::kPlain && wanted == short_side) {
     const bool transcode = options.lossless && info.format == ImageFormat::kJpeg &&
-                           transcoder_.Transcode(sample_.bytes, transcoded_.bytes) &&
+                           writer_.Transcode(sample_.bytes, transcoded_.bytes) &&
                            transcoded_.bytes.size() < sample_.bytes.size() &&
                            PixelsAreEqual(sample_, transcoded_);
     packed.bytes = transcode ? transcoded_.bytes : sample_.bytes;
     return packed;
   }
-  if (!HasJpegName(packed.name)) packed.name += ".JPEG";
   const CropPlan plan = PlanWhole(info.width, info.height, wanted);
   if (plan.resized_width * plan.resized_height > kMostScaledPixels) {
     throw Error(ExitCode::kData,
@@ -75,6 +71,7 @@ PackedSample SamplePacker::Pack(const Dataset& dataset, int64_t sample,
   pixels_.resize(static_cast<size_t>(int64_t{width} * height * channels));
   renderer_.Render(plan, width, height, channels, pixels_.data());
   writer_.Write(pixels_.data(), width, height, channels, options.quality, packed.bytes);
+  packed.is_new_jpeg = true;
   return packed;
 }
 
@@ -96,6 +93,29 @@ bool SamplePacker::PixelsAreEqual(const EncodedSample& a, const EncodedSample& b
     if (rows[0] != rows[1]) return false;
   }
   return true;
+}
+
+PackingPool::PackingPool(int threads)
+    : packers_(static_cast<size_t>(threads)), pool_(threads, "convoy-pack") {}
+
+void PackingPool::Run(int64_t count,
+                      const std::function<PackedSample(SamplePacker&, int64_t)>& pack,
+                      const std::function<void(int64_t, const PackedSample&)>& take) {
+  constexpr int64_t kImagesPerThread = 32;
+  const auto threads = static_cast<int64_t>(packers_.size());
+  std::vector<PackedSample> stretch(static_cast<size_t>(kImagesPerThread * threads));
+  for (int64_t first = 0; first < count; first += std::ssize(stretch)) {
+    const int64_t here = std::min<int64_t>(std::ssize(stretch), count - first);
+    for (int64_t thread = 0; thread < threads; ++thread) {
+      pool_.Submit([&, thread] {
+        for (int64_t i = thread; i < here; i += threads) {
+          stretch[static_cast<size_t>(i)] = pack(packers_[static_cast<size_t>(thread)], first + i);
+        }
+      });
+    }
+    pool_.Wait();
+    for (int64_t i = 0; i < here; ++i) take(first + i, stretch[static_cast<size_t>(i)]);
+  }
 }
 
 }  // namespace convoy

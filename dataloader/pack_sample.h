@@ -1,30 +1,34 @@
-// dataloader/pack_sample.h - one image, as a packed data set keeps it.
+// dataloader/pack_sample.h - images as packed data sets keep them, made by several threads.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
+#include "core/thread_pool.h"
 #include "dataloader/crop_renderer.h"
-#include "dataloader/jpeg_transcoder.h"
 #include "dataloader/jpeg_writer.h"
 #include "dataloader/packing.h"
 
 namespace convoy {
 
 struct PackedSample {
-  std::string name;  // inside of its class
   std::vector<uint8_t> bytes;
+  bool is_new_jpeg = false;  // made here of pixels, whatever the source was
 };
 
 // Throws (kUsage) for options without sense.
 void CheckPackOptions(const Dataset& dataset, const PackOptions& options);
+
+// The name of a sample inside of its class: without folders, which become "_".
+std::string NameInClass(const Dataset& dataset, int64_t sample);
 
 // One thread's tools.
 class SamplePacker {
  public:
   // Throws (kData, kDisk) with a reason that names neither sample nor place.
   PackedSample Pack(const Dataset& dataset, int64_t sample, const PackOptions& options);
-  // The file as it is. Throws (kDisk).
+  // The file as it is. Throws (kDisk), and (kData) for plain pixels, which are no file.
   PackedSample Copy(const Dataset& dataset, int64_t sample);
 
  private:
@@ -34,8 +38,22 @@ class SamplePacker {
   CropRenderer renderer_;
   ImageDecoder decoders_[2];
   JpegWriter writer_;
-  JpegTranscoder transcoder_;
   std::vector<uint8_t> pixels_;
+};
+
+// Packs samples on several threads, and gives them out in order.
+class PackingPool {
+ public:
+  explicit PackingPool(int threads);
+
+  // pack(packer, i) for each i of [0, count), by any thread; take(i, packed) in the order of i, by
+  // the caller's. A stretch of samples at a time lies in memory.
+  void Run(int64_t count, const std::function<PackedSample(SamplePacker&, int64_t i)>& pack,
+           const std::function<void(int64_t i, const PackedSample& packed)>& take);
+
+ private:
+  std::vector<SamplePacker> packers_;
+  ThreadPool pool_;
 };
 
 }  // namespace convoy

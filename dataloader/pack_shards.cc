@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <filesystem>
+#include <limits>
 #include <mutex>
 #include <set>
 #include <string>
@@ -9,7 +10,7 @@
 #include "core/files.h"
 #include "core/hash.h"
 #include "core/text.h"
-#include "core/thread_pool.h"
+#include "dataloader/names.h"
 #include "dataloader/pack_sample.h"
 #include "dataloader/permutation.h"
 #include "dataloader/shards.h"
@@ -22,6 +23,8 @@ namespace fs = std::filesystem;
 
 // Shards are a mixture that is the same in every run.
 constexpr uint64_t kShuffleSeed = 0;
+// What a data set can be made of.
+constexpr int64_t kMostShards = std::numeric_limits<uint16_t>::max();
 
 int64_t ShardCount(const ShardOptions& options) {
   return (options.images.count + options.images_per_shard - 1) / options.images_per_shard;
@@ -31,6 +34,18 @@ std::string PathOfShard(const std::string& folder, int64_t shard) {
   return fmt::format("{}/shard-{:06}.tar", folder, shard);
 }
 
+// Also false where nobody may look: writing there says so.
+bool Exists(const std::string& path) {
+  std::error_code unreachable;
+  return fs::exists(path, unreachable);
+}
+
+// Places [begin, end) of a shard.
+std::pair<int64_t, int64_t> PlacesOf(const ShardOptions& options, int64_t shard) {
+  const int64_t begin = shard * options.images_per_shard;
+  return {begin, std::min(begin + options.images_per_shard, options.images.count)};
+}
+
 // The sample at place `i` of the shards, from 0.
 int64_t SampleAtPlace(const Dataset& dataset, const ShardOptions& options, int64_t i) {
   const int64_t count = options.images.count;
@@ -38,40 +53,18 @@ int64_t SampleAtPlace(const Dataset& dataset, const ShardOptions& options, int64
   return static_cast<int64_t>(static_cast<__int128>(chosen) * dataset.size() / count);
 }
 
-// What the images of the folder hang on. Not the number of threads or ranks.
-std::string SettingsText(const Dataset& dataset, const ShardOptions& options) {
-  Hasher names;
-  for (int64_t i = 0; i < dataset.size(); ++i) {
-    const std::string name = dataset.Name(i) + "\n";
-    names.Add(name.data(), name.size());
-  }
-  return fmt::format(
-      "# Written by convoy data pack.\nsource-images = {}\nsource-names = {:016x}\ncount = {}\n"
-      "short-side = {}\nquality = {}\nlossless = {}\nshard-images = {}\n",
-      dataset.size(), names.Digest(), options.images.count, options.images.short_side,
-      options.images.quality, options.images.lossless ? "on" : "off", options.images_per_shard);
-}
-
-// WebDataset's key ends at the first point of a base name.
-std::string KeyAndExtension(const Dataset& dataset, int64_t sample, const std::string& name) {
-  const std::string& class_name = dataset.classes()[static_cast<size_t>(dataset.Label(sample))];
-  const size_t point = name.rfind('.');
-  std::string stem = name.substr(0, point);
-  std::replace(stem.begin(), stem.end(), '.', '_');
-  return class_name + "/" + stem + (point == std::string::npos ? ".jpg" : name.substr(point));
-}
-
 class ShardWriter {
  public:
   explicit ShardWriter(const std::string& path) : file_(path) {}
 
-  void Add(const std::string& name, const std::vector<uint8_t>& bytes, int32_t label) {
-    const std::string key = name.substr(0, name.rfind('.'));
+  // "class/stem" and ".JPEG".
+  void Add(const std::string& key, const std::string& extension,
+           const std::vector<uint8_t>& content, int32_t label) {
     if (!keys_.insert(key).second) {
       throw Error(ExitCode::kData, fmt::format("two images of one shard would be named {}", key),
                   "give the images of a class names that differ before their extensions");
     }
-    AddFile(name, bytes.data(), static_cast<int64_t>(bytes.size()));
+    AddFile(key + extension, content.data(), static_cast<int64_t>(content.size()));
     const std::string text = std::to_string(label);
     AddFile(key + ".cls", text.data(), static_cast<int64_t>(text.size()));
   }
@@ -104,54 +97,43 @@ class ShardPacker {
         options_(options),
         folder_(folder),
         progress_(progress),
-        packers_(static_cast<size_t>(options.images.threads)),
-        pool_(options.images.threads, "convoy-pack") {}
+        pool_(options.images.threads) {}
 
   ShardReport Run() {
     for (int64_t shard = options_.part; shard < ShardCount(options_); shard += options_.parts) {
-      const int64_t begin = shard * options_.images_per_shard;
-      const int64_t end = std::min(begin + options_.images_per_shard, options_.images.count);
+      const std::string path = PathOfShard(folder_, shard);
       ++report_.shards;
-      if (fs::exists(PathOfShard(folder_, shard))) {
+      if (Exists(path)) {
         ++report_.kept;
-        done_ += end - begin;
-        if (progress_) progress_(done_);
       } else {
-        Write(PathOfShard(folder_, shard), begin, end);
+        Write(path, PlacesOf(options_, shard));
       }
     }
     return std::move(report_);
   }
 
  private:
-  // Threads fill a stretch of the shard in memory, then it is written in order.
-  void Write(const std::string& path, int64_t begin, int64_t end) {
-    constexpr int64_t kImagesPerThread = 32;
-    const auto stretch_images = kImagesPerThread * static_cast<int64_t>(packers_.size());
-    std::vector<PackedSample> stretch(static_cast<size_t>(stretch_images));
+  void Write(const std::string& path, std::pair<int64_t, int64_t> places) {
+    const auto [begin, end] = places;
+    const auto sample_of = [this, begin = begin](int64_t i) {
+      return SampleAtPlace(dataset_, options_, begin + i);
+    };
     ShardWriter writer(path);
-    for (int64_t first = begin; first < end; first += stretch_images) {
-      const int64_t count = std::min(stretch_images, end - first);
-      for (size_t thread = 0; thread < packers_.size(); ++thread) {
-        pool_.Submit([&, thread] {
-          for (auto i = static_cast<int64_t>(thread); i < count;
-               i += static_cast<int64_t>(packers_.size())) {
-            stretch[static_cast<size_t>(i)] =
-                PackOrCopy(packers_[thread], SampleAtPlace(dataset_, options_, first + i));
-          }
+    pool_.Run(
+        end - begin,
+        [&](SamplePacker& packer, int64_t i) { return PackOrCopy(packer, sample_of(i)); },
+        [&](int64_t i, const PackedSample& packed) {
+          const int64_t sample = sample_of(i);
+          const int32_t label = dataset_.Label(sample);
+          const std::string name = NameInClass(dataset_, sample);
+          const std::string extension = ExtensionOf(name);
+          const bool is_named_jpeg = extension == "jpeg" || extension == "jpg";
+          writer.Add(dataset_.classes()[static_cast<size_t>(label)] + "/" + ShardStem(name),
+                     packed.is_new_jpeg && !is_named_jpeg ? ".JPEG" : name.substr(name.rfind('.')),
+                     packed.bytes, label);
+          ++report_.images;
+          if (progress_) progress_(report_.images);
         });
-      }
-      pool_.Wait();
-      for (int64_t i = 0; i < count; ++i) {
-        const int64_t sample = SampleAtPlace(dataset_, options_, first + i);
-        const PackedSample& packed = stretch[static_cast<size_t>(i)];
-        writer.Add(KeyAndExtension(dataset_, sample, packed.name), packed.bytes,
-                   dataset_.Label(sample));
-      }
-      report_.images += count;
-      done_ += count;
-      if (progress_) progress_(done_);
-    }
     report_.bytes += writer.Commit();
   }
 
@@ -174,37 +156,73 @@ class ShardPacker {
   const ShardOptions& options_;
   const std::string& folder_;
   const JobProgressCall& progress_;
-  std::vector<SamplePacker> packers_;
-  ThreadPool pool_;
-  std::mutex mutex_;
-  int64_t done_ = 0;
+  PackingPool pool_;
+  std::mutex mutex_;  // of report_.bad
   ShardReport report_;
 };
 
 }  // namespace
 
-void PrepareShards(const Dataset& dataset, const ShardOptions& options, const std::string& folder) {
+std::string DescribeShards(const Dataset& dataset, const ShardOptions& options) {
   CheckPackOptions(dataset, options.images);
-  if (options.images_per_shard < 1) {
-    throw Error(ExitCode::kUsage, fmt::format("{} images a shard", options.images_per_shard));
-  }
-  const std::string settings = SettingsText(dataset, options);
-  const std::string path = folder + "/" + kShardSettingsFile;
-  if (fs::exists(path)) {
-    if (ReadText(path, ExitCode::kDisk) == settings) return;
+  if (options.images_per_shard < 1 || ShardCount(options) > kMostShards) {
     throw Error(ExitCode::kUsage,
-                fmt::format("{} holds shards of another source or with other options", folder),
-                fmt::format("give the options that stand in {}, or another folder", path));
+                fmt::format("{} images a shard of {}: 1 to {} shards are possible",
+                            options.images_per_shard, options.images.count, kMostShards));
   }
-  if (fs::exists(folder) && !fs::is_empty(folder)) {
-    throw Error(ExitCode::kUsage, fmt::format("{} is not empty and holds no shards", folder),
-                "give another folder");
+  Hasher names, contents;
+  for (int64_t i = 0; i < dataset.size(); ++i) {
+    const std::string name = dataset.Name(i) + "\n";
+    names.Add(name.data(), name.size());
   }
-  MakeFolder(folder);
+  constexpr int64_t kSampled = 64;
+  EncodedSample sample;
+  const int64_t sampled = std::min(kSampled, dataset.size());
+  for (int64_t k = 0; k < sampled; ++k) {
+    dataset.Read(k * dataset.size() / sampled, sample);
+    contents.Add(sample.bytes.data(), sample.bytes.size());
+  }
+  return fmt::format(
+      "# Written by convoy data pack.\nsource-images = {}\nsource-names = {:016x}\n"
+      "source-contents = {:016x}\ncount = {}\nshort-side = {}\nquality = {}\nlossless = {}\n"
+      "shard-images = {}\n",
+      dataset.size(), names.Digest(), contents.Digest(), options.images.count,
+      options.images.short_side, options.images.quality, options.images.lossless ? "on" : "off",
+      options.images_per_shard);
+}
+
+void PrepareShards(const Dataset& dataset, const ShardOptions& options, const std::string& folder) {
+  const std::string settings = DescribeShards(dataset, options);
+  const std::string path = folder + "/" + kShardSettingsFile;
+  if (Exists(path)) {
+    if (ReadText(path, ExitCode::kDisk) != settings) {
+      throw Error(ExitCode::kUsage,
+                  fmt::format("{} holds shards of another source or with other options", folder),
+                  fmt::format("give the options that stand in {}, or another folder", path));
+    }
+  } else {
+    MakeFolder(folder);
+    std::error_code unreachable;
+    for (const auto& entry : fs::directory_iterator(folder, unreachable)) {
+      if (IsIgnoredName(entry.path().filename().string())) continue;
+      throw Error(ExitCode::kUsage, fmt::format("{} is not empty and holds no shards", folder),
+                  "give another folder");
+    }
+    WriteText(path, settings);
+  }
   std::string classes;
   for (const std::string& name : dataset.classes()) classes += name + "\n";
   WriteText(folder + "/" + kShardClassesFile, classes);
-  WriteText(path, settings);
+}
+
+int64_t MissingImages(const ShardOptions& options, const std::string& folder) {
+  int64_t missing = 0;
+  for (int64_t shard = options.part; shard < ShardCount(options); shard += options.parts) {
+    if (Exists(PathOfShard(folder, shard))) continue;
+    const auto [begin, end] = PlacesOf(options, shard);
+    missing += end - begin;
+  }
+  return missing;
 }
 
 ShardReport PackShards(const Dataset& dataset, const ShardOptions& options,

@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "core/log.h"
 #include "dataloader/dataloader.h"
 
 namespace convoy {
@@ -32,8 +31,8 @@ struct ComparisonReport {
   double largest_mean_difference = 0;
   std::vector<BadSample> different;  // another name, label, shape or picture
 };
-// Holds every sample of `packed` against the one of the same place in `source`: class, name (its
-// extension apart), and picture. Scaled images may differ by `tolerance` levels in their mean
+// Holds every sample of `packed` against that of the same class and name (extensions apart) in
+// `source`. Scaled images may differ by `tolerance` levels in their mean
 // colour. Throws (kData) when the two are not of the same size.
 ComparisonReport CompareDatasets(const Dataset& packed, const Dataset& source, double tolerance,
                                  int threads, const JobProgressCall& progress);
@@ -73,10 +72,17 @@ struct ShardReport {
   int64_t images = 0, bytes = 0;
   std::vector<BadSample> bad;  // copied as they are: the loader has a policy for them
 };
+// What the shards hang on, and not how they are written: the text of shards.cfg. Throws (kUsage)
+// for options without sense.
+std::string DescribeShards(const Dataset& dataset, const ShardOptions& options);
 // Makes the folder, or checks that it may be gone on with, and writes the two small files. Once,
-// before any PackShards(). Throws (kUsage) where the folder holds other shards.
+// before any PackShards(), by whoever has locked the folder. Throws (kUsage) where it holds other
+// shards, or anything else.
 void PrepareShards(const Dataset& dataset, const ShardOptions& options, const std::string& folder);
-// Every shard appears whole or not at all. Throws as PackNestedTar() does.
+// Images of the shards that this process has still to write.
+int64_t MissingImages(const ShardOptions& options, const std::string& folder);
+// Every shard appears whole or not at all. `progress` counts images written. Throws as
+// PackNestedTar() does.
 ShardReport PackShards(const Dataset& dataset, const ShardOptions& options,
                        const std::string& folder, const JobProgressCall& progress);
 

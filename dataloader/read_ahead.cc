@@ -1,6 +1,7 @@
 #include "dataloader/read_ahead.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace convoy {
 namespace {
@@ -31,7 +32,9 @@ int64_t ReadAhead::BatchesAhead(const LoaderStatistics& so_far) const {
     images = std::min(bytes * read / static_cast<double>(so_far.bytes_read),
                       kMostSeconds * threads_ * read / decoding_s);
   }
-  return static_cast<int64_t>(images / static_cast<double>(batch_images_));
+  // A batch at least, however large it is.
+  return bytes_ > 0 ? static_cast<int64_t>(std::ceil(images / static_cast<double>(batch_images_)))
+                    : 0;
 }
 
 }  // namespace convoy

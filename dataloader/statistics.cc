@@ -11,7 +11,6 @@
 #include "dataloader/crop_plan.h"
 #include "dataloader/crop_renderer.h"
 #include "dataloader/dataloader.h"
-#include "dataloader/index.h"
 #include "dataloader/parallel.h"
 
 namespace convoy {

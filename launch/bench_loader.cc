@@ -177,7 +177,7 @@ class LoaderRounds {
   }
 
   double DecodeRate(int64_t round, DecodeWork work, int threads) {
-    const int64_t images = bench_.batches * bench_.batch_size / world_.size();
+    const int64_t images = std::max<int64_t>(bench_.batches * bench_.batch_size / world_.size(), 1);
     const int64_t first = (round * world_.size() + world_.rank()) * images;
     world_.all().Barrier("bench");
     const double seconds = TimeDecoding(dataset_, first, images, threads, work);
@@ -214,7 +214,7 @@ void PrintJson(const LoaderBench& bench, const LoaderRounds& rounds, const Loade
                           {"transform", report.transform_ms}, {"resize", report.resize_ms},
                           {"augment", report.augment_ms},     {"other", report.other_ms}};
   json["bad_samples"] = rounds.part.bad_samples;
-  std::cout << json.dump() << "\n";
+  std::cout << json.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
 }
 
 void PrintTable(const LoaderBench& bench, const LoaderRounds& rounds, const LoaderReport& report,
@@ -271,7 +271,7 @@ void AddOptions(OptionTable& table, LoaderBench& bench, WorldOptions& world_opti
   table.Add("batch-size,b", "N", "128", "images of a batch over all ranks",
             store::Integer("batch-size", 1, 1 << 24, [&](int64_t n) { bench.batch_size = n; }));
   table.Add("batches", "N", "12", "batches to load (in every round)",
-            store::Integer("batches", 1, INT64_MAX, [&](int64_t n) { bench.batches = n; }));
+            store::Integer("batches", 1, 1 << 24, [&](int64_t n) { bench.batches = n; }));
   table.Add("rounds", "N", "5", "rounds of the loader and its limits in turn",
             store::Integer("rounds", 1, 10000, [&](int64_t n) { bench.rounds = n; }));
   table.Add("in-memory", "MB", "0",
@@ -334,6 +334,12 @@ ExitCode BenchLoaderCommand(int argc, const char* const* argv) {
     if (bench.in_memory_bytes > 0) {
       RunTogether(world, [&] { dataset = CopyIntoMemory(*dataset, bench.in_memory_bytes); });
     }
+    const int64_t batches = (dataset->size() + bench.batch_size - 1) / bench.batch_size;
+    RunTogether(world, [&] {
+      if (bench.first_batch < batches) return;
+      throw Error(ExitCode::kUsage, fmt::format("--first-batch {}: an epoch has batches 0 to {}",
+                                                bench.first_batch, batches - 1));
+    });
     if (bench.digest) {
       PrintDigests(bench, *dataset, grid, world, log);
     } else {

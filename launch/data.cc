@@ -10,6 +10,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/files.h"
 #include "core/text.h"
 #include "dataloader/image_headers.h"
 #include "dataloader/published.h"
@@ -27,8 +28,9 @@ using Json = nlohmann::ordered_json;
 // An archive of an official name has the official size.
 void CheckPublishedSize(const std::string& path) {
   const std::optional<PublishedArchive> published = PublishedAs(path);
-  if (!published || !std::filesystem::is_regular_file(path)) return;
-  const auto bytes = static_cast<int64_t>(std::filesystem::file_size(path));
+  std::error_code unreachable;
+  if (!published || !std::filesystem::is_regular_file(path, unreachable)) return;
+  const int64_t bytes = File::OpenForReading(path, ExitCode::kData).size();
   if (bytes == published->bytes) return;
   throw Error(ExitCode::kData,
               fmt::format("{} has {} bytes, the published archive has {}", path, FormatCount(bytes),
@@ -38,10 +40,11 @@ void CheckPublishedSize(const std::string& path) {
 
 // The sum of an archive, held against the published one.
 std::string CheckedMd5(const std::string& path, Log& log) {
-  if (!std::filesystem::is_regular_file(path)) {
+  std::error_code unreachable;
+  if (!std::filesystem::is_regular_file(path, unreachable)) {
     throw Error(ExitCode::kUsage, fmt::format("--md5: {} is not one file", path));
   }
-  JobProgress progress(log, "MD5, bytes", static_cast<int64_t>(std::filesystem::file_size(path)));
+  JobProgress progress(log, "MD5, bytes", File::OpenForReading(path, ExitCode::kData).size());
   const std::string md5 = Md5OfFile(path, std::ref(progress));
   const std::optional<PublishedArchive> published = PublishedAs(path);
   if (published && md5 != published->md5) {
@@ -70,8 +73,8 @@ Json SummaryOf(const ImageHeaders& headers) {
     if (headers.flags[i] & ImageHeaders::kBad) continue;
     pixels.push_back(int64_t{headers.width[i]} * headers.height[i]);
     short_sides.push_back(std::min(headers.width[i], headers.height[i]));
-    const bool is_colour_jpeg =
-        !(headers.flags[i] & (ImageHeaders::kGrey | ImageHeaders::kCmyk | ImageHeaders::kPng));
+    const bool is_colour_jpeg = !(headers.flags[i] & (ImageHeaders::kGrey | ImageHeaders::kCmyk |
+                                                      ImageHeaders::kPng | ImageHeaders::kPlain));
     if (is_colour_jpeg) {
       ++samplings[fmt::format("{}x{}", headers.sampling[i] >> 4, headers.sampling[i] & 15)];
     }
@@ -230,7 +233,7 @@ ExitCode StatsCommand(int argc, const char* const* argv) {
       if (arguments.as_json) {
         Json json = ToJson(statistics);
         json["file"] = path;
-        std::cout << json.dump() << "\n";
+        std::cout << json.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
         return;
       }
       fmt::print(

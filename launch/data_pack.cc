@@ -20,7 +20,11 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Names may be of any bytes: printed with a replacement where they are no text.
+// Names may be of any bytes: a replacement stands where they are no text.
+void Print(const Json& json) {
+  std::cout << json.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
+}
+
 Json ToJson(const std::vector<BadSample>& samples) {
   Json list = Json::array();
   for (const BadSample& sample : samples) {
@@ -43,14 +47,12 @@ ExitCode Compare(const DataArguments& arguments, const std::string& source_locat
   const ComparisonReport report =
       CompareDatasets(packed, *source, tolerance, arguments.workers, std::ref(progress));
   if (arguments.as_json) {
-    std::cout << Json{{"images", packed.size()},
-                      {"same_bytes", report.same_bytes},
-                      {"same_pixels", report.same_pixels},
-                      {"scaled", report.scaled},
-                      {"largest_mean_difference", report.largest_mean_difference},
-                      {"different", ToJson(report.different)}}
-                     .dump(-1, ' ', false, Json::error_handler_t::replace)
-              << "\n";
+    Print(Json{{"images", packed.size()},
+               {"same_bytes", report.same_bytes},
+               {"same_pixels", report.same_pixels},
+               {"scaled", report.scaled},
+               {"largest_mean_difference", report.largest_mean_difference},
+               {"different", ToJson(report.different)}});
   } else {
     fmt::print(
         "{} images: {} with the same bytes, {} with the same pixels, {} scaled (mean colours "
@@ -75,17 +77,15 @@ ExitCode Verify(const DataArguments& arguments, const Dataset& dataset, Log& log
   const VerifyReport report =
       VerifyDataset(dataset, 0, dataset.size(), arguments.workers, std::ref(progress));
   if (arguments.as_json) {
-    std::cout << Json{{"images", report.images},
-                      {"bytes", report.bytes},
-                      {"grey", report.grey},
-                      {"cmyk", report.cmyk},
-                      {"png", report.png},
-                      {"progressive", report.progressive},
-                      {"exif_rotated", report.exif_rotated},
-                      {"small", report.small},
-                      {"bad", ToJson(report.bad)}}
-                     .dump(-1, ' ', false, Json::error_handler_t::replace)
-              << "\n";
+    Print(Json{{"images", report.images},
+               {"bytes", report.bytes},
+               {"grey", report.grey},
+               {"cmyk", report.cmyk},
+               {"png", report.png},
+               {"progressive", report.progressive},
+               {"exif_rotated", report.exif_rotated},
+               {"small", report.small},
+               {"bad", ToJson(report.bad)}});
   } else {
     fmt::print(
         "{} images, {}: {} grey, {} CMYK, {} PNG, {} progressive, {} with an EXIF rotation "
@@ -147,11 +147,12 @@ void AddPackOptions(OptionTable& table, PackArguments* arguments, WorldOptions* 
 
 void PrintPacked(const PackArguments& arguments, const ShardReport& report) {
   if (arguments.data.as_json) {
-    std::cout << Json{{"output", arguments.output},      {"images", arguments.options.images.count},
-                      {"shards", report.shards},         {"kept", report.kept},
-                      {"written_images", report.images}, {"written_bytes", report.bytes}}
-                     .dump()
-              << "\n";
+    Print(Json{{"output", arguments.output},
+               {"images", arguments.options.images.count},
+               {"shards", report.shards},
+               {"kept", report.kept},
+               {"written_images", report.images},
+               {"written_bytes", report.bytes}});
     return;
   }
   fmt::print("{}: {} images in {}", arguments.output, FormatCount(arguments.options.images.count),
@@ -169,18 +170,19 @@ void PackIntoShards(PackArguments& arguments, const Dataset& dataset, World& wor
   options.part = world.rank();
   options.parts = world.size();
   std::optional<FolderLock> lock;
+  RunTogether(world, [&] { RequireSameSettings(DescribeShards(dataset, options), world); });
   RunTogether(world, [&] {
     if (world.rank() != 0) return;
-    PrepareShards(dataset, options, arguments.output);
+    MakeFolder(arguments.output);
     lock.emplace(arguments.output);
+    PrepareShards(dataset, options, arguments.output);
   });
   ShardReport report;
   RunTogether(world, [&] {
-    // Ranks have the same share, but for a shard.
-    const int64_t own = (options.images.count + world.size() - 1) / world.size();
-    JobProgress progress(log, "images of rank 0:", own);
+    JobProgress progress(log, world.size() > 1 ? "images of rank 0:" : "images",
+                         MissingImages(options, arguments.output));
     report = PackShards(dataset, options, arguments.output, [&](int64_t done) {
-      if (world.rank() == 0) progress(std::min(done, own));
+      if (world.rank() == 0) progress(done);
     });
     for (const BadSample& bad : report.bad) {
       log.Warning("{} ({}) is copied as it is: {}", bad.name, bad.location, bad.reason);
@@ -198,17 +200,12 @@ void PackIntoShards(PackArguments& arguments, const Dataset& dataset, World& wor
   if (world.rank() == 0) PrintPacked(arguments, report);
 }
 
-void PackIntoNestedTar(const PackArguments& arguments, const Dataset& dataset, World& world,
-                       Log& log) {
-  if (world.size() > 1) {
-    throw Error(ExitCode::kUsage, "--form nested is written by one rank",
-                "shards are written by several");
-  }
+void PackIntoNestedTar(const PackArguments& arguments, const Dataset& dataset, Log& log) {
   const PackOptions& images = arguments.options.images;
   JobProgress progress(log, "images", images.count);
   PackNestedTar(dataset, images, arguments.output, std::ref(progress));
   if (arguments.data.as_json) {
-    std::cout << Json{{"output", arguments.output}, {"images", images.count}}.dump() << "\n";
+    Print(Json{{"output", arguments.output}, {"images", images.count}});
   } else {
     fmt::print("{}: {} images\n", arguments.output, FormatCount(images.count));
   }
@@ -260,15 +257,21 @@ ExitCode PackCommand(int argc, const char* const* argv) {
     const auto dataset = OpenTogether(arguments.data.location(), config, world, log);
     PackOptions& images = arguments.options.images;
     if (images.count == 0) images.count = dataset->size();
-    if (images.count > dataset->size()) {
-      throw Error(ExitCode::kUsage, fmt::format("--count {}: {} has {} images", images.count,
-                                                arguments.data.location(), dataset->size()));
-    }
+    RunTogether(world, [&] {
+      if (images.count > dataset->size()) {
+        throw Error(ExitCode::kUsage, fmt::format("--count {}: {} has {} images", images.count,
+                                                  arguments.data.location(), dataset->size()));
+      }
+      if (arguments.form == PackForm::kNested && world.size() > 1) {
+        throw Error(ExitCode::kUsage, "--form nested is written by one rank",
+                    "shards are written by several");
+      }
+    });
     images.threads = arguments.data.workers;
     if (arguments.form == PackForm::kShards) {
       PackIntoShards(arguments, *dataset, world, log);
     } else {
-      PackIntoNestedTar(arguments, *dataset, world, log);
+      PackIntoNestedTar(arguments, *dataset, log);
     }
     return ExitCode::kDone;
   });

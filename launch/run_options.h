@@ -9,10 +9,11 @@ namespace convoy {
 
 void AddModelOptions(OptionTable& table, std::string* model, ModelOptions* options);
 void AddComputeOptions(OptionTable& table, ComputeConfig* compute, WorldOptions* world);
-// devkit, geometry, workers, bad samples.
+// How images are found, read and made crops of.
 void AddDataOptions(OptionTable& table, DataConfig* data);
-// What is drawn for every image besides the place of its crop.
+// What is drawn for images in training.
 void AddDrawOptions(OptionTable& table, DataConfig* data);
+// Takes the name of a geometry.
 OptionTable::Store GeometryStore(Geometry* target);
 
 }  // namespace convoy

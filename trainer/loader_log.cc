@@ -5,18 +5,24 @@
 
 namespace convoy {
 
-LoaderLog::LoaderLog(std::string path, int64_t last_step, int threads, Log& log)
-    : path_(std::move(path)), last_step_(last_step), threads_(threads), log_(log) {
-  if (std::filesystem::exists(path_)) {
-    file_ = std::make_unique<MetricsFile>(path_, last_step_, /*keeps_evaluation=*/true, log_);
-  }
+LoaderLog::LoaderLog(std::string path, int64_t last_step, bool keeps_evaluation, int threads,
+                     Log& log)
+    : path_(std::move(path)),
+      last_step_(last_step),
+      keeps_evaluation_(keeps_evaluation),
+      threads_(threads),
+      log_(log) {
+  std::error_code unreachable;
+  if (std::filesystem::exists(path_, unreachable)) OpenFile();
+}
+
+void LoaderLog::OpenFile() {
+  file_ = std::make_unique<MetricsFile>(path_, last_step_, keeps_evaluation_, log_);
 }
 
 void LoaderLog::AddBadSamples(Loader& loader, int64_t step, const char* set) {
   for (const BadSample& bad : loader.TakeBadSamples()) {
-    if (!file_) {
-      file_ = std::make_unique<MetricsFile>(path_, last_step_, /*keeps_evaluation=*/true, log_);
-    }
+    if (!file_) OpenFile();
     file_->Add(BadSampleMetrics{.step = step, .set = set, .bad = bad});
   }
 }

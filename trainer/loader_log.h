@@ -14,8 +14,9 @@ namespace convoy {
 class LoaderLog {
  public:
   // Bad samples go to the file `path`, which is made when there is one. Of an earlier run's file it
-  // keeps what belongs to the steps up to `last_step`.
-  LoaderLog(std::string path, int64_t last_step, int threads, Log& log);
+  // keeps what belongs to the steps up to `last_step`; without `keeps_evaluation`, what an
+  // evaluation after that step had entered is dropped too: it will be repeated.
+  LoaderLog(std::string path, int64_t last_step, bool keeps_evaluation, int threads, Log& log);
 
   // Enters the bad samples of the batches that `loader` gave since the last call. `set` is
   // "training" or "validation".
@@ -26,8 +27,11 @@ class LoaderLog {
   void EndEpoch(const Loader& loader, int64_t step, int64_t epoch, MetricsFile* metrics);
 
  private:
+  void OpenFile();
+
   std::string path_;
   int64_t last_step_;
+  bool keeps_evaluation_;
   int threads_;
   Log& log_;
   std::unique_ptr<MetricsFile> file_;

@@ -29,8 +29,9 @@ std::string LinesUpTo(const std::string& text, int64_t last_step, bool keeps_eva
     if (!object.is_object() || !object.contains("step")) continue;
     if (!object["step"].is_number_integer()) continue;
     const auto step = object["step"].get<int64_t>();
-    const bool is_repeated =
-        step == last_step && !keeps_evaluation && object.value("event", "") == "eval";
+    const bool is_of_evaluation =
+        object.value("event", "") == "eval" || object.value("set", "") == "validation";
+    const bool is_repeated = step == last_step && !keeps_evaluation && is_of_evaluation;
     if (step <= last_step && !is_repeated) kept += line + "\n";
   }
   return kept;

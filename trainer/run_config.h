@@ -42,7 +42,7 @@ struct DataConfig {
   int resize = 0;   // 0: 256 for a crop of 224, in proportion; the crop itself below 64
   int workers = 2;  // decoding threads per rank
   int queue = 3;
-  int64_t read_ahead_bytes = LoaderOptions().read_ahead_bytes;
+  int64_t read_ahead_bytes = 64'000'000;
   bool dct_scaling = false;
   // In training alone:
   int images_per_draw = 1;

@@ -38,6 +38,7 @@ TrainingResult TrainingRun::Run() {
       loader_->Fetch();
     } catch (const Error& error) {
       fault = error;
+      loader_log_->AddBadSamples(loader_->loader(), step_ + 1, "training");
     }
     const double fetch_s = SecondsSince(fetch_start);
     const StepVerdict verdict = FinishStep(
@@ -181,10 +182,19 @@ bool TrainingRun::Evaluate(const SignalWatch& signals) {
                    .training = false,
                    .preprocessing = preprocessing_,
                    .exchange_memory = SharedMemoryOf(world_)});
-  const std::optional<EvaluationResult> result = EvaluateModels(
-      {&model}, *evaluation_loader_, config_.views, network_.classes, false, *backend_, *stream_,
-      world_, progress_.get(), [&] { return signals.StopAsked(); });
-  loader_log_->AddBadSamples(evaluation_loader_->loader(), step_, "validation");
+  const auto enter_bad_samples = [&] {
+    loader_log_->AddBadSamples(evaluation_loader_->loader(), step_, "validation");
+  };
+  std::optional<EvaluationResult> result;
+  try {
+    result = EvaluateModels({&model}, *evaluation_loader_, config_.views, network_.classes, false,
+                            *backend_, *stream_, world_, progress_.get(),
+                            [&] { return signals.StopAsked(); });
+  } catch (const Error&) {
+    enter_bad_samples();
+    throw;
+  }
+  enter_bad_samples();
   if (!result) return false;
   if (!std::isfinite(result->loss)) {
     throw AgreedError(

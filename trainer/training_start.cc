@@ -173,7 +173,7 @@ void TrainingRun::MakeModelAndLoaders() {
                     .allocate_wire = SharedMemoryOf(world_)});
   loader_log_.emplace(
       fmt::format("{}/bad-samples-rank-{}.jsonl", config_.output_dir, world_.rank()), step_,
-      config_.loading.workers, log_);
+      /*keeps_evaluation=*/!evaluation_due_, config_.loading.workers, log_);
   if (world_.rank() == 0) {
     metrics_ = std::make_unique<MetricsFile>(folder_->metrics_path(), step_,
                                              /*keeps_evaluation=*/!evaluation_due_, log_);

@@ -303,6 +303,15 @@ TEST(Augmentation, StrengthsAndGroupsWithoutSenseAreRefused) {
 
 // --- Finished crops ------------------------------------------------------------------------------
 
+TEST(FinishedCrops, AMeanOfAnotherSizeIsRefusedAtOnce) {
+  const testing::FakeDataset dataset(9);
+  LoaderOptions options = SmallOptions(8);
+  options.finish = {.mean = {1, 2}};
+  testing::ExpectError(
+      testing::ErrorOf([&] { Loader::Make(dataset, options, testing::QuietLog()); }),
+      ExitCode::kUsage, {"2 mean values"});
+}
+
 template <typename T>
 void ExpectFinished(const Batch& crops, const Batch& finished, const FinishOptions& options,
                     double relative) {

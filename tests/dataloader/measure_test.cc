@@ -138,9 +138,10 @@ TEST(ReadAhead, GoesAsFarAsItsBytesAndTheThreadsRateAllow) {
   };
   // Before anything is known: 11 MB of 110,000 bytes an image in batches of 10.
   EXPECT_EQ(count(ReadAhead(11'000'000, 10, 2), {}), 10);
-  // Images of 1 MB: 11 of them.
+  // Images of 1 MB: 11 of them, in two batches.
   const LoaderStatistics large{.images = 100, .bytes_read = 100'000'000, .work_s = 1};
-  EXPECT_EQ(count(ReadAhead(11'000'000, 10, 2), large), 1);
+  EXPECT_EQ(count(ReadAhead(11'000'000, 10, 2), large), 2);
+  EXPECT_EQ(count(ReadAhead(11'000'000, 4096, 2), large), 1) << "a batch at least";
   // Small ones, of which two threads decode 2 x 100 / 0.5 s: 800 in two seconds.
   const LoaderStatistics small{.images = 100, .bytes_read = 100'000, .read_s = 0.5, .work_s = 1};
   EXPECT_EQ(count(ReadAhead(11'000'000, 10, 2), small), 80);
@@ -189,6 +190,13 @@ TEST(CopyIntoMemory, RepeatsTheFilesUntilThereIsEnough) {
     if (i < 10) first_ten.insert(copy->Name(i));
   }
   EXPECT_EQ(std::set(first_ten.begin(), first_ten.end()).size(), 10u) << "each once, then again";
+}
+
+TEST(CopyIntoMemory, RefusesADataSetOfEmptyFiles) {
+  FakeDataset source(10);
+  source.on_read = [](int64_t, std::vector<uint8_t>& bytes) { bytes.clear(); };
+  testing::ExpectError(ErrorOf([&] { CopyIntoMemory(source, 1); }), ExitCode::kData,
+                       {"every file is empty"});
 }
 
 TEST(TimeDecoding, ReadsEverySampleOnceAndPassesOverBadOnes) {

@@ -5,7 +5,7 @@
 #include <filesystem>
 
 #include "dataloader/image.h"
-#include "dataloader/jpeg_transcoder.h"
+#include "dataloader/jpeg_writer.h"
 #include "dataloader/packing.h"
 #include "tests/dataloader/fake_dataset.h"
 
@@ -115,6 +115,18 @@ TEST(Shards, AFolderBelongsToOneSourceAndOneSetOfOptions) {
               {"shards.cfg"});
   ExpectError(ErrorOf([&] { PrepareShards(other, OptionsFor(other, 16), folder / "shards"); }),
               ExitCode::kUsage, {"another source"});
+  FakeDataset repaired(50);
+  repaired.on_read = [](int64_t, std::vector<uint8_t>& bytes) { bytes.push_back(0); };
+  ExpectError(
+      ErrorOf([&] { PrepareShards(repaired, OptionsFor(repaired, 16), folder / "shards"); }),
+      ExitCode::kUsage, {"another source"});
+  // A process that died between the two files, and one that holds the lock.
+  fs::remove(folder / "shards/classes.txt");
+  folder.Write("shards/.lock", "");
+  PrepareShards(source, OptionsFor(source, 16), folder / "shards");
+  EXPECT_TRUE(fs::exists(folder / "shards/classes.txt"));
+  ExpectError(ErrorOf([&] { PrepareShards(source, OptionsFor(source, 0), folder / "none"); }),
+              ExitCode::kUsage, {"0 images a shard"});
   folder.Write("full/something", "x");
   ExpectError(ErrorOf([&] { PrepareShards(source, options, folder / "full"); }), ExitCode::kUsage,
               {"not empty"});
@@ -199,8 +211,8 @@ TEST(CompareDatasets, FindsAnotherPictureLabelOrSize) {
 
 // --- Lossless transcoding ------------------------------------------------------------------------
 
-TEST(JpegTranscoder, KeepsEveryPixelAndDropsMetadata) {
-  JpegTranscoder transcoder;
+TEST(Transcode, KeepsEveryPixelAndDropsMetadata) {
+  JpegWriter transcoder;
   const std::string comment = std::string("\xFF\xFE\x01\x02", 4) + std::string(256, 'c');
   for (const testing::JpegForm& form :
        {testing::JpegForm{}, testing::JpegForm{.h = 2, .v = 2}, testing::JpegForm{.h = 2},
@@ -218,8 +230,8 @@ TEST(JpegTranscoder, KeepsEveryPixelAndDropsMetadata) {
   }
 }
 
-TEST(JpegTranscoder, RefusesFilesWithAnythingAmissAndGoesOn) {
-  JpegTranscoder transcoder;
+TEST(Transcode, RefusesFilesWithAnythingAmissAndGoesOn) {
+  JpegWriter transcoder;
   const std::string file = testing::MakeJpeg(77, 53, 3, {});
   std::vector<uint8_t> into;
   for (const size_t bytes : {size_t{0}, size_t{2}, size_t{300}, file.size() / 2}) {
@@ -228,6 +240,65 @@ TEST(JpegTranscoder, RefusesFilesWithAnythingAmissAndGoesOn) {
         << bytes;
     EXPECT_TRUE(transcoder.Transcode({file.begin(), file.end()}, into));
   }
+}
+
+TEST(Transcode, RefusesMoreScansThanAnImageMayHave) {
+  const std::string file = testing::MakeJpeg(40, 40, 3, {.progressive = true});
+  // The last scan, from its header to the end of the image, many times over.
+  const size_t scan = file.rfind("\xFF\xDA");
+  std::string many = file.substr(0, scan);
+  for (int i = 0; i < 2 * kMostScans; ++i) many += file.substr(scan, file.size() - 2 - scan);
+  many += file.substr(file.size() - 2);
+  JpegWriter transcoder;
+  std::vector<uint8_t> into;
+  EXPECT_TRUE(transcoder.Transcode({file.begin(), file.end()}, into));
+  EXPECT_FALSE(transcoder.Transcode({many.begin(), many.end()}, into));
+}
+
+TEST(Shards, KeepTheOrderOfClassesOfWhichOneBeginsAsAnother) {
+  const TempFolder folder;
+  uint32_t seed = 0;
+  for (const char* name :
+       {"dog/a.jpg", "dog/b.jpg", "dog-small/a.jpg", "dog-small/c.jpg", "do/x.jpg"}) {
+    folder.Write(std::string("source/") + name, testing::MakeJpeg(50, 40, ++seed));
+  }
+  const auto source = Open(folder / "source");
+  Pack(*source, OptionsFor(*source, 2), folder / "shards");
+  const auto packed = Open(folder / "shards");
+  EXPECT_EQ(packed->classes(), source->classes());
+  for (int64_t i = 0; i < source->size(); ++i) {
+    EXPECT_EQ(packed->Name(i), source->Name(i));
+    EXPECT_EQ(packed->Label(i), source->Label(i));
+  }
+  EXPECT_EQ(Stream(*packed), Stream(*source));
+}
+
+TEST(Shards, NamesWithSeveralPointsAreFoundAgain) {
+  const TempFolder folder;
+  uint32_t seed = 0;
+  for (const char* name : {"c/img.1.jpg", "c/img1.jpg", "c/img.2.jpg", "c/1.png", "c/10.png"}) {
+    const bool png = std::string(name).ends_with("png");
+    ++seed;
+    folder.Write(std::string("source/") + name,
+                 png ? testing::MakePng(testing::TestPixels(50, 40, 3, seed), 50, 40, 3)
+                     : testing::MakeJpeg(50, 40, seed));
+  }
+  const auto source = Open(folder / "source");
+  ShardOptions options = OptionsFor(*source, 3);
+  options.images.short_side = 30;
+  Pack(*source, options, folder / "shards");
+  const ComparisonReport report = CompareDatasets(*Open(folder / "shards"), *source, 3, 1, {});
+  EXPECT_EQ(report.scaled, 5);
+  EXPECT_TRUE(report.different.empty());
+}
+
+TEST(Shards, PlainPixelsThatCannotBeScaledAreAnErrorAndNoFile) {
+  const TempFolder folder;
+  const auto source = OpenDataset("synthetic:4x2", {}, testing::QuietLog());
+  ShardOptions options = OptionsFor(*source, 3);
+  options.images.short_side = 9000;
+  ExpectError(ErrorOf([&] { Pack(*source, options, folder / "shards"); }), ExitCode::kData,
+              {"plain pixels"});
 }
 
 TEST(Shards, OddFilesKeepEveryPixelWhenPackedLossless) {

@@ -41,7 +41,7 @@ TEST(LoaderLog, EveryBadSampleIsALineWithItsStepAndNoneIsNoFile) {
   FakeLoader loader;
   const std::string path = folder.Path("bad-samples-rank-0.jsonl");
   {
-    LoaderLog ledger(path, 0, 2, log);
+    LoaderLog ledger(path, 0, true, 2, log);
     ledger.AddBadSamples(loader, 1, "training");
     EXPECT_FALSE(std::filesystem::exists(path));
     loader.bad = {Bad("c/a"), Bad("c/\xFF")};
@@ -58,11 +58,15 @@ TEST(LoaderLog, EveryBadSampleIsALineWithItsStepAndNoneIsNoFile) {
   EXPECT_NE(text.find("\"step\":3,\"epoch\":2,\"set\":\"validation\""), std::string::npos);
 
   // A run that goes on after step 2 says step 3 again.
-  LoaderLog resumed(path, 2, 2, log);
+  LoaderLog resumed(path, 2, true, 2, log);
   EXPECT_EQ(ReadText(path, ExitCode::kDisk).find("\"step\":3"), std::string::npos);
   loader.bad = {Bad("c/b")};
   resumed.AddBadSamples(loader, 3, "validation");
   EXPECT_EQ(ReadText(path, ExitCode::kDisk), text);
+
+  // One that begins with the evaluation after step 3 says its bad samples again.
+  LoaderLog evaluates_first(path, 3, false, 2, log);
+  EXPECT_EQ(ReadText(path, ExitCode::kDisk).find("validation"), std::string::npos);
 }
 
 TEST(LoaderLog, AnEpochsFiguresAreThoseSinceTheLastOne) {
@@ -72,7 +76,7 @@ TEST(LoaderLog, AnEpochsFiguresAreThoseSinceTheLastOne) {
   const std::string path = folder.Path("metrics.jsonl");
   {
     MetricsFile metrics(path, 0, true, log);
-    LoaderLog ledger(folder.Path("bad"), 0, 2, log);
+    LoaderLog ledger(folder.Path("bad"), 0, true, 2, log);
     loader.now = {.images = 100, .resize_s = 1, .work_s = 2, .wait_s = 1, .batches = 10};
     ledger.AddTime(3);
     ledger.AddTime(1);
