@@ -160,7 +160,7 @@ void PrintPacked(const PackArguments& arguments, const ShardReport& report) {
   if (report.kept > 0) fmt::print(", {} of them there before", report.kept);
   if (report.images > 0) {
     fmt::print("; {} written, {} an image", FormatBytes(static_cast<double>(report.bytes)),
-               FormatBytes(static_cast<double>(report.bytes / report.images)));
+               FormatBytes(static_cast<double>(report.bytes) / static_cast<double>(report.images)));
   }
   fmt::print("\n");
 }

@@ -51,8 +51,9 @@ TEST(RandomResized, AreasAndShapesAreEvenlySpreadInsideOfTheImage) {
   double weight = 0, area_mean = 0, log_mean = 0;
   constexpr int kGrid = 400;
   for (int i = 0; i < kGrid * kGrid; ++i) {
-    const double area = 0.08 + 0.92 * (i / kGrid + 0.5) / kGrid;
-    const double log_ratio = std::log(4.0 / 3) * (2 * (i % kGrid + 0.5) / kGrid - 1);
+    const int row = i / kGrid, column = i % kGrid;
+    const double area = 0.08 + 0.92 * (row + 0.5) / kGrid;
+    const double log_ratio = std::log(4.0 / 3) * (2 * (column + 0.5) / kGrid - 1);
     const double pixels = area * kWidth * kHeight;
     if (std::sqrt(pixels * std::exp(log_ratio)) > kWidth + 0.5) continue;
     if (std::sqrt(pixels / std::exp(log_ratio)) > kHeight + 0.5) continue;
@@ -256,7 +257,7 @@ TEST(ColourJitter, FactorsAreEvenlySpreadAndAllOrdersOccur) {
   EXPECT_NEAR(most, 1.4, 0.005);
   ASSERT_EQ(orders.size(), 6u);
   // Five standard deviations of a count of 1000.
-  for (const auto& [order, count] : orders) EXPECT_NEAR(count, kDraws / 6, 145);
+  for (const auto& [order, count] : orders) EXPECT_NEAR(count, kDraws / 6.0, 145);
 }
 
 // --- All of it in a loader -----------------------------------------------------------------------

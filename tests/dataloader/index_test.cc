@@ -15,7 +15,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::ErrorOf;
-using testing::ExpectError;
 using testing::TarMaker;
 using testing::TempFolder;
 
