@@ -111,16 +111,18 @@ void PrintSummary(const Json& summary, const std::string& path) {
                  FormatCount(part.get<int64_t>()), ShareOf(part.get<int64_t>(), count));
     }
   }
-  fmt::print("written to {}\n", path);
+  fmt::print("kept in {}\n", path);
 }
 
-// Reads every image's header, keeps the table beside the index.
+// What the headers say: from the table beside the index, which is made where there is none.
 Json NoteImageHeaders(const DataArguments& arguments, const Dataset& dataset, std::string& path,
                       Log& log) {
   path = ImageHeadersPath(arguments.location(), arguments.dataset.index_folder, dataset);
   if (path.empty()) {
     throw Error(ExitCode::kUsage, "there is no place to keep the headers", "give --index-folder");
   }
+  std::error_code unreachable;
+  if (std::filesystem::exists(path, unreachable)) return SummaryOf(LoadImageHeaders(path));
   JobProgress progress(log, "headers", dataset.size());
   const ImageHeaders headers = ReadImageHeaders(dataset, arguments.workers, std::ref(progress));
   SaveImageHeaders(headers, path);
