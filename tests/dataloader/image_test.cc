@@ -61,9 +61,11 @@ std::vector<double> MeanOf(const Decoded& image, int x0, int y0, int x1, int y1)
     for (int x = x0; x < x1; ++x) {
       for (int c = 0; c < 3; ++c) {
         const int channel = image.channels == 1 ? 0 : c;
+        const auto pixel =
+            static_cast<size_t>(y) * static_cast<size_t>(image.info.width) + static_cast<size_t>(x);
         mean[static_cast<size_t>(c)] +=
             image
-                .pixels[static_cast<size_t>((y * image.info.width + x) * image.channels + channel)];
+                .pixels[pixel * static_cast<size_t>(image.channels) + static_cast<size_t>(channel)];
       }
     }
   }
