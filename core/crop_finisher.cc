@@ -32,7 +32,7 @@ CropFinisher::CropFinisher(const Shape& crop, std::vector<float> mean,
       line_(width_ * channels_),
       mean_(std::move(mean)),
       standard_deviation_(std::move(standard_deviation)),
-      factors_(Index(line_), 1.0f) {
+      factors_(Index(line_)) {
   const auto means = static_cast<int64_t>(mean_.size());
   const auto deviations = static_cast<int64_t>(standard_deviation_.size());
   has_mean_image_ = means == crop.count() && means != channels_;
@@ -42,6 +42,7 @@ CropFinisher::CropFinisher(const Shape& crop, std::vector<float> mean,
                deviations, crop.ToString());
   CONVOY_CHECK(channels_ <= kMaxShifts, "{} channels", channels_);
   no_mean_.resize(has_mean_image_ ? 0 : Index(line_));
+  SetScale(1);
 }
 
 CropFinisher::Scratch CropFinisher::MakeScratch() const {
@@ -49,6 +50,8 @@ CropFinisher::Scratch CropFinisher::MakeScratch() const {
 }
 
 void CropFinisher::SetScale(float colour_scale) {
+  if (colour_scale == scale_) return;
+  scale_ = colour_scale;
   for (int64_t i = 0; i < line_; ++i) {
     const float deviation =
         standard_deviation_.empty() ? 1 : standard_deviation_[Index(i % channels_)];

@@ -23,7 +23,7 @@ class CropFinisher {
   };
   Scratch MakeScratch() const;
 
-  // Of every batch, before its crops.
+  // Of the crops from here on: their batch's colour_scale, > 0; 1 at first.
   void SetScale(float colour_scale);
   // Writes the finished values of one crop. Thread-safe, with a scratch for each thread.
   void Finish(const uint8_t* pixels, const SampleInfo& sample, Scratch& scratch, float* out) const;
@@ -42,6 +42,7 @@ class CropFinisher {
   // Every factor of the formula is spread over a line of W * C values once, so that the loop over
   // the pixels is one fused multiply-add per value, channels or not.
   std::vector<float> factors_;
+  float scale_ = 0;             // that factors_ were made for
   std::vector<float> no_mean_;  // zeros, where there is no mean image
 };
 

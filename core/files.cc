@@ -167,6 +167,11 @@ void WriteText(const std::string& path, std::string_view text) {
   file.Commit();
 }
 
+bool PathExists(const std::string& path) {
+  std::error_code unreachable;
+  return std::filesystem::exists(path, unreachable);
+}
+
 void MakeFolder(const std::string& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);

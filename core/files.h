@@ -88,6 +88,8 @@ class FolderLock {
 std::string ReadText(const std::string& path, ExitCode exit_code);
 // Writes `text` by AtomicFile.
 void WriteText(const std::string& path, std::string_view text);
+// Also false where nobody may look: reading or writing there says so. Of "" false.
+bool PathExists(const std::string& path);
 // Creates the folder and its parents. Throws (kDisk).
 void MakeFolder(const std::string& path);
 // Bytes that an unprivileged process may still write to the file system of `path`.

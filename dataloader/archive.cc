@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <filesystem>
 #include <optional>
 #include <utility>
 
@@ -230,7 +229,6 @@ void ArchiveWalk::SaveNowAndThen(int64_t position) {
 }
 
 void ArchiveWalk::Save(int64_t position) const {
-  MakeFolder(std::filesystem::path(options_.unfinished_path).parent_path().string());
   CheckedWriter writer(options_.unfinished_path, kUnfinishedMagic, kUnfinishedVersion);
   WriteStamps(writer, archives_);
   for (const int64_t number :
@@ -238,8 +236,7 @@ void ArchiveWalk::Save(int64_t position) const {
     writer.Value(number);
   }
   writer.Text(unlabelled_example_);
-  writer.Value(static_cast<uint64_t>(folders_.size()));
-  for (const std::string& folder : folders_) writer.Text(folder);
+  writer.Texts(folders_);
   writer.Text(pending_.key);
   writer.Text(pending_.name);
   for (const int64_t number : {pending_.header, pending_.offset, pending_.bytes,
@@ -259,8 +256,7 @@ void ArchiveWalk::Restore() {
     *number = reader.Value<int64_t>();
   }
   unlabelled_example_ = reader.Text();
-  const auto folders = reader.Value<uint64_t>();
-  for (uint64_t i = 0; i < folders; ++i) folders_.push_back(reader.Text());
+  folders_ = reader.Texts();
   pending_.key = reader.Text();
   pending_.name = reader.Text();
   for (int64_t* number : {&pending_.header, &pending_.offset, &pending_.bytes}) {
@@ -324,9 +320,7 @@ ArchiveContents ArchiveWalk::Run() {
 
 ArchiveContents ReadArchives(const Archives& archives, Log& log, const WalkOptions& options) {
   auto walk = std::make_unique<ArchiveWalk>(archives, options, log);
-  std::error_code unreachable;
-  if (!options.unfinished_path.empty() &&
-      std::filesystem::exists(options.unfinished_path, unreachable)) {
+  if (PathExists(options.unfinished_path)) {
     try {
       walk->Restore();
     } catch (const Error& error) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 
 #include "core/error.h"
 
@@ -11,10 +12,17 @@ namespace {
 constexpr size_t kMagicBytes = 8;
 constexpr int64_t kDigestBytes = 8;
 
+// `path`, whose folder is there now.
+const std::string& InItsFolder(const std::string& path) {
+  const std::string folder = std::filesystem::path(path).parent_path().string();
+  if (!folder.empty()) MakeFolder(folder);
+  return path;
+}
+
 }  // namespace
 
 CheckedWriter::CheckedWriter(const std::string& path, std::string_view magic, uint32_t version)
-    : file_(path) {
+    : file_(InItsFolder(path)) {
   CONVOY_CHECK(magic.size() == kMagicBytes);
   Bytes(magic.data(), magic.size());
   Value(version);
@@ -28,6 +36,11 @@ void CheckedWriter::Bytes(const void* data, size_t bytes) {
 void CheckedWriter::Text(std::string_view text) {
   Value(static_cast<uint64_t>(text.size()));
   Bytes(text.data(), text.size());
+}
+
+void CheckedWriter::Texts(const std::vector<std::string>& texts) {
+  Value(static_cast<uint64_t>(texts.size()));
+  for (const std::string& text : texts) Text(text);
 }
 
 void CheckedWriter::Commit() {
@@ -83,6 +96,13 @@ std::string CheckedReader::Text() {
   std::string text(Count(1), '\0');
   Bytes(text.data(), text.size());
   return text;
+}
+
+std::vector<std::string> CheckedReader::Texts() {
+  const auto count = Value<uint64_t>();
+  std::vector<std::string> texts;
+  for (uint64_t i = 0; i < count; ++i) texts.push_back(Text());
+  return texts;
 }
 
 void CheckedReader::CheckEnd() const {

@@ -18,7 +18,7 @@ static_assert(std::endian::native == std::endian::little);
 
 class CheckedWriter {
  public:
-  // `magic` has 8 characters. Throws (kDisk), as all calls here do.
+  // `magic` has 8 characters. Makes the folder of `path`. Throws (kDisk), as all calls here do.
   CheckedWriter(const std::string& path, std::string_view magic, uint32_t version);
 
   template <typename T>
@@ -34,6 +34,8 @@ class CheckedWriter {
     Bytes(values.data(), values.size() * sizeof(T));
   }
   void Text(std::string_view text);
+  // The count, then the texts.
+  void Texts(const std::vector<std::string>& texts);
   void Commit();
 
  private:
@@ -64,6 +66,7 @@ class CheckedReader {
     return values;
   }
   std::string Text();
+  std::vector<std::string> Texts();
   // Throws (kData) when something is left.
   void CheckEnd() const;
 

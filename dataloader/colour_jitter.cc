@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/random.h"
 #include "dataloader/image.h"
 
 namespace convoy {
@@ -31,11 +30,7 @@ int MeanGrey(const uint8_t* crop, int64_t pixels, int channels) {
 }  // namespace
 
 JitterDraw DrawJitter(const ColourJitter& jitter, const CropKey& key) {
-  const RandomKey random{.seed = key.seed,
-                         .purpose = Purpose::kJitter,
-                         .epoch = static_cast<uint32_t>(key.epoch),
-                         .position = static_cast<uint64_t>(key.position)};
-  const RandomWords words = RandomBlock(random);
+  const RandomWords words = DrawFor(Purpose::kJitter, key);
   const double strengths[3] = {jitter.brightness, jitter.contrast, jitter.saturation};
   JitterDraw draw{
       .order = {JitterStep::kBrightness, JitterStep::kContrast, JitterStep::kSaturation},

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/text.h"
+#include "dataloader/bad_samples.h"
 #include "dataloader/crop_plan.h"
 #include "dataloader/image.h"
 #include "dataloader/pack_sample.h"
@@ -136,15 +137,11 @@ ComparisonReport CompareDatasets(const Dataset& packed, const Dataset& source, d
         try {
           difference = Difference(packed, source, names, sample, tolerance, worker);
         } catch (const Error& error) {
-          if (error.exit_code() != ExitCode::kData && error.exit_code() != ExitCode::kDisk) throw;
+          if (!IsOfSample(error)) throw;
           difference = error.message();
         }
         if (difference.empty()) return;
-        worker.report.different.push_back({.name = packed.Name(sample),
-                                           .location = packed.Location(sample),
-                                           .reason = difference,
-                                           .position = sample,
-                                           .replaced_by = {}});
+        worker.report.different.push_back(BadSampleOf(packed, sample, difference));
       },
       progress);
   ComparisonReport total;
@@ -157,8 +154,7 @@ ComparisonReport CompareDatasets(const Dataset& packed, const Dataset& source, d
         std::max(total.largest_mean_difference, part.largest_mean_difference);
     total.different.insert(total.different.end(), part.different.begin(), part.different.end());
   }
-  std::sort(total.different.begin(), total.different.end(),
-            [](const BadSample& a, const BadSample& b) { return a.position < b.position; });
+  SortByPosition(total.different);
   return total;
 }
 

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "core/error.h"
-#include "core/random.h"
+#include "dataloader/image.h"
 
 namespace convoy {
 namespace {
@@ -27,14 +27,6 @@ CropPlan Resized(int width, int height, Geometry geometry, int side) {
   return plan;
 }
 
-RandomWords Draw(Purpose purpose, const CropKey& key, uint32_t block = 0) {
-  return RandomBlock({.seed = key.seed,
-                      .purpose = purpose,
-                      .epoch = static_cast<uint32_t>(key.epoch),
-                      .position = static_cast<uint64_t>(key.position)},
-                     block);
-}
-
 // Of kRandomResized.
 constexpr double kLeastArea = 0.08, kMostArea = 1;
 constexpr double kLeastRatio = 3.0 / 4, kMostRatio = 4.0 / 3;
@@ -48,7 +40,7 @@ Region DrawRegion(int width, int height, const CropKey& key) {
   const double area = static_cast<double>(width) * height;
   const double log_least = std::log(kLeastRatio), log_most = std::log(kMostRatio);
   for (uint32_t attempt = 0; attempt < kAttempts; ++attempt) {
-    const RandomWords shape = Draw(Purpose::kCrop, key, 2 * attempt);
+    const RandomWords shape = DrawFor(Purpose::kCrop, key, 2 * attempt);
     const double share = ToUniform(shape[0], shape[1]);
     const double target = area * (kLeastArea + (kMostArea - kLeastArea) * share);
     const double ratio =
@@ -56,7 +48,7 @@ Region DrawRegion(int width, int height, const CropKey& key) {
     const auto w = static_cast<int>(std::lround(std::sqrt(target * ratio)));
     const auto h = static_cast<int>(std::lround(std::sqrt(target / ratio)));
     if (w < 1 || h < 1 || w > width || h > height) continue;
-    const RandomWords place = Draw(Purpose::kCrop, key, 2 * attempt + 1);
+    const RandomWords place = DrawFor(Purpose::kCrop, key, 2 * attempt + 1);
     return {static_cast<int>(ToBelow(place[0], static_cast<uint32_t>(width - w + 1))),
             static_cast<int>(ToBelow(place[1], static_cast<uint32_t>(height - h + 1))), w, h};
   }
@@ -73,6 +65,14 @@ Region DrawRegion(int width, int height, const CropKey& key) {
 }
 
 }  // namespace
+
+RandomWords DrawFor(Purpose purpose, const CropKey& key, uint32_t block) {
+  return RandomBlock({.seed = key.seed,
+                      .purpose = purpose,
+                      .epoch = static_cast<uint32_t>(key.epoch),
+                      .position = static_cast<uint64_t>(key.position)},
+                     block);
+}
 
 int64_t CentreOffset(int64_t space) {
   const int64_t half = space / 2;
@@ -100,16 +100,14 @@ CropPlan PlanSquare(int width, int height, Geometry geometry, int side) {
 void ScaleInDct(CropPlan& plan) {
   const Region whole = plan.region;
   for (const int scale : {2, 4}) {
-    Region region;
-    region.x = whole.x / scale;
-    region.y = whole.y / scale;
-    region.width = ScaledSide(whole.x + whole.width, scale) - region.x;
-    region.height = ScaledSide(whole.y + whole.height, scale) - region.y;
     if (whole.width < scale * plan.resized_width || whole.height < scale * plan.resized_height) {
       return;
     }
-    plan.region = region;
     plan.dct_scale = scale;
+    plan.region.x = whole.x / scale;
+    plan.region.y = whole.y / scale;
+    plan.region.width = ScaledSide(whole.x + whole.width, scale) - plan.region.x;
+    plan.region.height = ScaledSide(whole.y + whole.height, scale) - plan.region.y;
   }
 }
 
@@ -120,7 +118,7 @@ CropPlan PlanCrops(int width, int height, const CropOptions& options, const Crop
     CropPlan plan;
     plan.region = DrawRegion(width, height, key);
     plan.resized_width = plan.resized_height = options.crop;
-    plan.places[0].mirror = ToBelow(Draw(Purpose::kMirror, key)[0], 2) == 1;
+    plan.places[0].mirror = ToBelow(DrawFor(Purpose::kMirror, key)[0], 2) == 1;
     return plan;
   }
   CropPlan plan = Resized(width, height, options.geometry, options.resize);
@@ -132,10 +130,10 @@ CropPlan PlanCrops(int width, int height, const CropOptions& options, const Crop
     return CropPlace{ground.x + x, ground.y + y, mirror};
   };
   if (options.random) {
-    const RandomWords words = Draw(Purpose::kCrop, key);
+    const RandomWords words = DrawFor(Purpose::kCrop, key);
     plan.places[0] = place(ToBelow(words[0], static_cast<uint32_t>(right + 1)),
                            ToBelow(words[1], static_cast<uint32_t>(lower + 1)),
-                           ToBelow(Draw(Purpose::kMirror, key)[0], 2) == 1);
+                           ToBelow(DrawFor(Purpose::kMirror, key)[0], 2) == 1);
     return plan;
   }
   const CropPlace centre = place(CentreOffset(right), CentreOffset(lower), false);

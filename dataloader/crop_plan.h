@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 
+#include "core/random.h"
 #include "dataloader/dataloader.h"
 
 namespace convoy {
@@ -38,13 +39,14 @@ struct CropKey {
   int64_t epoch = 0, position = 0;
 };
 
+// The random words of a sample for one purpose: block `block` of their sequence.
+RandomWords DrawFor(Purpose purpose, const CropKey& key, uint32_t block = 0);
+
 CropPlan PlanCrops(int width, int height, const CropOptions& options, const CropKey& key);
 
 // Lets a JPEG be decoded at 1/2 or 1/4, where its region stays no smaller than what it is resized
 // to.
 void ScaleInDct(CropPlan& plan);
-// Pixels of a side of `pixels` at 1 / dct_scale: rounded up.
-constexpr int ScaledSide(int pixels, int dct_scale) { return (pixels + dct_scale - 1) / dct_scale; }
 
 // The square that statistics are made of: kSquash: the image; else its centre.
 CropPlan PlanSquare(int width, int height, Geometry geometry, int side);

@@ -5,7 +5,6 @@
 #include <string_view>
 
 #include "core/error.h"
-#include "dataloader/crop_plan.h"
 #include "dataloader/jpeg.h"
 #include "dataloader/png.h"
 

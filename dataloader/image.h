@@ -20,7 +20,14 @@ struct ImageInfo {
   uint8_t sampling = 0x11;
   bool progressive = false;
   int orientation = 1;  // of EXIF, ignored in decoding; 1 where nobody asked for it
+
+  bool is_grey() const { return components == 1; }
+  bool is_cmyk() const { return format == ImageFormat::kJpeg && components == 4; }
+  bool is_rotated() const { return orientation > 1; }
 };
+
+// Pixels of a side of `pixels`, decoded at 1 / dct_scale: rounded up.
+constexpr int ScaledSide(int pixels, int dct_scale) { return (pixels + dct_scale - 1) / dct_scale; }
 
 // Columns [x0, x1) of rows [y0, y1).
 struct Window {

@@ -1,11 +1,10 @@
 #include "dataloader/image_headers.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <string_view>
 
 #include "core/error.h"
-#include "core/files.h"
+#include "dataloader/bad_samples.h"
 #include "dataloader/checked_file.h"
 #include "dataloader/companion.h"
 #include "dataloader/image.h"
@@ -24,12 +23,12 @@ struct Worker {
 
 uint8_t FlagsOf(const ImageInfo& info) {
   int flags = 0;
-  if (info.components == 1) flags |= ImageHeaders::kGrey;
-  if (info.format == ImageFormat::kJpeg && info.components == 4) flags |= ImageHeaders::kCmyk;
+  if (info.is_grey()) flags |= ImageHeaders::kGrey;
+  if (info.is_cmyk()) flags |= ImageHeaders::kCmyk;
   if (info.format == ImageFormat::kPng) flags |= ImageHeaders::kPng;
   if (info.format == ImageFormat::kPlain) flags |= ImageHeaders::kPlain;
   if (info.progressive) flags |= ImageHeaders::kProgressive;
-  if (info.orientation > 1) flags |= ImageHeaders::kRotated;
+  if (info.is_rotated()) flags |= ImageHeaders::kRotated;
   return static_cast<uint8_t>(flags);
 }
 
@@ -61,7 +60,7 @@ ImageHeaders ReadImageHeaders(const Dataset& dataset, int threads,
           headers.sampling[i] = info.sampling;
           headers.flags[i] = FlagsOf(info);
         } catch (const Error& error) {
-          if (error.exit_code() != ExitCode::kData && error.exit_code() != ExitCode::kDisk) throw;
+          if (!IsOfSample(error)) throw;
           headers.flags[i] = ImageHeaders::kBad;
         }
       },
@@ -75,8 +74,6 @@ std::string ImageHeadersPath(const std::string& location, const std::string& ind
 }
 
 void SaveImageHeaders(const ImageHeaders& headers, const std::string& path) {
-  const std::string folder = std::filesystem::path(path).parent_path().string();
-  if (!folder.empty()) MakeFolder(folder);
   CheckedWriter writer(path, kMagic, kVersion);
   writer.Array(headers.width);
   writer.Array(headers.height);

@@ -29,8 +29,7 @@ void WriteContents(CheckedWriter& writer, const ArchiveContents& contents) {
   const MemberTable& members = contents.members;
   writer.Value(static_cast<uint8_t>(contents.kind));
   writer.Value(contents.ignored);
-  writer.Value(static_cast<uint64_t>(members.folders.size()));
-  for (const std::string& folder : members.folders) writer.Text(folder);
+  writer.Texts(members.folders);
   writer.Array(members.folder_begin);
   writer.Array(members.offset);
   writer.Array(members.bytes);
@@ -46,8 +45,7 @@ ArchiveContents ReadContents(CheckedReader& reader) {
   contents.kind = static_cast<ArchiveKind>(kind);
   contents.ignored = reader.Value<int64_t>();
   MemberTable& members = contents.members;
-  const auto folders = reader.Value<uint64_t>();
-  for (uint64_t i = 0; i < folders; ++i) members.folders.push_back(reader.Text());
+  members.folders = reader.Texts();
   members.folder_begin = reader.Array<uint32_t>();
   members.offset = reader.Array<int64_t>();
   members.bytes = reader.Array<uint32_t>();
@@ -105,8 +103,7 @@ std::string IndexPath(const std::string& path, const std::string& index_folder) 
 
 std::optional<ArchiveContents> LoadIndex(const std::string& index_path, const Archives& archives,
                                          Log& log) {
-  std::error_code unreachable;
-  if (index_path.empty() || !std::filesystem::exists(index_path, unreachable)) return std::nullopt;
+  if (!PathExists(index_path)) return std::nullopt;
   try {
     CheckedReader reader(index_path, kMagic, kVersion);
     const std::string difference = DifferenceOfStamps(reader, archives);
@@ -126,7 +123,6 @@ void SaveIndex(const ArchiveContents& contents, const Archives& archives,
                const std::string& index_path, Log& log) {
   if (index_path.empty()) return;
   try {
-    MakeFolder(std::filesystem::path(index_path).parent_path().string());
     CheckedWriter writer(index_path, kMagic, kVersion);
     WriteStamps(writer, archives);
     WriteContents(writer, contents);

@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "core/text.h"
 #include "core/thread_pool.h"
+#include "dataloader/bad_samples.h"
 #include "dataloader/colour.h"
 #include "dataloader/dataloader.h"
 #include "dataloader/loader_options.h"
@@ -328,8 +329,7 @@ std::unique_ptr<Batch> PoolLoader::Next() {
 // are too many.
 void PoolLoader::Account(const Slot& slot) {
   std::vector<BadSample> bad = slot.bad;
-  std::stable_sort(bad.begin(), bad.end(),
-                   [](const BadSample& a, const BadSample& b) { return a.position < b.position; });
+  SortByPosition(bad);
   if (slot.epoch != bad_epoch_) {
     bad_epoch_ = slot.epoch;
     bad_in_epoch_ = 0;

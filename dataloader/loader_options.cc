@@ -6,6 +6,7 @@
 #include "dataloader/crop_plan.h"
 
 namespace convoy {
+
 void CheckOptions(const Dataset& dataset, const LoaderOptions& options) {
   const auto check = [](bool holds, const std::string& message, const char* hint) {
     if (!holds) throw Error(ExitCode::kUsage, message, hint);

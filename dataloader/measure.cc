@@ -16,21 +16,17 @@ namespace {
 
 class MemoryDataset final : public Dataset {
  public:
-  struct Sample {
-    int64_t of_source = 0;
-    EncodedSample encoded;
-  };
-
   MemoryDataset(const Dataset& source, int64_t least_bytes)
       : classes_(source.classes()), description_(source.Describe()) {
     for (int64_t i = 0; bytes_ < least_bytes; ++i) {
+      const int64_t original =
+          PermutedSample(0, i / source.size(), source.size(), i % source.size());
       Sample& sample = samples_.emplace_back();
-      sample.of_source = PermutedSample(0, i / source.size(), source.size(), i % source.size());
-      source.Read(sample.of_source, sample.encoded);
+      source.Read(original, sample.encoded);
       sample.encoded.bytes.shrink_to_fit();
+      sample.label = source.Label(original);
+      sample.name = source.Name(original);
       bytes_ += static_cast<int64_t>(sample.encoded.bytes.size());
-      labels_.push_back(source.Label(sample.of_source));
-      names_.push_back(source.Name(sample.of_source));
       if (bytes_ == 0 && i + 1 == source.size()) {
         throw Error(ExitCode::kData, fmt::format("{}: every file is empty", description_));
       }
@@ -39,13 +35,13 @@ class MemoryDataset final : public Dataset {
 
   int64_t size() const override { return static_cast<int64_t>(samples_.size()); }
   const std::vector<std::string>& classes() const override { return classes_; }
-  int32_t Label(int64_t sample) const override { return labels_.at(static_cast<size_t>(sample)); }
-  std::string Name(int64_t sample) const override { return names_.at(static_cast<size_t>(sample)); }
+  int32_t Label(int64_t sample) const override { return At(sample).label; }
+  std::string Name(int64_t sample) const override { return At(sample).name; }
   std::string Location(int64_t sample) const override {
     return fmt::format("{} in memory", Name(sample));
   }
   void Read(int64_t sample, EncodedSample& into) const override {
-    const EncodedSample& from = samples_.at(static_cast<size_t>(sample)).encoded;
+    const EncodedSample& from = At(sample).encoded;
     into.bytes.assign(from.bytes.begin(), from.bytes.end());
     into.height = from.height;
     into.width = from.width;
@@ -57,11 +53,16 @@ class MemoryDataset final : public Dataset {
   }
 
  private:
+  struct Sample {
+    EncodedSample encoded;
+    int32_t label = 0;
+    std::string name;
+  };
+  const Sample& At(int64_t sample) const { return samples_.at(static_cast<size_t>(sample)); }
+
   std::vector<std::string> classes_;
   std::string description_;
   std::vector<Sample> samples_;
-  std::vector<int32_t> labels_;
-  std::vector<std::string> names_;
   int64_t bytes_ = 0;
 };
 

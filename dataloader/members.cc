@@ -60,8 +60,7 @@ void MemberTableBuilder::Add(uint32_t folder, std::string_view name, int64_t arc
 }
 
 void MemberTableBuilder::Write(CheckedWriter& writer) const {
-  writer.Value(static_cast<uint64_t>(folders_.size()));
-  for (const std::string& folder : folders_) writer.Text(folder);
+  writer.Texts(folders_);
   const auto column = [&](auto Row::*field) {
     std::vector<std::decay_t<decltype(Row{}.*field)>> values;
     values.reserve(rows_.size());
@@ -79,8 +78,8 @@ void MemberTableBuilder::Write(CheckedWriter& writer) const {
 
 void MemberTableBuilder::Read(CheckedReader& reader) {
   *this = MemberTableBuilder();
-  const auto folders = reader.Value<uint64_t>();
-  for (uint64_t i = 0; i < folders; ++i) Folder(reader.Text());
+  const std::vector<std::string> folders = reader.Texts();
+  for (const std::string& folder : folders) Folder(folder);
   const auto column = [&](auto Row::*field) {
     const auto values = reader.Array<std::decay_t<decltype(Row{}.*field)>>();
     rows_.resize(values.size());
@@ -91,7 +90,7 @@ void MemberTableBuilder::Read(CheckedReader& reader) {
                            column(&Row::folder),     column(&Row::name_begin),
                            column(&Row::name_bytes), column(&Row::archive)};
   names_ = reader.Text();
-  bool good = folders_.size() == folders;
+  bool good = folders_.size() == folders.size();
   for (const size_t count : counts) good = good && count == counts[0];
   for (const Row& row : rows_) {
     good = good && row.folder < folders_.size() &&

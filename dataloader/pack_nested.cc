@@ -4,8 +4,6 @@
 #include <vector>
 
 #include "core/error.h"
-#include "core/files.h"
-#include "dataloader/names.h"
 #include "dataloader/pack_sample.h"
 #include "dataloader/tar_writer.h"
 
@@ -27,14 +25,14 @@ PackedSample PackOrSayWhich(SamplePacker& packer, const Dataset& dataset, int64_
 // Writes a tar inside of a tar: the header of a class is put in when its size is known.
 class NestedTarWriter {
  public:
-  explicit NestedTarWriter(const std::string& path) : file_(path) {}
+  explicit NestedTarWriter(const std::string& path) : tar_(path) {}
 
   void BeginClass(const std::string& name) {
     class_name_ = name + ".tar";
     names_.clear();
-    header_at_ = file_.bytes_written();
-    Append(TarHeader(class_name_, 0));
-    content_at_ = file_.bytes_written();
+    header_at_ = tar_.bytes_written();
+    tar_.Append(TarHeader(class_name_, 0));
+    content_at_ = tar_.bytes_written();
   }
   void Add(const std::string& name, const std::vector<uint8_t>& content) {
     if (!names_.insert(name).second) {
@@ -42,27 +40,16 @@ class NestedTarWriter {
                   fmt::format("two images of {} would be named {}", class_name_, name),
                   "give the images of a class names that differ");
     }
-    const auto bytes = static_cast<int64_t>(content.size());
-    Append(TarHeader(name, bytes));
-    file_.Write(content.data(), bytes);
-    Append(TarPadding(bytes));
+    tar_.Add(name, content.data(), static_cast<int64_t>(content.size()));
   }
   void EndClass() {
-    Append(TarEnd());
-    const std::string header = TarHeader(class_name_, file_.bytes_written() - content_at_);
-    file_.WriteAt(header_at_, header.data(), static_cast<int64_t>(header.size()));
+    tar_.Append(TarEnd());
+    tar_.Overwrite(header_at_, TarHeader(class_name_, tar_.bytes_written() - content_at_));
   }
-  void Commit() {
-    Append(TarEnd());
-    file_.Commit();
-  }
+  void Commit() { tar_.Commit(); }
 
  private:
-  void Append(const std::string& text) {
-    file_.Write(text.data(), static_cast<int64_t>(text.size()));
-  }
-
-  AtomicFile file_;
+  TarWriter tar_;
   std::set<std::string> names_;  // of the current class
   std::string class_name_;
   int64_t header_at_ = 0, content_at_ = 0;
@@ -74,7 +61,7 @@ std::vector<int64_t> ChooseSamples(const Dataset& dataset, int64_t count) {
   std::set<int32_t> labels;
   int32_t last = -1;
   for (int64_t i = 0; i < count; ++i) {
-    const auto sample = static_cast<int64_t>(static_cast<__int128>(i) * dataset.size() / count);
+    const int64_t sample = EvenlySpaced(i, count, dataset.size());
     chosen.push_back(sample);
     const int32_t label = dataset.Label(sample);
     if (!labels.insert(label).second && label != last) {
@@ -115,11 +102,8 @@ void PackNestedTar(const Dataset& dataset, const PackOptions& options, const std
               writer.BeginClass(dataset.classes()[static_cast<size_t>(next_label)]);
               label = next_label;
             }
-            std::string name = NameInClass(dataset, sample_of(i));
-            const std::string extension = ExtensionOf(name);
-            const bool is_named_so = extension == "jpeg" || extension == "jpg";
-            if (packed.is_new_jpeg && !is_named_so) name += ".JPEG";
-            writer.Add(name, packed.bytes);
+            const std::string name = NameInClass(dataset, sample_of(i));
+            writer.Add(packed.needs_extension ? name + kJpegExtension : name, packed.bytes);
             if (progress) progress(i + 1);
           });
   writer.EndClass();

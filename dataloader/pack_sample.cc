@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "dataloader/crop_plan.h"
+#include "dataloader/names.h"
 
 namespace convoy {
 namespace {
@@ -13,6 +14,10 @@ constexpr int kMostQuality = 100;
 constexpr int64_t kMostScaledPixels = kMostPixels;
 
 }  // namespace
+
+int64_t EvenlySpaced(int64_t i, int64_t count, int64_t size) {
+  return static_cast<int64_t>(static_cast<__int128>(i) * size / count);
+}
 
 std::string NameInClass(const Dataset& dataset, int64_t sample) {
   const std::string name = dataset.Name(sample);
@@ -67,11 +72,12 @@ PackedSample SamplePacker::Pack(const Dataset& dataset, int64_t sample,
   }
   const auto width = static_cast<int>(plan.resized_width);
   const auto height = static_cast<int>(plan.resized_height);
-  const int channels = info.components == 1 ? 1 : 3;
+  const int channels = info.is_grey() ? 1 : 3;
   pixels_.resize(static_cast<size_t>(int64_t{width} * height * channels));
   renderer_.Render(plan, width, height, channels, pixels_.data());
   writer_.Write(pixels_.data(), width, height, channels, options.quality, packed.bytes);
-  packed.is_new_jpeg = true;
+  const std::string extension = ExtensionOf(NameInClass(dataset, sample));
+  packed.needs_extension = extension != "jpeg" && extension != "jpg";
   return packed;
 }
 

@@ -14,11 +14,15 @@ namespace convoy {
 
 struct PackedSample {
   std::vector<uint8_t> bytes;
-  bool is_new_jpeg = false;  // made here of pixels, whatever the source was
+  bool needs_extension = false;  // a JPEG now, and its source's name is not of one
 };
+inline constexpr const char* kJpegExtension = ".JPEG";
 
 // Throws (kUsage) for options without sense.
 void CheckPackOptions(const Dataset& dataset, const PackOptions& options);
+
+// Sample i of `count` that lie evenly spaced over `size`.
+int64_t EvenlySpaced(int64_t i, int64_t count, int64_t size);
 
 // The name of a sample inside of its class: without folders, which become "_".
 std::string NameInClass(const Dataset& dataset, int64_t sample);

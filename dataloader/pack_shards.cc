@@ -10,6 +10,7 @@
 #include "core/files.h"
 #include "core/hash.h"
 #include "core/text.h"
+#include "dataloader/bad_samples.h"
 #include "dataloader/names.h"
 #include "dataloader/pack_sample.h"
 #include "dataloader/permutation.h"
@@ -34,12 +35,6 @@ std::string PathOfShard(const std::string& folder, int64_t shard) {
   return fmt::format("{}/shard-{:06}.tar", folder, shard);
 }
 
-// Also false where nobody may look: writing there says so.
-bool Exists(const std::string& path) {
-  std::error_code unreachable;
-  return fs::exists(path, unreachable);
-}
-
 // Places [begin, end) of a shard.
 std::pair<int64_t, int64_t> PlacesOf(const ShardOptions& options, int64_t shard) {
   const int64_t begin = shard * options.images_per_shard;
@@ -50,12 +45,12 @@ std::pair<int64_t, int64_t> PlacesOf(const ShardOptions& options, int64_t shard)
 int64_t SampleAtPlace(const Dataset& dataset, const ShardOptions& options, int64_t i) {
   const int64_t count = options.images.count;
   const int64_t chosen = PermutedSample(kShuffleSeed, 0, count, i);
-  return static_cast<int64_t>(static_cast<__int128>(chosen) * dataset.size() / count);
+  return EvenlySpaced(chosen, count, dataset.size());
 }
 
 class ShardWriter {
  public:
-  explicit ShardWriter(const std::string& path) : file_(path) {}
+  explicit ShardWriter(const std::string& path) : tar_(path) {}
 
   // "class/stem" and ".JPEG".
   void Add(const std::string& key, const std::string& extension,
@@ -64,27 +59,17 @@ class ShardWriter {
       throw Error(ExitCode::kData, fmt::format("two images of one shard would be named {}", key),
                   "give the images of a class names that differ before their extensions");
     }
-    AddFile(key + extension, content.data(), static_cast<int64_t>(content.size()));
+    tar_.Add(key + extension, content.data(), static_cast<int64_t>(content.size()));
     const std::string text = std::to_string(label);
-    AddFile(key + ".cls", text.data(), static_cast<int64_t>(text.size()));
+    tar_.Add(key + ".cls", text.data(), static_cast<int64_t>(text.size()));
   }
   int64_t Commit() {
-    Append(TarEnd());
-    file_.Commit();
-    return file_.bytes_written();
+    tar_.Commit();
+    return tar_.bytes_written();
   }
 
  private:
-  void AddFile(const std::string& name, const void* data, int64_t bytes) {
-    Append(TarHeader(name, bytes));
-    file_.Write(data, bytes);
-    Append(TarPadding(bytes));
-  }
-  void Append(const std::string& text) {
-    file_.Write(text.data(), static_cast<int64_t>(text.size()));
-  }
-
-  AtomicFile file_;
+  TarWriter tar_;
   std::set<std::string> keys_;
 };
 
@@ -103,7 +88,7 @@ class ShardPacker {
     for (int64_t shard = options_.part; shard < ShardCount(options_); shard += options_.parts) {
       const std::string path = PathOfShard(folder_, shard);
       ++report_.shards;
-      if (Exists(path)) {
+      if (PathExists(path)) {
         ++report_.kept;
       } else {
         Write(path, PlacesOf(options_, shard));
@@ -126,10 +111,8 @@ class ShardPacker {
           const int64_t sample = sample_of(i);
           const int32_t label = dataset_.Label(sample);
           const std::string name = NameInClass(dataset_, sample);
-          const std::string extension = ExtensionOf(name);
-          const bool is_named_jpeg = extension == "jpeg" || extension == "jpg";
           writer.Add(dataset_.classes()[static_cast<size_t>(label)] + "/" + ShardStem(name),
-                     packed.is_new_jpeg && !is_named_jpeg ? ".JPEG" : name.substr(name.rfind('.')),
+                     packed.needs_extension ? kJpegExtension : name.substr(name.rfind('.')),
                      packed.bytes, label);
           ++report_.images;
           if (progress_) progress_(report_.images);
@@ -143,11 +126,7 @@ class ShardPacker {
     } catch (const Error& error) {
       if (error.exit_code() != ExitCode::kData) throw;
       const std::lock_guard lock(mutex_);
-      report_.bad.push_back({.name = dataset_.Name(sample),
-                             .location = dataset_.Location(sample),
-                             .reason = error.message(),
-                             .position = sample,
-                             .replaced_by = {}});
+      report_.bad.push_back(BadSampleOf(dataset_, sample, error.message()));
     }
     return packer.Copy(dataset_, sample);
   }
@@ -191,10 +170,9 @@ std::string DescribeShards(const Dataset& dataset, const ShardOptions& options) 
       options.images_per_shard);
 }
 
-void PrepareShards(const Dataset& dataset, const ShardOptions& options, const std::string& folder) {
-  const std::string settings = DescribeShards(dataset, options);
+void PrepareShards(const Dataset& dataset, const std::string& settings, const std::string& folder) {
   const std::string path = folder + "/" + kShardSettingsFile;
-  if (Exists(path)) {
+  if (PathExists(path)) {
     if (ReadText(path, ExitCode::kDisk) != settings) {
       throw Error(ExitCode::kUsage,
                   fmt::format("{} holds shards of another source or with other options", folder),
@@ -218,7 +196,7 @@ void PrepareShards(const Dataset& dataset, const ShardOptions& options, const st
 int64_t MissingImages(const ShardOptions& options, const std::string& folder) {
   int64_t missing = 0;
   for (int64_t shard = options.part; shard < ShardCount(options); shard += options.parts) {
-    if (Exists(PathOfShard(folder, shard))) continue;
+    if (PathExists(PathOfShard(folder, shard))) continue;
     const auto [begin, end] = PlacesOf(options, shard);
     missing += end - begin;
   }

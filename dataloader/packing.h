@@ -32,8 +32,8 @@ struct ComparisonReport {
   std::vector<BadSample> different;  // another name, label, shape or picture
 };
 // Holds every sample of `packed` against that of the same class and name (extensions apart) in
-// `source`. Scaled images may differ by `tolerance` levels in their mean
-// colour. Throws (kData) when the two are not of the same size.
+// `source`. Scaled images may differ by `tolerance` levels in their mean colour. Throws (kData)
+// when the two are not of the same size.
 ComparisonReport CompareDatasets(const Dataset& packed, const Dataset& source, double tolerance,
                                  int threads, const JobProgressCall& progress);
 
@@ -75,10 +75,10 @@ struct ShardReport {
 // What the shards hang on, and not how they are written: the text of shards.cfg. Throws (kUsage)
 // for options without sense.
 std::string DescribeShards(const Dataset& dataset, const ShardOptions& options);
-// Makes the folder, or checks that it may be gone on with, and writes the two small files. Once,
-// before any PackShards(), by whoever has locked the folder. Throws (kUsage) where it holds other
-// shards, or anything else.
-void PrepareShards(const Dataset& dataset, const ShardOptions& options, const std::string& folder);
+// Makes the folder, or checks that it may be gone on with, and writes the two small files, of which
+// shards.cfg holds `settings`, from DescribeShards(). Once, before any PackShards(), by whoever has
+// locked the folder. Throws (kUsage) where it holds other shards, or anything else.
+void PrepareShards(const Dataset& dataset, const std::string& settings, const std::string& folder);
 // Images of the shards that this process has still to write.
 int64_t MissingImages(const ShardOptions& options, const std::string& folder);
 // Every shard appears whole or not at all. `progress` counts images written. Throws as

@@ -79,8 +79,8 @@ void AxisFilter::Build(int64_t source, int64_t resized, int64_t first, int count
 void RowRing::Configure(int64_t row_bytes, int rows) {
   stride_ = RoundUp(row_bytes, kAlignmentBytes);
   rows_ = rows;
-  const auto bytes = static_cast<size_t>(kOffset + stride_ * rows);
-  if (bytes_.size() < bytes) bytes_.resize(bytes);
+  const int64_t bytes = kOffset + stride_ * rows;
+  if (memory_.bytes() < bytes) memory_ = AllocateHost(bytes);
 }
 
 void RowResampler::Start(const AxisFilter& horizontal, const AxisFilter& vertical, int first_column,

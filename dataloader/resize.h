@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/aligned.h"
+#include "core/memory.h"
 #include "dataloader/weigh.h"
 
 namespace convoy {
@@ -55,15 +55,16 @@ class AxisFilter {
 class RowRing {
  public:
   void Configure(int64_t row_bytes, int rows);
-  uint8_t* Row(int y) { return bytes_.data() + kOffset + (y % rows_) * stride_; }
-  const uint8_t* Row(int y) const { return bytes_.data() + kOffset + (y % rows_) * stride_; }
+  uint8_t* Row(int y) { return static_cast<uint8_t*>(memory_.data()) + At(y); }
+  const uint8_t* Row(int y) const { return static_cast<const uint8_t*>(memory_.data()) + At(y); }
 
  private:
   static constexpr int64_t kOffset = 16;
+  int64_t At(int y) const { return kOffset + (y % rows_) * stride_; }
 
   int64_t stride_ = 0;
   int rows_ = 1;
-  AlignedVector<uint8_t> bytes_;
+  Buffer memory_;
 };
 
 // Makes one crop while the rows of its image come in. Vertical filter first (fewer pixels are left
@@ -91,7 +92,7 @@ class RowResampler {
   ColumnWeights columns_;
   std::vector<const uint8_t*> rows_;  // those that the next output needs
   // One row after the vertical filter, columns [horizontal.begin(), horizontal.end()).
-  AlignedVector<uint16_t> row_;
+  std::vector<uint16_t> row_;
 };
 
 }  // namespace convoy

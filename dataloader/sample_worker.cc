@@ -5,6 +5,7 @@
 
 #include "core/clock.h"
 #include "core/error.h"
+#include "dataloader/bad_samples.h"
 #include "dataloader/colour.h"
 #include "dataloader/colour_jitter.h"
 #include "dataloader/permutation.h"
@@ -86,13 +87,10 @@ void SampleWorker::Fill(const CropKey& key, double colour_strength, void* values
       plan = Render(sample, key, pixels);
       break;
     } catch (const Error& error) {
-      if (error.exit_code() != ExitCode::kData && error.exit_code() != ExitCode::kDisk) throw;
-      const BadSample bad{.name = dataset_.Name(sample),
-                          .location = dataset_.Location(sample),
-                          .reason = error.message(),
-                          .epoch = key.epoch,
-                          .position = key.position,
-                          .replaced_by = {}};
+      if (!IsOfSample(error)) throw;
+      BadSample bad = BadSampleOf(dataset_, sample, error.message());
+      bad.epoch = key.epoch;
+      bad.position = key.position;
       if (options_.bad_samples == BadSamplePolicy::kFail) {
         throw Error(ExitCode::kData,
                     fmt::format("bad sample {} ({}): {}", bad.name, bad.location, bad.reason),

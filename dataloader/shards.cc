@@ -1,7 +1,6 @@
 #include "dataloader/shards.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <numeric>
 #include <optional>
 #include <set>
@@ -14,8 +13,6 @@
 
 namespace convoy {
 namespace {
-
-namespace fs = std::filesystem;
 
 std::vector<std::string> ReadClasses(const std::string& path) {
   std::vector<std::string> names;
@@ -89,10 +86,9 @@ std::string ShardStem(const std::string& name) {
 
 void ApplyShardNotes(const std::string& folder, MemberTable& members) {
   const std::string classes = folder + "/" + kShardClassesFile;
-  std::error_code unreachable;
-  if (fs::exists(classes, unreachable)) NameClasses(classes, members);
+  if (PathExists(classes)) NameClasses(classes, members);
   const std::string settings = folder + "/" + kShardSettingsFile;
-  if (!fs::exists(settings, unreachable)) return;
+  if (!PathExists(settings)) return;
   const std::optional<int64_t> count = ReadCount(settings);
   if (count && *count != members.size()) {
     throw Error(ExitCode::kData,

@@ -1,11 +1,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <filesystem>
 #include <mutex>
 #include <numeric>
 
 #include "core/error.h"
+#include "dataloader/bad_samples.h"
 #include "dataloader/checked_file.h"
 #include "dataloader/companion.h"
 #include "dataloader/crop_plan.h"
@@ -103,7 +103,7 @@ void StatisticsAccumulator::Add(const Dataset& dataset, std::span<const int64_t>
           const CropPlan plan = PlanSquare(info.width, info.height, geometry_, resize_);
           worker.renderer.Render(plan, resize_, resize_, channels_, worker.square.data());
         } catch (const Error& error) {
-          if (error.exit_code() != ExitCode::kData && error.exit_code() != ExitCode::kDisk) throw;
+          if (!IsOfSample(error)) throw;
           const std::lock_guard lock(bad_mutex);
           if (++bad <= bad_limit) return;
           throw Error(ExitCode::kData,
@@ -182,8 +182,6 @@ std::string StatisticsPath(const std::string& location, const std::string& index
 }
 
 void SaveStatistics(const DataStatistics& statistics, const std::string& path) {
-  const std::string folder = std::filesystem::path(path).parent_path().string();
-  if (!folder.empty()) MakeFolder(folder);
   CheckedWriter writer(path, kMagic, kVersion);
   writer.Value(statistics.images);
   writer.Value(static_cast<int32_t>(statistics.resize));

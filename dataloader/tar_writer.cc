@@ -54,4 +54,23 @@ std::string TarPadding(int64_t bytes) {
 
 std::string TarEnd() { return std::string(2 * kTarBlock, '\0'); }
 
+void TarWriter::Add(const std::string& name, const void* content, int64_t bytes) {
+  Append(TarHeader(name, bytes));
+  file_.Write(content, bytes);
+  Append(TarPadding(bytes));
+}
+
+void TarWriter::Append(const std::string& part) {
+  file_.Write(part.data(), static_cast<int64_t>(part.size()));
+}
+
+void TarWriter::Overwrite(int64_t offset, const std::string& part) {
+  file_.WriteAt(offset, part.data(), static_cast<int64_t>(part.size()));
+}
+
+void TarWriter::Commit() {
+  Append(TarEnd());
+  file_.Commit();
+}
+
 }  // namespace convoy

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "core/error.h"
+#include "dataloader/bad_samples.h"
 #include "dataloader/image.h"
 #include "dataloader/packing.h"
 #include "dataloader/parallel.h"
@@ -31,11 +31,11 @@ ImageInfo DecodeAll(Worker& worker) {
 }
 
 void Count(const ImageInfo& info, VerifyReport& report) {
-  report.grey += info.components == 1;
-  report.cmyk += info.format == ImageFormat::kJpeg && info.components == 4;
+  report.grey += info.is_grey();
+  report.cmyk += info.is_cmyk();
   report.png += info.format == ImageFormat::kPng;
   report.progressive += info.progressive;
-  report.exif_rotated += info.orientation > 1;
+  report.exif_rotated += info.is_rotated();
   report.small += std::min(info.width, info.height) < kUsualShortSide;
 }
 
@@ -54,12 +54,8 @@ VerifyReport VerifyDataset(const Dataset& dataset, int64_t begin, int64_t end, i
           worker.report.bytes += static_cast<int64_t>(worker.sample.bytes.size());
           Count(DecodeAll(worker), worker.report);
         } catch (const Error& error) {
-          if (error.exit_code() != ExitCode::kData && error.exit_code() != ExitCode::kDisk) throw;
-          worker.report.bad.push_back({.name = dataset.Name(sample),
-                                       .location = dataset.Location(sample),
-                                       .reason = error.message(),
-                                       .position = sample,
-                                       .replaced_by = {}});
+          if (!IsOfSample(error)) throw;
+          worker.report.bad.push_back(BadSampleOf(dataset, sample, error.message()));
         }
       },
       progress);
@@ -76,8 +72,7 @@ VerifyReport VerifyDataset(const Dataset& dataset, int64_t begin, int64_t end, i
     total.small += part.small;
     total.bad.insert(total.bad.end(), part.bad.begin(), part.bad.end());
   }
-  std::sort(total.bad.begin(), total.bad.end(),
-            [](const BadSample& a, const BadSample& b) { return a.position < b.position; });
+  SortByPosition(total.bad);
   return total;
 }
 

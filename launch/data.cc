@@ -121,8 +121,7 @@ Json NoteImageHeaders(const DataArguments& arguments, const Dataset& dataset, st
   if (path.empty()) {
     throw Error(ExitCode::kUsage, "there is no place to keep the headers", "give --index-folder");
   }
-  std::error_code unreachable;
-  if (std::filesystem::exists(path, unreachable)) return SummaryOf(LoadImageHeaders(path));
+  if (PathExists(path)) return SummaryOf(LoadImageHeaders(path));
   JobProgress progress(log, "headers", dataset.size());
   const ImageHeaders headers = ReadImageHeaders(dataset, arguments.workers, std::ref(progress));
   SaveImageHeaders(headers, path);

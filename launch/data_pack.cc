@@ -170,12 +170,16 @@ void PackIntoShards(PackArguments& arguments, const Dataset& dataset, World& wor
   options.part = world.rank();
   options.parts = world.size();
   std::optional<FolderLock> lock;
-  RunTogether(world, [&] { RequireSameSettings(DescribeShards(dataset, options), world); });
+  std::string settings;
+  RunTogether(world, [&] {
+    settings = DescribeShards(dataset, options);
+    RequireSameSettings(settings, world);
+  });
   RunTogether(world, [&] {
     if (world.rank() != 0) return;
     MakeFolder(arguments.output);
     lock.emplace(arguments.output);
-    PrepareShards(dataset, options, arguments.output);
+    PrepareShards(dataset, settings, arguments.output);
   });
   ShardReport report;
   RunTogether(world, [&] {

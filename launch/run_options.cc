@@ -4,6 +4,7 @@
 
 #include "core/text.h"
 #include "layers/models.h"
+#include "trainer/session.h"
 
 namespace convoy {
 namespace {
@@ -41,12 +42,9 @@ OptionTable::Store JitterStore(ColourJitter* target) {
 }  // namespace
 
 OptionTable::Store GeometryStore(Geometry* target) {
-  return store::Choice<Geometry>("geometry",
-                                 {{"square2012", Geometry::kSquare2012},
-                                  {"rectangle", Geometry::kRectangle},
-                                  {"squash", Geometry::kSquash},
-                                  {"random-resized", Geometry::kRandomResized}},
-                                 target);
+  std::vector<std::pair<std::string, Geometry>> choices;
+  for (const Geometry geometry : kGeometries) choices.emplace_back(NameOf(geometry), geometry);
+  return store::Choice<Geometry>("geometry", choices, target);
 }
 
 void AddDrawOptions(OptionTable& table, DataConfig* data) {

@@ -1,7 +1,8 @@
 #include "trainer/loader_log.h"
 
-#include <filesystem>
 #include <utility>
+
+#include "core/files.h"
 
 namespace convoy {
 
@@ -12,8 +13,7 @@ LoaderLog::LoaderLog(std::string path, int64_t last_step, bool keeps_evaluation,
       keeps_evaluation_(keeps_evaluation),
       threads_(threads),
       log_(log) {
-  std::error_code unreachable;
-  if (std::filesystem::exists(path_, unreachable)) OpenFile();
+  if (PathExists(path_)) OpenFile();
 }
 
 void LoaderLog::OpenFile() {

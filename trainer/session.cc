@@ -67,8 +67,7 @@ const char* NameOf(Geometry geometry) {
 }
 
 Geometry GeometryOf(const std::string& name) {
-  for (const Geometry geometry :
-       {Geometry::kSquare2012, Geometry::kRectangle, Geometry::kSquash, Geometry::kRandomResized}) {
+  for (const Geometry geometry : kGeometries) {
     if (name == NameOf(geometry)) return geometry;
   }
   throw Error(

@@ -44,6 +44,8 @@ Allocator SharedMemoryOf(World& world);
 // Throws (kUsage) on every rank when the ranks were given different settings.
 void RequireSameSettings(const std::string& settings, World& world);
 
+inline constexpr Geometry kGeometries[] = {Geometry::kSquare2012, Geometry::kRectangle,
+                                           Geometry::kSquash, Geometry::kRandomResized};
 const char* NameOf(Geometry geometry);
 Geometry GeometryOf(const std::string& name);
 

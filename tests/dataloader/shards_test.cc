@@ -24,8 +24,12 @@ ShardOptions OptionsFor(const Dataset& dataset, int64_t images_per_shard) {
   return {.images = {.count = dataset.size()}, .images_per_shard = images_per_shard};
 }
 
+void Prepare(const Dataset& dataset, const ShardOptions& options, const std::string& folder) {
+  PrepareShards(dataset, DescribeShards(dataset, options), folder);
+}
+
 ShardReport Pack(const Dataset& dataset, const ShardOptions& options, const std::string& folder) {
-  PrepareShards(dataset, options, folder);
+  Prepare(dataset, options, folder);
   return PackShards(dataset, options, folder, {});
 }
 
@@ -105,30 +109,29 @@ TEST(Shards, AFolderBelongsToOneSourceAndOneSetOfOptions) {
   const FakeDataset source(50), other(51);
   const TempFolder folder;
   ShardOptions options = OptionsFor(source, 16);
-  PrepareShards(source, options, folder / "shards");
+  Prepare(source, options, folder / "shards");
   ShardOptions more = options;
   more.images.threads = 4;
   more.parts = 2;
-  PrepareShards(source, more, folder / "shards");  // only how, not what
+  Prepare(source, more, folder / "shards");  // only how, not what
   options.images.quality = 80;
-  ExpectError(ErrorOf([&] { PrepareShards(source, options, folder / "shards"); }), ExitCode::kUsage,
+  ExpectError(ErrorOf([&] { Prepare(source, options, folder / "shards"); }), ExitCode::kUsage,
               {"shards.cfg"});
-  ExpectError(ErrorOf([&] { PrepareShards(other, OptionsFor(other, 16), folder / "shards"); }),
+  ExpectError(ErrorOf([&] { Prepare(other, OptionsFor(other, 16), folder / "shards"); }),
               ExitCode::kUsage, {"another source"});
   FakeDataset repaired(50);
   repaired.on_read = [](int64_t, std::vector<uint8_t>& bytes) { bytes.push_back(0); };
-  ExpectError(
-      ErrorOf([&] { PrepareShards(repaired, OptionsFor(repaired, 16), folder / "shards"); }),
-      ExitCode::kUsage, {"another source"});
+  ExpectError(ErrorOf([&] { Prepare(repaired, OptionsFor(repaired, 16), folder / "shards"); }),
+              ExitCode::kUsage, {"another source"});
   // A process that died between the two files, and one that holds the lock.
   fs::remove(folder / "shards/classes.txt");
   folder.Write("shards/.lock", "");
-  PrepareShards(source, OptionsFor(source, 16), folder / "shards");
+  Prepare(source, OptionsFor(source, 16), folder / "shards");
   EXPECT_TRUE(fs::exists(folder / "shards/classes.txt"));
-  ExpectError(ErrorOf([&] { PrepareShards(source, OptionsFor(source, 0), folder / "none"); }),
+  ExpectError(ErrorOf([&] { Prepare(source, OptionsFor(source, 0), folder / "none"); }),
               ExitCode::kUsage, {"0 images a shard"});
   folder.Write("full/something", "x");
-  ExpectError(ErrorOf([&] { PrepareShards(source, options, folder / "full"); }), ExitCode::kUsage,
+  ExpectError(ErrorOf([&] { Prepare(source, options, folder / "full"); }), ExitCode::kUsage,
               {"not empty"});
 }
 
