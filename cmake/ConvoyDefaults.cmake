@@ -41,3 +41,21 @@ function(convoy_add_library name)
   target_link_libraries(${name} PUBLIC convoy_defaults)
   set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE ON)
 endfunction()
+
+# convoy_add_cuda_part(NAME SOURCES... ): a folder's part of the CUDA module, which
+# launch/CMakeLists.txt links.
+function(convoy_add_cuda_part name)
+  add_library(${name} OBJECT ${ARGN})
+  target_link_libraries(${name} PUBLIC convoy_core CUDA::cudart)
+  set_target_properties(${name} PROPERTIES
+    POSITION_INDEPENDENT_CODE ON CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON
+    CXX_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden)
+  # constexpr functions of core/ (random numbers, bf16) run in kernels too.
+  target_compile_options(${name} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr
+    -Xcompiler=-march=x86-64-v3,-Wall,-Wextra,-Wno-missing-field-initializers>)
+  # fmt 9 believes that nvcc knows no constexpr.
+  target_compile_definitions(${name} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:FMT_USE_CONSTEXPR=1>)
+  if(CONVOY_WARNINGS_AS_ERRORS)
+    target_compile_options(${name} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings>)
+  endif()
+endfunction()

@@ -35,18 +35,6 @@ std::vector<Range> Joined(std::vector<Range> ranges) {
   return joined;
 }
 
-void ToWire(const Tensor& values, const Tensor& wire) {
-  const float* from = values.As<float>();
-  BFloat16* to = wire.As<BFloat16>();
-  for (int64_t i = 0; i < values.count(); ++i) to[i] = BFloat16(from[i]);
-}
-
-void FromWire(const Tensor& wire, const Tensor& values) {
-  const BFloat16* from = wire.As<BFloat16>();
-  float* to = values.As<float>();
-  for (int64_t i = 0; i < values.count(); ++i) to[i] = static_cast<float>(from[i]);
-}
-
 }  // namespace
 
 struct GradientBuckets::State {
@@ -132,7 +120,7 @@ void GradientBuckets::Start(Stream& stream, size_t index) {
     if (state.wire) {
       reduction.wire = ViewOf(state.wire, DType::kBFloat16, {bucket.count})
                            .Range(range.begin - bucket.begin, range.count);
-      ToWire(reduction.values, reduction.wire);
+      options_.convert(stream, reduction.values, reduction.wire);
     }
     reduction.request =
         bucket.group->AllReduce(stream, reduction.wire ? reduction.wire : reduction.values,
@@ -150,7 +138,7 @@ void GradientBuckets::Wait(Stream& stream, int index) {
   state.phase = State::Phase::kIdle;
   for (State::Reduction& reduction : state.reductions) {
     reduction.request.Wait(stream);
-    if (reduction.wire) FromWire(reduction.wire, reduction.values);
+    if (reduction.wire) options_.convert(stream, reduction.wire, reduction.values);
   }
 }
 

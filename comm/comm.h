@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "core/convert.h"
 #include "core/error.h"
 #include "core/memory.h"
 #include "core/stream.h"
@@ -204,11 +205,14 @@ struct BucketOptions {
   DType wire = DType::kFloat32;
   // Where bf16 travels from: World::AllocateShared where there is a world.
   Allocator allocate_wire = AllocateHost;
+  // Queues to = from, fp32 or bf16 to the other.
+  std::function<void(Stream&, const Tensor& from, const Tensor& to)> convert =
+      [](Stream&, const Tensor& from, const Tensor& to) { ConvertOnHost(from, to); };
 };
 
 // Buckets do not overlap; together they need not cover the arena. Per step: Begin, GradientReady
 // for every range that is written, then Wait for every bucket in order. What is not announced to
-// Begin is not reduced. Host memory.
+// Begin is not reduced.
 class GradientBuckets {
  public:
   GradientBuckets(std::vector<Bucket> buckets, const Tensor& gradients,

@@ -50,15 +50,15 @@ constexpr const char* NameOf(DType dtype) {
 struct BFloat16 {
   uint16_t bits = 0;
 
-  BFloat16() = default;
+  constexpr BFloat16() = default;
   // Rounds to nearest, ties to even. A NaN stays a NaN.
-  explicit BFloat16(float value) {
+  constexpr explicit BFloat16(float value) {
     const uint32_t word = std::bit_cast<uint32_t>(value);
     const bool is_nan = (word & 0x7FFFFFFFu) > 0x7F800000u;
     const uint32_t rounded = (word + 0x7FFFu + ((word >> 16) & 1u)) >> 16;
     bits = static_cast<uint16_t>(is_nan ? (word >> 16) | 0x40u : rounded);
   }
-  explicit operator float() const {
+  constexpr explicit operator float() const {
     return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
   }
 };

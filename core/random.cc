@@ -8,51 +8,26 @@
 namespace convoy {
 namespace {
 
-constexpr int kRounds = 10;
-constexpr uint64_t kMultiplier0 = 0xD2511F53, kMultiplier1 = 0xCD9E8D57;
-constexpr uint32_t kWeyl0 = 0x9E3779B9, kWeyl1 = 0xBB67AE85;
+using namespace philox;
 
-// The counter of block 0, and Philox's key.
-struct Origin {
-  RandomWords counter;
-  std::array<uint32_t, 2> key;
-};
-
-Origin OriginOf(const RandomKey& key) {
+void RequireLimits(const RandomKey& key) {
   CONVOY_CHECK(key.stream < (1u << 24) && key.epoch < (1u << 20) && key.position < (1ull << 44),
                "stream {}, epoch {}, position {}", key.stream, key.epoch, key.position);
-  return {.counter = {0, static_cast<uint32_t>(key.position),
-                      (key.epoch << 12) | static_cast<uint32_t>(key.position >> 32),
-                      (static_cast<uint32_t>(key.purpose) << 24) | key.stream},
-          .key = {static_cast<uint32_t>(key.seed), static_cast<uint32_t>(key.seed >> 32)}};
 }
 
 }  // namespace
 
-RandomWords Philox(RandomWords counter, std::array<uint32_t, 2> key) {
-  for (int round = 0; round < kRounds; ++round) {
-    const uint64_t product0 = kMultiplier0 * counter[0];
-    const uint64_t product1 = kMultiplier1 * counter[2];
-    counter = {static_cast<uint32_t>(product1 >> 32) ^ counter[1] ^ key[0],
-               static_cast<uint32_t>(product1),
-               static_cast<uint32_t>(product0 >> 32) ^ counter[3] ^ key[1],
-               static_cast<uint32_t>(product0)};
-    key[0] += kWeyl0;
-    key[1] += kWeyl1;
-  }
-  return counter;
-}
-
 RandomWords RandomBlock(const RandomKey& key, uint32_t block) {
-  Origin origin = OriginOf(key);
-  origin.counter[0] = block;
+  RequireLimits(key);
+  const RandomOrigin origin = OriginOf(key, block);
   return Philox(origin.counter, origin.key);
 }
 
 // Philox once more, in separate variables and unrolled: so the compiler runs eight blocks side by
 // side.
 void RandomBlocks(const RandomKey& key, uint32_t first_block, int64_t count, uint32_t* words) {
-  const Origin origin = OriginOf(key);
+  RequireLimits(key);
+  const RandomOrigin origin = OriginOf(key);
   for (int64_t i = 0; i < count; ++i) {
     uint32_t a = first_block + static_cast<uint32_t>(i);
     uint32_t b = origin.counter[1], c = origin.counter[2], d = origin.counter[3];

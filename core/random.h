@@ -14,8 +14,26 @@ namespace convoy {
 
 using RandomWords = std::array<uint32_t, 4>;
 
-// The raw generator. Ten rounds.
-RandomWords Philox(RandomWords counter, std::array<uint32_t, 2> key);
+namespace philox {
+inline constexpr int kRounds = 10;
+inline constexpr uint64_t kMultiplier0 = 0xD2511F53, kMultiplier1 = 0xCD9E8D57;
+inline constexpr uint32_t kWeyl0 = 0x9E3779B9, kWeyl1 = 0xBB67AE85;
+}  // namespace philox
+
+// The raw generator. Like all that is constexpr here, it runs in kernels too.
+constexpr RandomWords Philox(RandomWords counter, std::array<uint32_t, 2> key) {
+  for (int round = 0; round < philox::kRounds; ++round) {
+    const uint64_t product0 = philox::kMultiplier0 * counter[0];
+    const uint64_t product1 = philox::kMultiplier1 * counter[2];
+    counter = {static_cast<uint32_t>(product1 >> 32) ^ counter[1] ^ key[0],
+               static_cast<uint32_t>(product1),
+               static_cast<uint32_t>(product0 >> 32) ^ counter[3] ^ key[1],
+               static_cast<uint32_t>(product0)};
+    key[0] += philox::kWeyl0;
+    key[1] += philox::kWeyl1;
+  }
+  return counter;
+}
 
 enum class Purpose : uint8_t {
   kWeight = 1,
@@ -37,6 +55,18 @@ struct RandomKey {
   uint32_t epoch = 0;
   uint64_t position = 0;
 };
+
+// Philox's key for `key`, and its counter for block `block`. Does not check the limits.
+struct RandomOrigin {
+  RandomWords counter;
+  std::array<uint32_t, 2> key;
+};
+constexpr RandomOrigin OriginOf(const RandomKey& key, uint32_t block = 0) {
+  return {.counter = {block, static_cast<uint32_t>(key.position),
+                      (key.epoch << 12) | static_cast<uint32_t>(key.position >> 32),
+                      (static_cast<uint32_t>(key.purpose) << 24) | key.stream},
+          .key = {static_cast<uint32_t>(key.seed), static_cast<uint32_t>(key.seed >> 32)}};
+}
 
 // Words 4*block .. 4*block+3 of the sequence that `key` names.
 RandomWords RandomBlock(const RandomKey& key, uint32_t block = 0);

@@ -4,6 +4,7 @@
 // HostStream does nothing; a CUDA stream returns at once and Synchronize() waits.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 
 #include "core/device.h"
@@ -16,6 +17,10 @@ class Event {
   virtual ~Event() = default;
   // Blocks the host until the point is reached.
   virtual void Synchronize() = 0;
+  // Whether it is reached, without waiting.
+  virtual bool Reached() = 0;
+  // Time from `earlier`, an event of the same device, to this one. Both have been reached.
+  virtual double SecondsSince(const Event& earlier) const = 0;
 };
 
 class Stream {
@@ -28,6 +33,9 @@ class Stream {
   virtual void WaitFor(Event& event) = 0;
   // Blocks the host until all queued work is done.
   virtual void Synchronize() = 0;
+  // Queues a copy of `bytes` bytes. Either side may be host memory; where that is not pinned, the
+  // call may return only when the copy is done.
+  virtual void Copy(void* to, const void* from, int64_t bytes) = 0;
   // The vendor's handle (cudaStream_t), null on the CPU.
   virtual void* native_handle() const = 0;
 };
@@ -39,6 +47,7 @@ class HostStream final : public Stream {
   std::unique_ptr<Event> Record() override;
   void WaitFor(Event&) override {}
   void Synchronize() override {}
+  void Copy(void* to, const void* from, int64_t bytes) override;
   void* native_handle() const override { return nullptr; }
 };
 

@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "core/convert.h"
+
 namespace convoy {
 namespace {
 
@@ -38,12 +40,16 @@ void ForEachRun(const Tensor& blocks, const Tensor& whole, int threads, Copy cop
 
 }  // namespace
 
-void HostBackend::CopyToHost(Stream&, const Tensor& from, void* to) {
-  std::memcpy(to, from.data, static_cast<size_t>(from.bytes()));
+void HostBackend::CopyToHost(Stream& stream, const Tensor& from, void* to) {
+  stream.Copy(to, from.data, from.bytes());
 }
 
-void HostBackend::CopyToDevice(Stream&, const void* from, const Tensor& to) {
-  std::memcpy(to.data, from, static_cast<size_t>(to.bytes()));
+void HostBackend::CopyToDevice(Stream& stream, const void* from, const Tensor& to) {
+  stream.Copy(to.data, from, to.bytes());
+}
+
+void HostBackend::ConvertTensor(Stream&, const Tensor& from, const Tensor& to) {
+  ConvertOnHost(from, to);
 }
 
 void HostBackend::ConcatenateChannels(Stream&, const Tensor& blocks, const Tensor& whole) {

@@ -19,6 +19,7 @@ class HostBackend : public Backend {
   Buffer AllocateStaging(int64_t bytes) final { return AllocateHost(bytes); }
   void CopyToHost(Stream& stream, const Tensor& from, void* to) final;
   void CopyToDevice(Stream& stream, const void* from, const Tensor& to) final;
+  void ConvertTensor(Stream& stream, const Tensor& from, const Tensor& to) final;
   void ConcatenateChannels(Stream& stream, const Tensor& blocks, const Tensor& whole) final;
   void SplitChannels(Stream& stream, const Tensor& whole, const Tensor& blocks) final;
 

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -217,6 +218,24 @@ struct UpdateRequest {
 
 // --- The device ----------------------------------------------------------------------------------
 
+// How every product of a network is computed, chosen by measurement: "conv2 forward ..." -> what
+// the vendor's library calls it. Two runs with the same choices give the same bits.
+using KernelChoices = std::map<std::string, std::string>;
+
+// Queues a step's work again and again. A device that can records it the first time, and queues the
+// recording from then on: one call instead of a hundred.
+class StepRunner {
+ public:
+  virtual ~StepRunner() = default;
+  // Queues what `queue_work` queues on `stream`. Between two calls of Forget that is the same, but
+  // for context.seed, epoch and loss_scale, and for the rates of `ranges`, those of every Update in
+  // it.
+  virtual void Run(Stream& stream, const StepContext& context, std::span<const UpdateRange> ranges,
+                   const std::function<void()>& queue_work) = 0;
+  // The next step's work is another.
+  virtual void Forget() = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -250,14 +269,30 @@ class Backend {
   virtual void SplitChannels(Stream& stream, const Tensor& whole, const Tensor& blocks) = 0;
 
   virtual void Update(Stream& stream, const UpdateRequest& request) = 0;
+  // `records`: whether all that will be queued can be recorded, collectives included.
+  virtual std::unique_ptr<StepRunner> MakeStepRunner(bool records);
+  // How products are computed that were compiled so far; empty where there is nothing to choose.
+  virtual KernelChoices kernel_choices() const { return {}; }
+  // to = from, fp32 or bf16 to the other, rounded to nearest.
+  virtual void ConvertTensor(Stream& stream, const Tensor& from, const Tensor& to) = 0;
   // compute = parameters, rounded. Nothing to do where they are one.
   virtual void RefreshCompute(Stream& stream, const Tensor& parameters, const Tensor& compute) = 0;
+};
+
+struct CudaOptions {
+  int device = 0;                       // ordinal among the visible devices
+  bool tf32 = false;                    // fp32 products may round their inputs to TF32
+  int64_t workspace_bytes = 256 << 20;  // that one product may use
+  KernelChoices kernel_choices;         // used where they name a product; the rest is measured
 };
 
 // Plain double loops, the yardstick of every other backend. `threads` >= 1.
 std::unique_ptr<Backend> MakeOracleBackend(int threads);
 // oneDNN and own kernels. `threads` >= 1.
 std::unique_ptr<Backend> MakeCpuBackend(int threads);
+// cuDNN, cuBLASLt and own kernels on one device. Throws (kDevice) where there is none, or Convoy
+// was built without CUDA.
+std::unique_ptr<Backend> MakeCudaBackend(const CudaOptions& options);
 
 // Fills rows [begin, begin + values.shape[0]) of the uncut parameter `parameter` (its layer's index
 // in the uncut network: `layer_index`) as its Init says. fp32 or fp64, host memory. A function of

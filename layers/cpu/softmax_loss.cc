@@ -63,7 +63,7 @@ class SoftmaxLossOperation final : public Operation {
     }
   }
 
-  LossSums ReadLoss() const override { return sums_; }
+  LossSums ReadLoss(Stream&) override { return sums_; }
 
  private:
   // Writes the probabilities of one row; returns the logarithm of the sum of e^logit.

@@ -1,10 +1,10 @@
-#include "layers/cpu/windows.h"
+#include "layers/windows.h"
 
 #include <algorithm>
 
 #include "core/error.h"
 
-namespace convoy::cpu {
+namespace convoy {
 namespace {
 
 std::vector<Covering> CoveringsOf(const std::vector<Window>& windows, int64_t in) {
@@ -55,4 +55,4 @@ WindowAxis AdaptiveWindows(int64_t in, int64_t out) {
   return result;
 }
 
-}  // namespace convoy::cpu
+}  // namespace convoy

@@ -1,4 +1,4 @@
-// layers/cpu/plan.h - which layers run as one operation, and which operations run in place.
+// layers/operation_plan.h - which layers run as one operation, and which operations run in place.
 #pragma once
 
 #include <string>
@@ -6,7 +6,7 @@
 
 #include "layers/layers.h"
 
-namespace convoy::cpu {
+namespace convoy {
 
 enum class OperationKind {
   kConvolution,
@@ -35,12 +35,18 @@ struct PlannedOperation {
   bool backward_in_place = false;  // dx is dy
 };
 
+struct PlanOptions {
+  // Convolutions and fully connected layers can apply the gradient of the ReLU that they read too.
+  bool products_mask_dx = false;
+};
+
 // Matches the items into operations:
 //   convolution | fully connected | batch norm, and a ReLU behind it
 //   LRN and max pooling
 // A ReLU's gradient is applied by whoever writes it first, where that costs nothing: pooling, LRN
-// and dropout. Fully connected layers in front of the loss write fp32.
+// and dropout, and what `backend` says. Fully connected layers in front of the loss write fp32.
 std::vector<PlannedOperation> PlanOperations(const SegmentSpec& segment,
-                                             const CompileOptions& options);
+                                             const CompileOptions& options,
+                                             const PlanOptions& backend = {});
 
-}  // namespace convoy::cpu
+}  // namespace convoy

@@ -1,6 +1,6 @@
-#include "layers/cpu/plan.h"
+#include "layers/operation_plan.h"
 
-namespace convoy::cpu {
+namespace convoy {
 namespace {
 
 OperationKind KindOfItem(const SegmentSpec::Item& item) {
@@ -32,9 +32,11 @@ bool TakesRelu(OperationKind kind) {
          kind == OperationKind::kBatchNorm;
 }
 
-bool CanMaskDx(OperationKind kind) {
-  return kind == OperationKind::kLrn || kind == OperationKind::kMaxPool ||
-         kind == OperationKind::kDropout;
+bool CanMaskDx(OperationKind kind, const PlanOptions& backend) {
+  const bool is_product =
+      kind == OperationKind::kConvolution || kind == OperationKind::kFullyConnected;
+  return (is_product && backend.products_mask_dx) || kind == OperationKind::kLrn ||
+         kind == OperationKind::kMaxPool || kind == OperationKind::kDropout;
 }
 
 // Whether backward reads y, so that nothing may overwrite it.
@@ -79,7 +81,8 @@ PlannedOperation MatchAt(const std::vector<SegmentSpec::Item>& items, size_t beg
 }  // namespace
 
 std::vector<PlannedOperation> PlanOperations(const SegmentSpec& segment,
-                                             const CompileOptions& options) {
+                                             const CompileOptions& options,
+                                             const PlanOptions& backend) {
   std::vector<PlannedOperation> plan;
   Shape shape = segment.input;
   for (size_t begin = 0; begin < segment.items.size();) {
@@ -96,7 +99,7 @@ std::vector<PlannedOperation> PlanOperations(const SegmentSpec& segment,
           previous.kind == OperationKind::kFullyConnected) {
         previous.output_dtype = DType::kFloat32;
       }
-      operation.mask_dx = CanMaskDx(operation.kind) && previous.relu;
+      operation.mask_dx = CanMaskDx(operation.kind, backend) && previous.relu;
       previous.dy_is_masked = operation.mask_dx;
       operation.forward_in_place = MayOverwriteInput(operation.kind, segment.items[begin]) &&
                                    !(options.training && NeedsOutput(previous));
@@ -110,4 +113,4 @@ std::vector<PlannedOperation> PlanOperations(const SegmentSpec& segment,
   return plan;
 }
 
-}  // namespace convoy::cpu
+}  // namespace convoy

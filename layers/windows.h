@@ -1,4 +1,4 @@
-// layers/cpu/windows.h - where the windows of a pooling lie along one axis of an image.
+// layers/windows.h - where the windows of a pooling lie along one axis of an image.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +6,7 @@
 
 #include "layers/spec.h"
 
-namespace convoy::cpu {
+namespace convoy {
 
 // Window i reads places [begin, end), cut to the image; uncut it would start at `start`. `divisor`
 // is this axis's share of what an average divides by.
@@ -32,4 +32,4 @@ WindowAxis PoolWindows(const Pool& pool, Axis axis, int64_t in, int64_t out);
 // PyTorch's adaptive windows: from floor(i * in / out) to ceil((i + 1) * in / out).
 WindowAxis AdaptiveWindows(int64_t in, int64_t out);
 
-}  // namespace convoy::cpu
+}  // namespace convoy

@@ -1,0 +1,213 @@
+#include "layers/cuda/backend.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "core/cuda/runtime.h"
+#include "core/text.h"
+#include "layers/cuda/operations.h"
+#include "layers/cuda/step_state.h"
+#include "layers/operation_network.h"
+
+namespace convoy::cuda {
+namespace {
+
+class CudaFactory : public OperationFactory {
+ public:
+  explicit CudaFactory(const OperationResources& resources) : resources_(resources) {}
+
+  // A batch that does not fit is refused with the number of rows that would.
+  void Announce(int64_t bytes, int64_t rows) override {
+    const MemoryState memory = MemoryOf(resources_.device);
+    if (bytes <= memory.free_bytes) return;
+    const int64_t fits = memory.free_bytes / std::max<int64_t>(1, bytes / rows);
+    throw Error(ExitCode::kDevice,
+                fmt::format("activations of {} rows need {} on cuda:{}, {} of {} are free", rows,
+                            FormatBytes(static_cast<double>(bytes)), resources_.device,
+                            FormatBytes(static_cast<double>(memory.free_bytes)),
+                            FormatBytes(static_cast<double>(memory.total_bytes))),
+                fmt::format("about {} rows per rank would fit: give a smaller --batch-size, or "
+                            "more ranks",
+                            fits));
+  }
+  Buffer Allocate(int64_t bytes) override { return AllocateDevice(resources_.device, bytes); }
+
+  std::unique_ptr<Operation> Make(const PlannedOperation& planned, const Layer& first,
+                                  const Layer& last, const Wiring& wiring) override {
+    switch (planned.kind) {
+      case OperationKind::kConvolution:
+        return MakeConvolution(std::get<Convolution>(first), wiring, resources_);
+      case OperationKind::kFullyConnected:
+        return MakeFullyConnected(wiring, resources_);
+      case OperationKind::kBatchNorm:
+        return MakeBatchNorm(std::get<BatchNorm>(first), wiring, resources_);
+      case OperationKind::kActivation:
+        return MakeActivation(std::get<Activation>(first), wiring);
+      case OperationKind::kLrn:
+        return MakeLrn(std::get<Lrn>(first), wiring);
+      case OperationKind::kMaxPool:
+        return MakeMaxPool(std::get_if<Lrn>(&first), std::get<Pool>(last), wiring, resources_);
+      case OperationKind::kAveragePool:
+        return MakeAveragePool(std::get<Pool>(first), wiring);
+      case OperationKind::kAdaptiveAveragePool:
+        return MakeAdaptiveAveragePool(wiring);
+      case OperationKind::kDropout:
+        return MakeDropout(std::get<Dropout>(first), wiring, resources_);
+      case OperationKind::kSoftmaxLoss:
+        return MakeSoftmaxLoss(std::get<SoftmaxCrossEntropy>(first), wiring, resources_);
+    }
+    return nullptr;
+  }
+
+ private:
+  OperationResources resources_;
+};
+
+class CudaNetwork final : private CudaFactory, public OperationNetwork {
+ public:
+  CudaNetwork(const SegmentSpec& segment, const CompileOptions& options,
+              const NetworkArenas& arenas, const OperationResources& resources, StepState& state)
+      : CudaFactory(resources),
+        OperationNetwork(segment, options, arenas,
+                         PlanOperations(segment, options, {.products_mask_dx = true}),
+                         static_cast<CudaFactory&>(*this)),
+        state_(state) {}
+
+  void Forward(const StepContext& context) override {
+    state_.SetValues(*context.stream, context);
+    OperationNetwork::Forward(context);
+  }
+
+ private:
+  StepState& state_;
+};
+
+// Records a step when its work has run once, and queues the recording from then on. The first run
+// is not recorded: libraries load and set themselves up in it.
+class GraphRunner final : public StepRunner {
+ public:
+  explicit GraphRunner(StepState& state) : state_(state) {}
+
+  void Run(Stream& stream, const StepContext& context, std::span<const UpdateRange> ranges,
+           const std::function<void()>& queue_work) override {
+    state_.SetValues(stream, context);
+    state_.SetRanges(stream, ranges);
+    if (recorded_) return recorded_->Queue(stream);
+    if (!has_run_) {
+      has_run_ = true;
+      return queue_work();
+    }
+    recorded_ = Record(stream, queue_work);
+    recorded_->Queue(stream);
+  }
+  void Forget() override {
+    recorded_.reset();
+    has_run_ = false;
+  }
+
+ private:
+  StepState& state_;
+  bool has_run_ = false;
+  std::unique_ptr<RecordedWork> recorded_;
+};
+
+class CudaBackend final : public Backend {
+ public:
+  explicit CudaBackend(const CudaOptions& options)
+      : options_(options),
+        facts_(FactsOf(options.device)),
+        library_(MakeLibrary(options)),
+        state_(options.device) {}
+
+  std::string Describe() const override {
+    const Versions versions = RuntimeVersions();
+    return fmt::format("cuda:{}: {}, {}, CUDA {}.{}, {}{}", options_.device, facts_.name,
+                       FormatBytes(static_cast<double>(facts_.memory_bytes)),
+                       versions.runtime / 1000, versions.runtime % 1000 / 10, library_->Describe(),
+                       options_.tf32 ? ", TF32" : "");
+  }
+  Device device() const override { return {DeviceKind::kCuda, options_.device}; }
+  DType master_dtype() const override { return DType::kFloat32; }
+  void RequireDType(DType dtype) const override {
+    if (dtype == DType::kFloat32 || dtype == DType::kBFloat16) return;
+    throw Error(ExitCode::kUsage,
+                fmt::format("--dtype {}: CUDA computes in fp32 or bf16", NameOf(dtype)));
+  }
+
+  std::unique_ptr<Stream> MakeStream() override { return cuda::MakeStream(options_.device); }
+  Buffer Allocate(int64_t bytes) override { return AllocateDevice(options_.device, bytes); }
+  Buffer AllocateStaging(int64_t bytes) override { return AllocatePinned(options_.device, bytes); }
+  void CopyToHost(Stream& stream, const Tensor& from, void* to) override {
+    stream.Copy(to, from.data, from.bytes());
+    stream.Synchronize();
+  }
+  void CopyToDevice(Stream& stream, const void* from, const Tensor& to) override {
+    stream.Copy(to.data, from, to.bytes());
+    stream.Synchronize();
+  }
+
+  std::unique_ptr<InputStage> CompileInput(const InputOptions& options) override {
+    RequireDType(options.dtype);
+    return MakeInputStage(options, options_.device);
+  }
+  std::unique_ptr<Network> Compile(const SegmentSpec& segment, const CompileOptions& options,
+                                   const NetworkArenas& arenas) override {
+    RequireDType(options.dtype);
+    const OperationResources resources{.device = options_.device,
+                                       .library = library_.get(),
+                                       .step_values = state_.device_values()};
+    return std::make_unique<CudaNetwork>(segment, options, arenas, resources, state_);
+  }
+
+  void ConcatenateChannels(Stream& stream, const Tensor& blocks, const Tensor& whole) override {
+    cuda::ConcatenateChannels(stream, blocks, whole);
+  }
+  void SplitChannels(Stream& stream, const Tensor& whole, const Tensor& blocks) override {
+    cuda::SplitChannels(stream, whole, blocks);
+  }
+
+  void Update(Stream& stream, const UpdateRequest& request) override {
+    if (request.ranges.empty()) return;
+    UpdateParameters(stream, request, state_.RangesFor(stream, request.ranges));
+  }
+  void RefreshCompute(Stream& stream, const Tensor& parameters, const Tensor& compute) override {
+    if (compute.data != parameters.data) Convert(stream, parameters, compute);
+  }
+  void ConvertTensor(Stream& stream, const Tensor& from, const Tensor& to) override {
+    Convert(stream, from, to);
+  }
+
+  std::unique_ptr<StepRunner> MakeStepRunner(bool records) override {
+    if (!records) return Backend::MakeStepRunner(records);
+    return std::make_unique<GraphRunner>(state_);
+  }
+  KernelChoices kernel_choices() const override { return library_->choices(); }
+
+ private:
+  CudaOptions options_;
+  DeviceFacts facts_;
+  std::unique_ptr<Library> library_;
+  StepState state_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> MakeBackend(const CudaOptions& options) {
+  const int count = DeviceCount();
+  if (options.device < 0 || options.device >= count) {
+    throw Error(ExitCode::kDevice,
+                fmt::format("there is no device cuda:{}; visible: {}", options.device,
+                            FormatCount(count, "device")),
+                "see CUDA_VISIBLE_DEVICES and nvidia-smi");
+  }
+  return std::make_unique<CudaBackend>(options);
+}
+
+}  // namespace convoy::cuda
+
+// What layers/cuda_backend.cc looks up.
+extern "C" __attribute__((visibility("default"))) convoy::Backend* convoy_make_cuda_backend(
+    const convoy::CudaOptions& options) {
+  return convoy::cuda::MakeBackend(options).release();
+}

@@ -1,0 +1,76 @@
+// layers/cuda/library.h - the products that the vendor's libraries compute: convolutions and matrix
+// products. vendor_library.cc implements them by cuDNN and cuBLASLt, tests/emulation by plain
+// loops.
+//
+// Activations are NHWC or [N, F], in fp32 or bf16; weights [O, H, W, I / groups] or [out, in] in
+// the type of the activations; gradients of weights and biases fp32. Sums are kept in fp32.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "core/stream.h"
+#include "core/tensor.h"
+#include "layers/layers.h"
+
+namespace convoy::cuda {
+
+// A product and the memory it works on, which outlives it.
+class BoundProduct {
+ public:
+  virtual ~BoundProduct() = default;
+  // Queues it. The same inputs give the same bits every time.
+  virtual void Run(Stream& stream) = 0;
+};
+
+class Library {
+ public:
+  virtual ~Library() = default;
+
+  // "cuDNN 9.19.0, cuBLASLt 13.1"
+  virtual std::string Describe() const = 0;
+
+  // The operands of one convolution. `name` is the layer's, for messages and kernel choices. In a
+  // network that was cut over towers, or behind a pooling, x and y are what Wiring says.
+  struct ConvolutionOperands {
+    std::string name;
+    Tensor x, weight, y;
+    Tensor bias;             // fp32 [O]; empty where there is none
+    Tensor compute_bias;     // the same in the type of y
+    bool relu = false;       // forward ends in a ReLU
+    Tensor dy, dx;           // dx is empty where nobody can ask for it
+    bool mask_dx = false;    // dx is zero where x is not above zero
+    Tensor weight_gradient;  // fp32
+  };
+  // y = x * weight + bias, then the ReLU.
+  virtual std::unique_ptr<BoundProduct> ConvolutionForward(const Convolution& conv,
+                                                           const ConvolutionOperands& operands) = 0;
+  virtual std::unique_ptr<BoundProduct> ConvolutionBackwardData(
+      const Convolution& conv, const ConvolutionOperands& operands) = 0;
+  virtual std::unique_ptr<BoundProduct> ConvolutionBackwardWeights(
+      const Convolution& conv, const ConvolutionOperands& operands) = 0;
+
+  // The operands of a fully connected layer: x [N, in] (any shape of that count), weight [out, in],
+  // y [N, out].
+  struct MatrixOperands {
+    std::string name;
+    Tensor x, weight, y;
+    Tensor bias, compute_bias;  // as above
+    bool relu = false;
+    Tensor dy, dx;
+    bool mask_dx = false;
+    Tensor weight_gradient, bias_gradient;  // fp32; bias_gradient is empty where there is no bias
+  };
+  virtual std::unique_ptr<BoundProduct> MatrixForward(const MatrixOperands& operands) = 0;
+  virtual std::unique_ptr<BoundProduct> MatrixBackwardData(const MatrixOperands& operands) = 0;
+  // The weights' gradient, and that of the bias.
+  virtual std::unique_ptr<BoundProduct> MatrixBackwardWeights(const MatrixOperands& operands) = 0;
+
+  // What was chosen so far, those that were given included (CudaOptions::kernel_choices).
+  virtual KernelChoices choices() const = 0;
+};
+
+std::unique_ptr<Library> MakeLibrary(const CudaOptions& options);
+
+}  // namespace convoy::cuda

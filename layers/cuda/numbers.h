@@ -1,0 +1,97 @@
+// layers/cuda/numbers.h - fp32 and bf16 values in kernels that compute in fp32.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <cstring>
+
+#ifdef __CUDACC__
+#include <cuda_bf16.h>
+#endif
+
+#include "core/dtype.h"
+#include "core/error.h"
+#include "layers/cuda/launch.h"
+
+namespace convoy::cuda {
+
+CONVOY_HOST_DEVICE inline float ToFloat(float value) { return value; }
+CONVOY_HOST_DEVICE inline float ToFloat(BFloat16 value) { return static_cast<float>(value); }
+
+// Rounds to T as core/dtype.h does: to nearest, ties to even.
+template <typename T>
+CONVOY_HOST_DEVICE inline T FromFloat(float value) {
+#ifdef __CUDA_ARCH__
+  if constexpr (sizeof(T) == 2) {
+    T result;
+    result.bits = __bfloat16_as_ushort(__float2bfloat16_rn(value));
+    return result;
+  }
+#endif
+  return T(value);
+}
+
+// kWidth neighbouring values, loaded and stored at once: at a multiple of their size.
+template <typename T, int kWidth>
+struct alignas(sizeof(T) * kWidth) Vector {
+  T values[kWidth];
+};
+
+// Values per 16 bytes, the widest load of a thread: 4 of fp32, 8 of bf16.
+template <typename T>
+inline constexpr int kVectorWidth = 16 / static_cast<int>(sizeof(T));
+
+// values[0 .. kWidth) = from[0 .. kWidth), as fp32. `from` is aligned to kWidth elements.
+template <int kWidth, typename T>
+CONVOY_HOST_DEVICE inline void LoadVector(const T* from, float* values) {
+  const auto vector = *reinterpret_cast<const Vector<T, kWidth>*>(from);
+  for (int i = 0; i < kWidth; ++i) values[i] = ToFloat(vector.values[i]);
+}
+template <int kWidth, typename T>
+CONVOY_HOST_DEVICE inline void StoreVector(const float* values, T* to) {
+  Vector<T, kWidth> vector;
+  for (int i = 0; i < kWidth; ++i) vector.values[i] = FromFloat<T>(values[i]);
+  *reinterpret_cast<Vector<T, kWidth>*>(to) = vector;
+}
+
+// The largest of `widest`, `widest` / 2, ... 1 that divides `count`: how many values a thread takes
+// at once where rows are `count` long.
+constexpr int VectorWidthFor(int64_t count, int widest) {
+  return count % widest == 0 ? widest : VectorWidthFor(count, widest / 2);
+}
+
+// Division by a number that is known when the kernel is made: a multiplication and a shift instead
+// of some twenty instructions (Granlund and Montgomery, PLDI 1994). 0 <= n, 1 <= d < 2^31.
+class Divider {
+ public:
+  Divider() = default;
+  explicit Divider(int64_t divisor) : divisor_(static_cast<uint32_t>(CheckedCount(divisor))) {
+    while ((uint64_t{1} << shift_) < divisor_) ++shift_;
+    multiplier_ = static_cast<uint32_t>(
+        ((uint64_t{1} << 32) * ((uint64_t{1} << shift_) - divisor_)) / divisor_ + 1);
+  }
+  CONVOY_HOST_DEVICE int32_t Divide(int32_t n) const {
+    const auto value = static_cast<uint32_t>(n);
+    const auto high = static_cast<uint32_t>((uint64_t{value} * multiplier_) >> 32);
+    return static_cast<int32_t>((uint64_t{high} + value) >> shift_);
+  }
+  // n = quotient * divisor + remainder.
+  CONVOY_HOST_DEVICE int32_t Split(int32_t n, int32_t* remainder) const {
+    const int32_t quotient = Divide(n);
+    *remainder = n - quotient * static_cast<int32_t>(divisor_);
+    return quotient;
+  }
+  CONVOY_HOST_DEVICE int32_t divisor() const { return static_cast<int32_t>(divisor_); }
+
+ private:
+  uint32_t divisor_ = 1, multiplier_ = 1, shift_ = 0;
+};
+
+// visit(T{}) where T is float or BFloat16, as `dtype` says.
+template <typename Visit>
+decltype(auto) ForType(DType dtype, Visit&& visit) {
+  CONVOY_CHECK(dtype == DType::kFloat32 || dtype == DType::kBFloat16, "{}", NameOf(dtype));
+  return dtype == DType::kFloat32 ? visit(float{}) : visit(BFloat16{});
+}
+
+}  // namespace convoy::cuda

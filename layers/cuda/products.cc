@@ -1,0 +1,101 @@
+// Convolutions and fully connected layers: products of the vendor's library, and what stands around
+// them.
+#include <optional>
+
+#include "layers/cuda/operations.h"
+
+namespace convoy::cuda {
+namespace {
+
+struct Products {
+  std::unique_ptr<BoundProduct> forward, backward_weights, backward_data;
+  std::optional<BiasGradient> bias_gradient;  // where backward_weights does not write it
+};
+
+class ProductOperation final : public Operation {
+ public:
+  ProductOperation(const Wiring& wiring, Products products)
+      : wiring_(wiring), products_(std::move(products)) {}
+
+  void Forward(const StepContext& context) override { products_.forward->Run(*context.stream); }
+
+  // The weights' gradient first, so that its reduction over the ranks starts as early as it can.
+  void Backward(const StepContext& context, const BackwardRequest& request) override {
+    Stream& stream = *context.stream;
+    if (wiring_.relu && !wiring_.dy_is_masked) {
+      const PhaseTimer timer(context, wiring_.name, "backward relu");
+      MaskGradient(stream, wiring_.y, wiring_.dy);
+    }
+    if (request.learns) {
+      {
+        const PhaseTimer timer(context, wiring_.name, "backward weights");
+        if (products_.bias_gradient) products_.bias_gradient->Run(stream);
+        products_.backward_weights->Run(stream);
+      }
+      wiring_.parameters.ReportReady(request.observer);
+    }
+    if (request.wants_dx) {
+      const PhaseTimer timer(context, wiring_.name, "backward data");
+      products_.backward_data->Run(stream);
+    }
+    wiring_.parameters.ReportReleased(request.observer);
+  }
+
+ private:
+  Wiring wiring_;
+  Products products_;
+};
+
+}  // namespace
+
+std::unique_ptr<Operation> MakeConvolution(const Convolution& conv, const Wiring& wiring,
+                                           const OperationResources& resources) {
+  const LayerParameters& parameters = wiring.parameters;
+  const Library::ConvolutionOperands operands{.name = wiring.name,
+                                              .x = wiring.x,
+                                              .weight = parameters.compute_weight,
+                                              .y = wiring.y,
+                                              .bias = parameters.bias,
+                                              .compute_bias = parameters.compute_bias,
+                                              .relu = wiring.relu,
+                                              .dy = wiring.dy,
+                                              .dx = wiring.dx,
+                                              .mask_dx = wiring.mask_dx,
+                                              .weight_gradient = parameters.weight_gradient};
+  Library& library = *resources.library;
+  Products products{.forward = library.ConvolutionForward(conv, operands)};
+  if (wiring.training) {
+    products.backward_weights = library.ConvolutionBackwardWeights(conv, operands);
+    if (conv.has_bias) {
+      products.bias_gradient.emplace(wiring.dy, parameters.bias_gradient, resources.device);
+    }
+    if (wiring.dx) products.backward_data = library.ConvolutionBackwardData(conv, operands);
+  }
+  return std::make_unique<ProductOperation>(wiring, std::move(products));
+}
+
+std::unique_ptr<Operation> MakeFullyConnected(const Wiring& wiring,
+                                              const OperationResources& resources) {
+  const LayerParameters& parameters = wiring.parameters;
+  const Library::MatrixOperands operands{.name = wiring.name,
+                                         .x = wiring.x,
+                                         .weight = parameters.compute_weight,
+                                         .y = wiring.y,
+                                         .bias = parameters.bias,
+                                         .compute_bias = parameters.compute_bias,
+                                         .relu = wiring.relu,
+                                         .dy = wiring.dy,
+                                         .dx = wiring.dx,
+                                         .mask_dx = wiring.mask_dx,
+                                         .weight_gradient = parameters.weight_gradient,
+                                         .bias_gradient = parameters.bias_gradient};
+  Library& library = *resources.library;
+  Products products{.forward = library.MatrixForward(operands)};
+  if (wiring.training) {
+    products.backward_weights = library.MatrixBackwardWeights(operands);
+    if (wiring.dx) products.backward_data = library.MatrixBackwardData(operands);
+  }
+  return std::make_unique<ProductOperation>(wiring, std::move(products));
+}
+
+}  // namespace convoy::cuda

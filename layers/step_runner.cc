@@ -1,0 +1,24 @@
+#include <memory>
+
+#include "layers/layers.h"
+
+namespace convoy {
+namespace {
+
+// Queues the work itself every time.
+class DirectRunner final : public StepRunner {
+ public:
+  void Run(Stream&, const StepContext&, std::span<const UpdateRange>,
+           const std::function<void()>& queue_work) override {
+    queue_work();
+  }
+  void Forget() override {}
+};
+
+}  // namespace
+
+std::unique_ptr<StepRunner> Backend::MakeStepRunner(bool) {
+  return std::make_unique<DirectRunner>();
+}
+
+}  // namespace convoy

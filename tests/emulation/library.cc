@@ -1,0 +1,182 @@
+// The vendor's products played by plain loops that sum in double.
+#include "layers/cuda/library.h"
+
+#include <vector>
+
+#include "layers/cuda/launch.h"
+#include "layers/cuda/numbers.h"
+
+namespace convoy::cuda {
+namespace {
+
+double At(const Tensor& tensor, int64_t i) {
+  if (tensor.dtype == DType::kBFloat16) {
+    return static_cast<double>(static_cast<float>(tensor.As<BFloat16>()[i]));
+  }
+  return static_cast<double>(tensor.As<float>()[i]);
+}
+
+void Set(const Tensor& tensor, int64_t i, double value) {
+  const auto number = static_cast<float>(value);
+  if (tensor.dtype == DType::kBFloat16) {
+    tensor.As<BFloat16>()[i] = BFloat16(number);
+  } else {
+    tensor.As<float>()[i] = number;
+  }
+}
+
+class Loops final : public BoundProduct {
+ public:
+  explicit Loops(std::function<void()> work) : work_(std::move(work)) {}
+  void Run(Stream& stream) override { Enqueue(stream, work_); }
+
+ private:
+  std::function<void()> work_;
+};
+
+// visit(index into y, index into x, index into the weights) for every multiply-add.
+template <typename Visit>
+void ForEachMultiplyAdd(const Convolution& conv, const Shape& x, const Shape& y, Visit&& visit) {
+  const int64_t in_group = x[3] / conv.groups, out_group = y[3] / conv.groups;
+  for (int64_t n = 0; n < y[0]; ++n) {
+    for (int64_t oh = 0; oh < y[1]; ++oh) {
+      for (int64_t ow = 0; ow < y[2]; ++ow) {
+        for (int64_t kh = 0; kh < conv.kernel; ++kh) {
+          const int64_t h = oh * conv.stride - conv.padding.top + kh;
+          if (h < 0 || h >= x[1]) continue;
+          for (int64_t kw = 0; kw < conv.kernel; ++kw) {
+            const int64_t w = ow * conv.stride - conv.padding.left + kw;
+            if (w < 0 || w >= x[2]) continue;
+            for (int64_t o = 0; o < y[3]; ++o) {
+              const int64_t out = ((n * y[1] + oh) * y[2] + ow) * y[3] + o;
+              const int64_t in = ((n * x[1] + h) * x[2] + w) * x[3] + o / out_group * in_group;
+              const int64_t weight = ((o * conv.kernel + kh) * conv.kernel + kw) * in_group;
+              for (int64_t i = 0; i < in_group; ++i) visit(out, in + i, weight + i);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+// y = sums + bias, and the ReLU.
+void Finish(const std::vector<double>& sums, const Tensor& bias, bool relu, const Tensor& y) {
+  const int64_t channels = y.shape.back();
+  for (int64_t i = 0; i < y.count(); ++i) {
+    double value = sums[static_cast<size_t>(i)];
+    if (bias) value += At(bias, i % channels);
+    Set(y, i, relu && value < 0 ? 0 : value);
+  }
+}
+
+void WriteMasked(const std::vector<double>& sums, const Tensor& x, bool mask, const Tensor& dx) {
+  for (int64_t i = 0; i < dx.count(); ++i) {
+    Set(dx, i, mask && At(x, i) <= 0 ? 0 : sums[static_cast<size_t>(i)]);
+  }
+}
+
+std::vector<double> ZerosLike(const Tensor& tensor) {
+  return std::vector<double>(static_cast<size_t>(tensor.count()));
+}
+
+class LoopLibrary final : public Library {
+ public:
+  explicit LoopLibrary(const CudaOptions& options) : choices_(options.kernel_choices) {}
+
+  std::string Describe() const override { return "plain loops"; }
+
+  std::unique_ptr<BoundProduct> ConvolutionForward(const Convolution& conv,
+                                                   const ConvolutionOperands& o) override {
+    return Bind(o.name + " forward", [conv, o] {
+      std::vector<double> sums = ZerosLike(o.y);
+      ForEachMultiplyAdd(conv, o.x.shape, o.y.shape, [&](int64_t y, int64_t x, int64_t w) {
+        sums[static_cast<size_t>(y)] += At(o.x, x) * At(o.weight, w);
+      });
+      Finish(sums, o.bias, o.relu, o.y);
+    });
+  }
+  std::unique_ptr<BoundProduct> ConvolutionBackwardData(const Convolution& conv,
+                                                        const ConvolutionOperands& o) override {
+    return Bind(o.name + " backward data", [conv, o] {
+      std::vector<double> sums = ZerosLike(o.dx);
+      ForEachMultiplyAdd(conv, o.x.shape, o.y.shape, [&](int64_t y, int64_t x, int64_t w) {
+        sums[static_cast<size_t>(x)] += At(o.dy, y) * At(o.weight, w);
+      });
+      WriteMasked(sums, o.x, o.mask_dx, o.dx);
+    });
+  }
+  std::unique_ptr<BoundProduct> ConvolutionBackwardWeights(const Convolution& conv,
+                                                           const ConvolutionOperands& o) override {
+    return Bind(o.name + " backward weights", [conv, o] {
+      std::vector<double> sums = ZerosLike(o.weight_gradient);
+      ForEachMultiplyAdd(conv, o.x.shape, o.y.shape, [&](int64_t y, int64_t x, int64_t w) {
+        sums[static_cast<size_t>(w)] += At(o.dy, y) * At(o.x, x);
+      });
+      Finish(sums, {}, false, o.weight_gradient);
+    });
+  }
+
+  std::unique_ptr<BoundProduct> MatrixForward(const MatrixOperands& o) override {
+    return Bind(o.name + " forward", [o] {
+      std::vector<double> sums = ZerosLike(o.y);
+      ForEachMatrixMultiplyAdd(o, [&](int64_t y, int64_t x, int64_t w) {
+        sums[static_cast<size_t>(y)] += At(o.x, x) * At(o.weight, w);
+      });
+      Finish(sums, o.bias, o.relu, o.y);
+    });
+  }
+  std::unique_ptr<BoundProduct> MatrixBackwardData(const MatrixOperands& o) override {
+    return Bind(o.name + " backward data", [o] {
+      std::vector<double> sums = ZerosLike(o.dx);
+      ForEachMatrixMultiplyAdd(o, [&](int64_t y, int64_t x, int64_t w) {
+        sums[static_cast<size_t>(x)] += At(o.dy, y) * At(o.weight, w);
+      });
+      WriteMasked(sums, o.x, o.mask_dx, o.dx);
+    });
+  }
+  std::unique_ptr<BoundProduct> MatrixBackwardWeights(const MatrixOperands& o) override {
+    return Bind(o.name + " backward weights", [o] {
+      std::vector<double> sums = ZerosLike(o.weight_gradient);
+      ForEachMatrixMultiplyAdd(o, [&](int64_t y, int64_t x, int64_t w) {
+        sums[static_cast<size_t>(w)] += At(o.dy, y) * At(o.x, x);
+      });
+      Finish(sums, {}, false, o.weight_gradient);
+      if (!o.bias_gradient) return;
+      std::vector<double> biases = ZerosLike(o.bias_gradient);
+      for (int64_t i = 0; i < o.dy.count(); ++i) {
+        biases[static_cast<size_t>(i % o.bias_gradient.count())] += At(o.dy, i);
+      }
+      Finish(biases, {}, false, o.bias_gradient);
+    });
+  }
+
+  KernelChoices choices() const override { return choices_; }
+
+ private:
+  template <typename Visit>
+  static void ForEachMatrixMultiplyAdd(const MatrixOperands& o, Visit&& visit) {
+    const int64_t rows = o.x.shape[0], in = o.x.count() / rows, out = o.weight.shape[0];
+    for (int64_t n = 0; n < rows; ++n) {
+      for (int64_t f = 0; f < out; ++f) {
+        for (int64_t i = 0; i < in; ++i) visit(n * out + f, n * in + i, f * in + i);
+      }
+    }
+  }
+
+  // As the vendor's library does it: what nobody chose yet is chosen now.
+  std::unique_ptr<BoundProduct> Bind(const std::string& product, std::function<void()> work) {
+    choices_.try_emplace(product, "loops");
+    return std::make_unique<Loops>(std::move(work));
+  }
+
+  KernelChoices choices_;
+};
+
+}  // namespace
+
+std::unique_ptr<Library> MakeLibrary(const CudaOptions& options) {
+  return std::make_unique<LoopLibrary>(options);
+}
+
+}  // namespace convoy::cuda

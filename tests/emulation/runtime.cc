@@ -1,0 +1,221 @@
+// The CUDA runtime played by the host: a stream is a thread that works through a queue, device
+// memory is host memory. What a device would do later is done later here too, so that a missing
+// wait is a data race that the thread sanitizer sees.
+#include "core/cuda/runtime.h"
+
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "core/clock.h"
+#include "core/error.h"
+#include "layers/cuda/launch.h"
+
+namespace convoy::cuda {
+namespace {
+
+constexpr int kDevices = 2;
+constexpr int64_t kDeviceBytes = int64_t{64} << 30;
+
+using Work = std::function<void()>;
+
+// What is queued while a stream is recorded, in the order of the calls.
+struct Recording {
+  std::vector<Work> works;
+};
+
+// Reached when the work before it has been done.
+class EmulatedEvent final : public Event {
+ public:
+  struct State {
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool reached = false;
+    Clock::time_point time;
+    std::shared_ptr<Recording> recording;  // the event is a place in it, and is never reached
+
+    void Reach() {
+      const std::lock_guard lock(mutex);
+      time = Clock::now();
+      reached = true;
+      changed.notify_all();
+    }
+    void Wait() {
+      CONVOY_CHECK(!recording, "the host waits for recorded work");
+      std::unique_lock lock(mutex);
+      changed.wait(lock, [&] { return reached; });
+    }
+  };
+
+  void Synchronize() override { state->Wait(); }
+  bool Reached() override {
+    const std::lock_guard lock(state->mutex);
+    return state->reached;
+  }
+  double SecondsSince(const Event& earlier) const override {
+    const auto& other = static_cast<const EmulatedEvent&>(earlier);
+    return std::chrono::duration<double>(state->time - other.state->time).count();
+  }
+
+  const std::shared_ptr<State> state = std::make_shared<State>();
+};
+
+class EmulatedStream final : public Stream {
+ public:
+  explicit EmulatedStream(int device)
+      : device_{DeviceKind::kCuda, device}, thread_([this] { RunQueue(); }) {}
+  ~EmulatedStream() override {
+    {
+      const std::lock_guard lock(mutex_);
+      ends_ = true;
+    }
+    changed_.notify_all();
+    thread_.join();
+  }
+
+  Device device() const override { return device_; }
+  void* native_handle() const override { return const_cast<EmulatedStream*>(this); }
+
+  void Add(Work work) {
+    if (recording) {
+      recording->works.push_back(std::move(work));
+      return;
+    }
+    {
+      const std::lock_guard lock(mutex_);
+      queue_.push_back(std::move(work));
+    }
+    changed_.notify_all();
+  }
+  std::unique_ptr<Event> Record() override {
+    auto event = std::make_unique<EmulatedEvent>();
+    event->state->recording = recording;
+    if (!recording) Add([state = event->state] { state->Reach(); });
+    return event;
+  }
+  void WaitFor(Event& event) override {
+    const auto state = static_cast<EmulatedEvent&>(event).state;
+    if (state->recording) {
+      recording = state->recording;  // this stream takes part from here on
+    } else {
+      Add([state] { state->Wait(); });
+    }
+  }
+  void Synchronize() override {
+    CONVOY_CHECK(!recording, "the host waits for recorded work");
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return queue_.empty() && !runs_; });
+    if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
+  }
+  void Copy(void* to, const void* from, int64_t bytes) override {
+    Add([to, from, bytes] { HostStream().Copy(to, from, bytes); });
+  }
+
+  std::shared_ptr<Recording> recording;
+
+ private:
+  void RunQueue() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      changed_.wait(lock, [&] { return ends_ || !queue_.empty(); });
+      if (queue_.empty()) return;
+      const Work work = std::move(queue_.front());
+      queue_.pop_front();
+      runs_ = true;
+      lock.unlock();
+      std::exception_ptr failure;
+      try {
+        work();
+      } catch (...) {
+        failure = std::current_exception();
+      }
+      lock.lock();
+      runs_ = false;
+      if (!failure_) failure_ = failure;
+      changed_.notify_all();
+    }
+  }
+
+  Device device_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Work> queue_;
+  bool runs_ = false, ends_ = false;
+  std::exception_ptr failure_;
+  std::thread thread_;
+};
+
+EmulatedStream& Of(Stream& stream) { return static_cast<EmulatedStream&>(stream); }
+
+class EmulatedGraph final : public RecordedWork {
+ public:
+  explicit EmulatedGraph(std::shared_ptr<Recording> recording) : recording_(std::move(recording)) {}
+  void Queue(Stream& stream) override {
+    Of(stream).Add([recording = recording_] {
+      for (const Work& work : recording->works) work();
+    });
+  }
+
+ private:
+  std::shared_ptr<Recording> recording_;
+};
+
+}  // namespace
+
+void Enqueue(Stream& stream, std::function<void()> work) { Of(stream).Add(std::move(work)); }
+
+int DeviceCount() { return kDevices; }
+
+DeviceFacts FactsOf(int device) {
+  return {.name = "emulated",
+          .uuid = fmt::format("GPU-{}", device),
+          .pci_bus_id = fmt::format("0000:{:02x}:00.0", device),
+          .compute_capability = 90,
+          .multiprocessors = 1,
+          .memory_bytes = kDeviceBytes};
+}
+
+Versions RuntimeVersions() { return {.driver = 13000, .runtime = 13000}; }
+
+MemoryState MemoryOf(int) { return {kDeviceBytes, kDeviceBytes}; }
+
+std::unique_ptr<Stream> MakeStream(int device, Priority) {
+  return std::make_unique<EmulatedStream>(device);
+}
+
+Buffer AllocateDevice(int device, int64_t bytes) {
+  auto memory = std::make_shared<Buffer>(AllocateHost(bytes));
+  return Buffer(memory->data(), bytes, {DeviceKind::kCuda, device},
+                [memory](void*) mutable { memory.reset(); });
+}
+
+Buffer AllocatePinned(int, int64_t bytes) { return AllocateHost(bytes); }
+
+void SetZero(Stream& stream, void* data, int64_t bytes) {
+  Of(stream).Add([data, bytes] { std::memset(data, 0, static_cast<size_t>(bytes)); });
+}
+
+bool CanAccessPeer(int, int) { return true; }
+
+std::unique_ptr<RecordedWork> Record(Stream& stream, const std::function<void()>& queue_work) {
+  EmulatedStream& emulated = Of(stream);
+  CONVOY_CHECK(!emulated.recording, "the stream is being recorded already");
+  const auto recording = std::make_shared<Recording>();
+  emulated.recording = recording;
+  try {
+    queue_work();
+  } catch (...) {
+    emulated.recording.reset();
+    throw;
+  }
+  emulated.recording.reset();
+  return std::make_unique<EmulatedGraph>(recording);
+}
+
+bool IsRecording(Stream& stream) { return Of(stream).recording != nullptr; }
+
+}  // namespace convoy::cuda
