@@ -15,6 +15,7 @@
 #include "launch/loader_digest.h"
 #include "launch/run_options.h"
 #include "trainer/agreement.h"
+#include "trainer/compute_resources.h"
 #include "trainer/replica_loader.h"
 #include "trainer/session.h"
 
@@ -55,7 +56,7 @@ LoaderOptions OptionsOf(const LoaderBench& bench) {
 
 void PrintDigests(const LoaderBench& bench, const Dataset& dataset, ProcessGrid& grid, World& world,
                   Log& log) {
-  ReplicaLoader loader(dataset, OptionsOf(bench), grid, grid.towers(), log);
+  ReplicaLoader loader(dataset, OptionsOf(bench), grid, log);
   loader.Seek(bench.epoch, bench.first_batch);
   Json digests = Json::array();
   for (int64_t b = 0; b < bench.batches; ++b) {
@@ -140,7 +141,7 @@ class LoaderRounds {
   ReplicaLoader MakeLoader(int threads) {
     LoaderOptions options = OptionsOf(bench_);
     options.threads = threads;
-    return {dataset_, options, grid_, grid_.towers(), log_};
+    return {dataset_, options, grid_, log_};
   }
 
   double SlowestRank(double seconds) {

@@ -110,6 +110,10 @@ void PrintStep(const StepBenchOptions& options, const StepBenchResult& result, c
   }
   fmt::print("{:<32}{:>10}\n", "peak memory",
              FormatBytes(static_cast<double>(result.peak_memory_bytes)));
+  if (result.device_memory_bytes > 0) {
+    fmt::print("{:<32}{:>10}\n", "device memory in use",
+               FormatBytes(static_cast<double>(result.device_memory_bytes)));
+  }
   fmt::print("{:<32}{:>10.4f}   (checked: that of a fresh network)\n", "first loss",
              result.first_loss);
 }

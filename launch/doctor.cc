@@ -16,6 +16,7 @@
 #include "core/version.h"
 #include "launch/bench.h"
 #include "launch/run_options.h"
+#include "trainer/compute_resources.h"
 #include "trainer/session.h"
 #include "trainer/step_bench.h"
 #include "trainer/trainer.h"
@@ -149,6 +150,7 @@ ExitCode DoctorCommand(int argc, const char* const* argv) {
   table.Examples("Example\n  launch/convoyrun -n 4 doctor --towers 2\n");
   if (!table.Parse(argc, argv)) return ExitCode::kDone;
   return RunOnAllRanks(world_options, "", [&](World& world, Log& log) {
+    const std::string backend = MakeComputeResources(step.compute, world, log).Describe();
     const std::vector<RankFacts> facts = GatherFacts(step.compute, world);
     std::vector<std::string> complaints = Complaints(facts, world);
     const double link_gb_per_s = world.size() > 1 ? LinkSpeed(world) : 0;
@@ -170,7 +172,6 @@ ExitCode DoctorCommand(int argc, const char* const* argv) {
       }
     }
     if (world.rank() != 0) return ExitCode::kDone;
-    const std::string backend = MakeBackend(step.compute, world, log)->Describe();
     if (as_json) {
       Json json = {{"version", kVersion}, {"world", world.Describe()}, {"backend", backend}};
       for (size_t rank = 0; rank < facts.size(); ++rank) {

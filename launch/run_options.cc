@@ -94,9 +94,11 @@ void AddComputeOptions(OptionTable& table, ComputeConfig* compute, WorldOptions*
             store::Integer("replicas", 0, 1 << 20,
                            [=](int64_t n) { compute->replicas = static_cast<int>(n); }));
   table.Add("backend", "KIND", "auto",
-            "auto, cpu, or oracle (double precision and slow, for checks)",
+            "auto (CUDA where every rank has a device), cuda, cpu, or oracle (double precision "
+            "and slow, for checks)",
             store::Choice<BackendKind>("backend",
                                        {{"auto", BackendKind::kAuto},
+                                        {"cuda", BackendKind::kCuda},
                                         {"cpu", BackendKind::kCpu},
                                         {"oracle", BackendKind::kOracle}},
                                        &compute->backend));
@@ -109,6 +111,16 @@ void AddComputeOptions(OptionTable& table, ComputeConfig* compute, WorldOptions*
             "computing threads per rank; 0: the rank's share of the processors",
             store::Integer("threads", 0, 4096,
                            [=](int64_t n) { compute->threads = static_cast<int>(n); }));
+  table.Add("share-device", "on|off", "off", "let ranks of a host compute on one CUDA device",
+            store::Switch("share-device", &compute->share_device));
+  table.Add("tf32", "on|off", "off", "on CUDA, let fp32 products round their inputs to TF32",
+            store::Switch("tf32", &compute->tf32));
+  table.Add("cuda-graph", "on|off", "on",
+            "on CUDA, record a step once and queue the recording; the numbers are the same",
+            store::Switch("cuda-graph", &compute->record_steps));
+  table.Add("workspace", "MB", "256", "on CUDA, memory that one product may use besides its own",
+            store::Integer("workspace", 0, 1 << 20,
+                           [=](int64_t n) { compute->workspace_bytes = n * 1'000'000; }));
   table.Add("deadline", "SECONDS", "600", "give up a rank that is late by so much; 0: never",
             store::Number("deadline", 0, 1e9, [=](double s) { world->deadline_s = s; }));
 }

@@ -184,6 +184,9 @@ struct InputOptions {
 class InputStage {
  public:
   virtual ~InputStage() = default;
+  // Starts to bring `batch`, that of the next Load, to the device while other work runs there. The
+  // batch stays where it is until that Load has returned. Optional.
+  virtual void Prefetch(const Batch& batch) { (void)batch; }
   // Finishes `batch` into `x` [N, H, W, C] and fills rows(). The batch may be given back when the
   // call returns.
   virtual void Load(Stream& stream, const Batch& batch, const Tensor& x) = 0;
@@ -253,6 +256,8 @@ class Backend {
   virtual Buffer Allocate(int64_t bytes) = 0;
   // Host memory that the device copies from at full speed.
   virtual Buffer AllocateStaging(int64_t bytes) = 0;
+  // Bytes that are in use on the device, by this process and others; 0 on the host.
+  virtual int64_t device_memory_in_use() const { return 0; }
   // Both wait until the copy is done.
   virtual void CopyToHost(Stream& stream, const Tensor& from, void* to) = 0;
   virtual void CopyToDevice(Stream& stream, const void* from, const Tensor& to) = 0;
@@ -273,6 +278,8 @@ class Backend {
   virtual std::unique_ptr<StepRunner> MakeStepRunner(bool records);
   // How products are computed that were compiled so far; empty where there is nothing to choose.
   virtual KernelChoices kernel_choices() const { return {}; }
+  // What is compiled from here on is computed as `choices` say, where they name it.
+  virtual void UseKernelChoices(const KernelChoices& choices) { (void)choices; }
   // to = from, fp32 or bf16 to the other, rounded to nearest.
   virtual void ConvertTensor(Stream& stream, const Tensor& from, const Tensor& to) = 0;
   // compute = parameters, rounded. Nothing to do where they are one.

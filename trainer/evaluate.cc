@@ -8,6 +8,7 @@
 #include "trainer/agreement.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/safetensors.h"
+#include "trainer/compute_resources.h"
 #include "trainer/evaluation.h"
 #include "trainer/session.h"
 #include "trainer/trainer.h"
@@ -36,9 +37,10 @@ CheckpointInfo CheckedInfo(const std::string& path, World& world) {
 class Evaluator {
  public:
   Evaluator(const EvaluateConfig& config, World& world, Log& log)
-      : config_(config), world_(world), log_(log), grid_(world, AgreedGrid(config.compute, world)) {
-    RunTogether(world, [&] { backend_ = MakeBackend(config.compute, world, log); });
-    stream_ = backend_->MakeStream();
+      : config_(config),
+        world_(world),
+        log_(log),
+        resources_(MakeComputeResources(config.compute, world, log)) {
     for (const std::string& path : config.checkpoints) infos_.push_back(CheckedInfo(path, world));
     CONVOY_CHECK(!infos_.empty(), "no checkpoint");
     const CheckpointInfo& first = infos_.front();
@@ -60,8 +62,8 @@ class Evaluator {
     const NetworkSpec network = NetworkOf(infos_.front());
     LoaderOptions options = EvaluationOptions(
         LoaderOptionsOf(config_.loading, network, config_.batch_size), config_.views);
-    options.allocator = [this](int64_t bytes) { return backend_->AllocateStaging(bytes); };
-    loader_ = std::make_unique<ReplicaLoader>(dataset, options, grid_, grid_.towers(), log_);
+    options.allocator = [this](int64_t bytes) { return backend().AllocateStaging(bytes); };
+    loader_ = std::make_unique<ReplicaLoader>(dataset, options, grid(), log_);
     for (size_t i = 0; i < infos_.size(); ++i) Load(config_.checkpoints[i], infos_[i]);
   }
 
@@ -71,8 +73,8 @@ class Evaluator {
       progress = std::make_unique<Progress>(log_, Progress::StyleOfTerminal());
     }
     EvaluationResult result =
-        EvaluateModels(models(), *loader_, config_.views, classes(), config_.confusion, *backend_,
-                       *stream_, world_, progress.get())
+        EvaluateModels(models(), *loader_, config_.views, classes(), config_.confusion, backend(),
+                       stream(), world_, progress.get())
             .value();
     result.classes = info().classes;
     for (const BadSample& bad : loader_->loader().TakeBadSamples()) {
@@ -89,7 +91,7 @@ class Evaluator {
   RowProbabilities NextBatch() {
     loader_->Fetch();
     const Batch& batch = loader_->Exchange();
-    return {batch.samples, MeanProbabilities(models(), batch, *backend_, *stream_)};
+    return {batch.samples, MeanProbabilities(models(), batch, backend(), stream())};
   }
 
   ReplicaLoader& loader() { return *loader_; }
@@ -97,6 +99,10 @@ class Evaluator {
   int classes() const { return NetworkOf(infos_[0]).classes; }
 
  private:
+  Backend& backend() const { return *resources_.backend; }
+  Stream& stream() const { return *resources_.stream; }
+  ProcessGrid& grid() const { return *resources_.grid; }
+
   std::vector<RankModel*> models() const {
     std::vector<RankModel*> models;
     for (const LoadedModel& loaded : models_) models.push_back(loaded.model.get());
@@ -113,29 +119,29 @@ class Evaluator {
 
   void Load(const std::string& path, const CheckpointInfo& info) {
     LoadedModel loaded{.info = info,
-                       .plan = MakePlan(NetworkOf(info), grid_.shape(), world_.rank()),
+                       .plan = MakePlan(NetworkOf(info), grid().shape(), world_.rank()),
                        .store = nullptr,
                        .model = nullptr};
-    loaded.store = std::make_unique<ParameterStore>(*backend_, loaded.plan, config_.compute.dtype,
-                                                    StoreUse::kInference, world_);
-    LoadCheckpoint(path, loaded.plan, *loaded.store, *backend_, *stream_, world_);
-    loaded.store->RefreshCompute(*stream_);
-    loaded.model =
-        std::make_unique<RankModel>(*backend_, loaded.plan, *loaded.store, grid_.towers(),
-                                    RankModel::Options{.dtype = config_.compute.dtype,
-                                                       .rows = loader_->rows(),
-                                                       .training = false,
-                                                       .preprocessing = info.preprocessing,
-                                                       .exchange_memory = SharedMemoryOf(world_)});
+    loaded.store = std::make_unique<ParameterStore>(backend(), loaded.plan, config_.compute.dtype,
+                                                    StoreUse::kInference);
+    LoadCheckpoint(path, loaded.plan, *loaded.store, backend(), stream(), world_);
+    loaded.store->RefreshCompute(stream());
+    CompileTogether(world_, grid().shape(), backend(), [&] {
+      loaded.model = std::make_unique<RankModel>(
+          backend(), loaded.plan, *loaded.store, grid().towers(),
+          RankModel::Options{.dtype = config_.compute.dtype,
+                             .rows = loader_->rows(),
+                             .training = false,
+                             .preprocessing = info.preprocessing,
+                             .exchange_memory = CollectiveMemoryOf(resources_, world_)});
+    });
     models_.push_back(std::move(loaded));
   }
 
   EvaluateConfig config_;
   World& world_;
   Log& log_;
-  ProcessGrid grid_;
-  std::unique_ptr<Backend> backend_;
-  std::unique_ptr<Stream> stream_;
+  ComputeResources resources_;
   std::vector<CheckpointInfo> infos_;
   std::unique_ptr<ReplicaLoader> loader_;
   std::vector<LoadedModel> models_;

@@ -6,7 +6,7 @@
 namespace convoy {
 
 ParameterStore::ParameterStore(Backend& backend, const RankPlan& plan, DType dtype, StoreUse use,
-                               World& world, int states)
+                               const Allocator& gradient_memory, int states)
     : backend_(backend),
       plan_(plan),
       parameter_layout_(plan.ParameterLayout()),
@@ -19,9 +19,8 @@ ParameterStore::ParameterStore(Backend& backend, const RankPlan& plan, DType dty
   arenas_.compute = dtype == master ? arenas_.parameters : AllocateArena(count, dtype);
   arenas_.buffers = AllocateArena(buffer_layout_.count(), master);
   if (use == StoreUse::kInference) return;
-  arenas_.gradients = backend.device().kind == DeviceKind::kCpu
-                          ? Keep(world.AllocateShared(count * SizeOf(master)), count, master)
-                          : AllocateArena(count, master);
+  arenas_.gradients = gradient_memory ? Keep(gradient_memory(count * SizeOf(master)), count, master)
+                                      : AllocateArena(count, master);
   for (int i = 0; i < states; ++i) states_.push_back(AllocateArena(count, master));
 }
 

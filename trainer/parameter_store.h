@@ -13,11 +13,11 @@ enum class StoreUse { kTraining, kInference };  // kInference: weights and buffe
 
 class ParameterStore {
  public:
-  // Allocates from `backend`, which outlives the store; gradients in host memory come from `world`,
-  // where collectives reach them fastest. `dtype`: of the network's activations. `states`: arrays
-  // per parameter that the optimiser keeps (momentum: one).
-  ParameterStore(Backend& backend, const RankPlan& plan, DType dtype, StoreUse use, World& world,
-                 int states = 1);
+  // Allocates from `backend`, which outlives the store; gradients from `gradient_memory`, where
+  // collectives reach them fastest (CollectiveMemoryOf). `dtype`: of the network's activations.
+  // `states`: arrays per parameter that the optimiser keeps (momentum: one).
+  ParameterStore(Backend& backend, const RankPlan& plan, DType dtype, StoreUse use,
+                 const Allocator& gradient_memory = {}, int states = 1);
 
   // Weights as their Init says, states zero, buffers at their initial values.
   void Initialize(uint64_t seed, Stream& stream);

@@ -34,6 +34,8 @@ RankModel::RankModel(Backend& backend, const RankPlan& plan, const ParameterStor
   if (exchange_bytes > 0) exchange_memory_ = options.exchange_memory(exchange_bytes);
 }
 
+void RankModel::Prefetch(const Batch& batch) { input_->Prefetch(batch); }
+
 void RankModel::Load(Stream& stream, const Batch& batch) {
   CONVOY_CHECK(batch.shape[0] == options_.rows, "a batch of {} rows for a model of {}",
                batch.shape[0], options_.rows);

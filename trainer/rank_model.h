@@ -35,6 +35,9 @@ class RankModel {
   RankModel(Backend& backend, const RankPlan& plan, const ParameterStore& store,
             Communicator& towers, const Options& options);
 
+  // May start to bring `batch`, which the next Load will be given, to the device while other work
+  // runs. It stays where it is until that Load has returned.
+  void Prefetch(const Batch& batch);
   // The replica's batch; every tower loads the same one.
   void Load(Stream& stream, const Batch& batch);
   // The model fills in context.rows. Collective over the towers.

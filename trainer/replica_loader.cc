@@ -18,11 +18,11 @@ LoaderOptions WithShare(LoaderOptions options, const ProcessGrid& grid) {
 
 }  // namespace
 
-ReplicaLoader::ReplicaLoader(const Dataset& dataset, LoaderOptions options, const ProcessGrid& grid,
-                             Communicator& towers, Log& log)
-    : towers_(towers), loader_(Loader::Make(dataset, WithShare(options, grid), log)) {
-  rows_ = loader_->rows() * towers.size();
-  if (towers.size() == 1) return;
+ReplicaLoader::ReplicaLoader(const Dataset& dataset, LoaderOptions options, ProcessGrid& grid,
+                             Log& log)
+    : towers_(grid.towers()), loader_(Loader::Make(dataset, WithShare(options, grid), log)) {
+  rows_ = loader_->rows() * towers_.size();
+  if (towers_.size() == 1) return;
   replica_.shape = Shape{rows_, options.crop.crop, options.crop.crop, options.crop.channels};
   replica_.pixels = options.allocator(replica_.shape.count());
   replica_.samples.resize(static_cast<size_t>(rows_));

@@ -11,9 +11,8 @@ namespace convoy {
 
 class ReplicaLoader {
  public:
-  // `options.share` is set here from the grid. `dataset`, `towers` and `log` outlive the loader.
-  ReplicaLoader(const Dataset& dataset, LoaderOptions options, const ProcessGrid& grid,
-                Communicator& towers, Log& log);
+  // `options.share` is set here from the grid. `dataset`, `grid` and `log` outlive the loader.
+  ReplicaLoader(const Dataset& dataset, LoaderOptions options, ProcessGrid& grid, Log& log);
 
   // Rows of a batch: what the replica's network must hold.
   int64_t rows() const { return rows_; }

@@ -15,7 +15,7 @@
 
 namespace convoy {
 
-enum class BackendKind { kAuto, kCpu, kOracle };
+enum class BackendKind { kAuto, kCpu, kCuda, kOracle };
 
 // What is subtracted from the pixels, and what they are divided by.
 enum class MeanKind {
@@ -32,6 +32,11 @@ struct ComputeConfig {
   int threads = 0;  // of the layers, per rank; 0: the rank's share of the processors it may use
   int towers = 1;
   int replicas = 0;  // 0: world size / towers
+  // On CUDA alone:
+  bool tf32 = false;          // fp32 products may round their inputs to TF32
+  bool record_steps = true;   // a step is recorded once, and queued as a whole from then on
+  bool share_device = false;  // two ranks may compute on one device
+  int64_t workspace_bytes = 256 << 20;  // that one product may use
 };
 
 // How images become crops.

@@ -6,7 +6,6 @@
 #include <filesystem>
 
 #include "core/hash.h"
-#include "core/thread_pool.h"
 #include "trainer/agreement.h"
 #include "trainer/trainer.h"
 
@@ -175,10 +174,6 @@ Preprocessing PreprocessingOf(const RunConfig& config, const NetworkSpec& networ
   return preprocessing;
 }
 
-Allocator SharedMemoryOf(World& world) {
-  return [&world](int64_t bytes) { return world.AllocateShared(bytes); };
-}
-
 void RequireSameSettings(const std::string& settings, World& world) {
   if (world.size() == 1) return;
   std::vector<int64_t> hashes(static_cast<size_t>(world.size()));
@@ -195,49 +190,6 @@ void RequireSameSettings(const std::string& settings, World& world) {
                             world.hosts()[static_cast<size_t>(rank)]),
                 "start all ranks with one command line, and the same files on every host");
   }
-}
-
-GridShape GridOf(const ComputeConfig& config, const World& world) {
-  const int towers = config.towers;
-  if (towers != 1 && towers != 2) {
-    throw Error(ExitCode::kUsage,
-                fmt::format("--towers {}: expected 1 or 2, the paper's two", towers));
-  }
-  const int replicas = config.replicas > 0 ? config.replicas : world.size() / towers;
-  if (replicas * towers != world.size() || replicas == 0) {
-    const int needed = std::max(replicas, 1) * towers;
-    throw Error(ExitCode::kUsage,
-                fmt::format("--replicas {} x --towers {} needs {} ranks, the world has {}",
-                            std::max(replicas, 1), towers, needed, world.size()),
-                fmt::format("start it with launch/convoyrun -n {}", needed));
-  }
-  return {.replicas = replicas, .towers = towers};
-}
-
-GridShape AgreedGrid(const ComputeConfig& config, World& world) {
-  GridShape shape;
-  RunTogether(world, [&] { shape = GridOf(config, world); });
-  return shape;
-}
-
-int ThreadsPerRank(const ComputeConfig& config, const World& world) {
-  if (config.threads > 0) return config.threads;
-  return std::max(1, AvailableProcessors() / world.processor_sharers());
-}
-
-std::unique_ptr<Backend> MakeBackend(const ComputeConfig& config, World& world, Log& log) {
-  const int threads = ThreadsPerRank(config, world);
-  const int allowed = AvailableProcessors();
-  if (threads > allowed) {
-    log.Warning(
-        "{} threads on {} processors: the affinity mask is smaller than --threads; give "
-        "mpirun --bind-to none or --map-by slot:PE={}, or use launch/convoyrun",
-        threads, allowed, threads);
-  }
-  std::unique_ptr<Backend> backend =
-      config.backend == BackendKind::kOracle ? MakeOracleBackend(threads) : MakeCpuBackend(threads);
-  backend->RequireDType(config.dtype);
-  return backend;
 }
 
 }  // namespace convoy

@@ -26,9 +26,6 @@ void RequireClasses(const Dataset& dataset, const std::string& location, int cla
 void RequireSameClasses(const Dataset& dataset, const std::string& location,
                         const std::vector<std::string>& training);
 
-// GridOf, agreed upon: where it throws, all ranks throw as one. Collective.
-GridShape AgreedGrid(const ComputeConfig& config, World& world);
-
 // Shared by training and evaluation loaders; the caller sets order, seed, augmentation and views.
 LoaderOptions LoaderOptionsOf(const DataConfig& config, const NetworkSpec& network,
                               int64_t global_batch);
@@ -37,9 +34,6 @@ LoaderOptions LoaderOptionsOf(const DataConfig& config, const NetworkSpec& netwo
 // are any, else worked out from up to 10,000 images, shared among the ranks. Collective.
 Preprocessing PreprocessingOf(const RunConfig& config, const NetworkSpec& network,
                               const Dataset& dataset, World& world, Log& log);
-
-// Memory that the ranks of a host reach in each other: of gradients, exchanges and the bf16 wire.
-Allocator SharedMemoryOf(World& world);
 
 // Throws (kUsage) on every rank when the ranks were given different settings.
 void RequireSameSettings(const std::string& settings, World& world);

@@ -6,9 +6,11 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 
 #include "core/clock.h"
 #include "core/random.h"
+#include "trainer/compute_resources.h"
 #include "trainer/plan/plan.h"
 #include "trainer/session.h"
 #include "trainer/step_agreement.h"
@@ -51,9 +53,9 @@ class Collector final : public OperationTimer {
 
 // Noise of the network's input size: this replica's rows of a global batch.
 Batch SyntheticBatch(const Shape& input, int classes, int64_t rows, int64_t first_position,
-                     int64_t global_count) {
+                     int64_t global_count, Backend& backend) {
   Batch batch{.global_count = global_count, .shape = input.Prepend(rows)};
-  batch.pixels = AllocateHost(batch.shape.count());
+  batch.pixels = backend.AllocateStaging(batch.shape.count());
   auto* pixels = static_cast<uint8_t*>(batch.pixels.data());
   for (int64_t n = 0; n < rows; ++n) {
     const int64_t position = first_position + n;
@@ -92,50 +94,63 @@ void RequirePlausible(double loss, int classes) {
 }  // namespace
 
 StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& log) {
-  ProcessGrid grid(world, AgreedGrid(options.compute, world));
+  ComputeResources resources = MakeComputeResources(options.compute, world, log);
+  Backend& backend = *resources.backend;
+  Stream& stream = *resources.stream;
+  ProcessGrid& grid = *resources.grid;
   const NetworkSpec network = MakeModel(options.model, options.model_options);
   const RankPlan plan = MakePlan(network, grid.shape(), world.rank());
-  const std::unique_ptr<Backend> backend = MakeBackend(options.compute, world, log);
-  const std::unique_ptr<Stream> stream = backend->MakeStream();
-  ParameterStore store(*backend, plan, options.compute.dtype, StoreUse::kTraining, world);
-  store.Initialize(0, *stream);
+  const Allocator collective_memory = CollectiveMemoryOf(resources, world);
+  ParameterStore store(backend, plan, options.compute.dtype, StoreUse::kTraining,
+                       collective_memory);
+  store.Initialize(0, stream);
 
   const int replicas = grid.shape().replicas;
   const int64_t rows = (options.batch_size + replicas - 1) / replicas;
   const Batch batch = SyntheticBatch(network.input, network.classes, rows, grid.replica() * rows,
-                                     options.batch_size);
+                                     options.batch_size, backend);
   RankModel::Options model_options{.dtype = options.compute.dtype,
                                    .rows = rows,
                                    .training = true,
-                                   .exchange_memory = SharedMemoryOf(world)};
+                                   .exchange_memory = collective_memory};
   model_options.preprocessing.mean.assign(static_cast<size_t>(network.input[2]), 120);
-  RankModel model(*backend, plan, store, grid.towers(), model_options);
+  std::optional<RankModel> model;
+  CompileTogether(world, grid.shape(), backend,
+                  [&] { model.emplace(backend, plan, store, grid.towers(), model_options); });
   // So small a rate that many steps on one batch of noise stay what a first step is.
   const Optimizer optimizer({.lr = 1e-6}, plan);
-  TrainingStep step(*backend, *stream, plan, store, model, grid, optimizer, PlanBuckets(plan),
-                    {.overlap = options.overlap,
-                     .wire = options.reduce_dtype,
-                     .allocate_wire = SharedMemoryOf(world)});
+  TrainingStep step(backend, stream, plan, store, *model, grid, optimizer, PlanBuckets(plan),
+                    {.buckets = {.overlap = options.overlap,
+                                 .wire = options.reduce_dtype,
+                                 .allocate_wire = collective_memory},
+                     .records = options.compute.record_steps});
+  // On the host, timing operations costs nothing. A device is timed without that first, in one
+  // piece as it trains, and then once more operation by operation.
+  const bool times_apart = backend.device().kind == DeviceKind::kCuda;
   Collector collector;
-  step.SetTimer(&collector);
+  if (!times_apart) step.SetTimer(&collector);
 
-  StepBenchResult result{.backend = backend->Describe()};
+  StepBenchResult result{.backend = resources.Describe()};
   std::vector<StepTimes> times;
-  for (int i = 0; i < options.warm_up + options.steps; ++i) {
-    if (i == options.warm_up) collector.Clear();
-    world.SetStep(i);
+  const auto run_step = [&](int number, bool counts) {
+    world.SetStep(number);
     world.all().Barrier("bench");
     const Clock::time_point start = Clock::now();
     const StepTimes step_times = step.Run(batch, {}, 1e-6, 0);
+    model->Prefetch(batch);
     const StepVerdict verdict = Agree(world, {.loss = step.ReadLoss()});
-    const double seconds = SecondsSince(start);
-    if (i == 0) {
-      result.first_loss = verdict.loss.loss / verdict.loss.weight;
-      RequirePlausible(result.first_loss, network.classes);
+    if (counts) {
+      result.step_s.push_back(SecondsSince(start));
+      times.push_back(step_times);
     }
-    if (i < options.warm_up) continue;
-    result.step_s.push_back(seconds);
-    times.push_back(step_times);
+    return verdict;
+  };
+  for (int i = 0; i < options.warm_up + options.steps; ++i) {
+    if (i == options.warm_up) collector.Clear();
+    const StepVerdict verdict = run_step(i, i >= options.warm_up);
+    if (i > 0) continue;
+    result.first_loss = verdict.loss.loss / verdict.loss.weight;
+    RequirePlausible(result.first_loss, network.classes);
   }
   const auto median_of = [&](double StepTimes::*member) {
     std::vector<double> values;
@@ -150,10 +165,22 @@ StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& lo
   result.update_s = median_of(&StepTimes::update_s);
   result.images_per_s = static_cast<double>(options.batch_size) / Median(result.step_s);
   result.peak_memory_bytes = PeakMemory();
+  result.device_memory_bytes = backend.device_memory_in_use();
+  if (times_apart) {
+    step.SetTimer(&collector);
+    for (int i = 0; i < options.steps; ++i) run_step(options.warm_up + options.steps + i, false);
+  }
   result.operations = collector.Rows();
+  if (times_apart) {
+    // The host only queued the work: what it took is the sum of the operations.
+    result.forward_s = result.backward_s = 0;
+    for (const OperationRow& row : result.operations) {
+      (row.name.ends_with(" forward") ? result.forward_s : result.backward_s) += row.seconds;
+    }
+  }
   if (!options.limits) return result;
 
-  for (Network* segment : model.networks()) {
+  for (Network* segment : model->networks()) {
     for (const OperationLimit& limit : segment->MeasureLimits(3)) {
       result.limit_s += limit.seconds;
       for (OperationRow& row : result.operations) {

@@ -39,7 +39,8 @@ struct StepBenchResult {
   std::vector<OperationRow> operations;
   double limit_s = 0;  // sum of the operations' limits
   double first_loss = 0;
-  int64_t peak_memory_bytes = 0;  // resident, of the process
+  int64_t peak_memory_bytes = 0;    // resident, of the process
+  int64_t device_memory_bytes = 0;  // in use on the device, by everyone; 0 on the CPU
 };
 
 // Collective over the world: trains on one synthetic batch. Throws (kNumbers) when the loss is not

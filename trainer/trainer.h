@@ -7,7 +7,6 @@
 
 #include "comm/comm.h"
 #include "core/log.h"
-#include "layers/layers.h"
 #include "trainer/run_config.h"
 
 namespace convoy {
@@ -57,15 +56,6 @@ struct Prediction {
 // be decoded get a fault and no candidates.
 std::vector<Prediction> Predict(const EvaluateConfig& config, const std::vector<std::string>& paths,
                                 int top, Log& log);
-
-// The backend that the configuration asks for, decided once for all ranks. Throws (kUsage,
-// kDevice).
-std::unique_ptr<Backend> MakeBackend(const ComputeConfig& config, World& world, Log& log);
-// Threads of the layers per rank: what was asked, else this rank's share of the processors.
-int ThreadsPerRank(const ComputeConfig& config, const World& world);
-// replicas and towers; replicas filled in from the world's size. Throws (kUsage) when they do not
-// multiply to it.
-GridShape GridOf(const ComputeConfig& config, const World& world);
 
 // What a rank leaves behind for convoyrun: OUTPUT/exit.RANK.json with code, reason and step. Never
 // throws.

@@ -176,19 +176,18 @@ void TrainingRun::ShowProgress(const StepMetrics& metrics) {
 }
 
 bool TrainingRun::Evaluate(const SignalWatch& signals) {
-  RankModel model(*backend_, plan_, *store_, grid_.towers(),
-                  {.dtype = config_.compute.dtype,
-                   .rows = evaluation_loader_->rows(),
-                   .training = false,
-                   .preprocessing = preprocessing_,
-                   .exchange_memory = SharedMemoryOf(world_)});
+  std::optional<RankModel> model;
+  CompileTogether(world_, grid().shape(), backend(), [&] {
+    model.emplace(backend(), plan_, *store_, grid().towers(),
+                  ModelOptionsFor(*evaluation_loader_, false));
+  });
   const auto enter_bad_samples = [&] {
     loader_log_->AddBadSamples(evaluation_loader_->loader(), step_, "validation");
   };
   std::optional<EvaluationResult> result;
   try {
-    result = EvaluateModels({&model}, *evaluation_loader_, config_.views, network_.classes, false,
-                            *backend_, *stream_, world_, progress_.get(),
+    result = EvaluateModels({&*model}, *evaluation_loader_, config_.views, network_.classes, false,
+                            backend(), stream(), world_, progress_.get(),
                             [&] { return signals.StopAsked(); });
   } catch (const Error&) {
     enter_bad_samples();
@@ -241,8 +240,8 @@ CheckpointInfo TrainingRun::InfoNow() const {
           .settings = config_.settings,
           .version = kVersion,
           .ranks = world_.size(),
-          .replicas = grid_.shape().replicas,
-          .towers = grid_.shape().towers,
+          .replicas = grid().shape().replicas,
+          .towers = grid().shape().towers,
           .dtype = NameOf(config_.compute.dtype)};
 }
 
@@ -254,9 +253,9 @@ void TrainingRun::Save(Importance importance) {
   const bool is_best = std::exchange(is_best_, false);
   try {
     RunTogether(world_, [&] {
-      if (grid_.replica() != 0) return;
+      if (grid().replica() != 0) return;
       const std::string path = CheckpointFolder(config_.output_dir + "/checkpoints").PathOf(step_);
-      SaveCheckpoint(path, InfoNow(), plan_, *store_, *backend_, *stream_, grid_.towers());
+      SaveCheckpoint(path, InfoNow(), plan_, *store_, backend(), stream(), grid().towers());
     });
     failed_saves_ = 0;
     saved_step_ = step_;

@@ -12,6 +12,7 @@
 #include "dataloader/dataloader.h"
 #include "layers/layers.h"
 #include "trainer/checkpoint/checkpoint.h"
+#include "trainer/compute_resources.h"
 #include "trainer/loader_log.h"
 #include "trainer/metrics.h"
 #include "trainer/optimizer.h"
@@ -48,6 +49,12 @@ class TrainingRun {
   int64_t EvaluationBatch() const;
   void Announce();
 
+  // What of resources_ is used everywhere.
+  Backend& backend() const { return *resources_.backend; }
+  Stream& stream() const { return *resources_.stream; }
+  ProcessGrid& grid() const { return *resources_.grid; }
+  RankModel::Options ModelOptionsFor(const ReplicaLoader& loader, bool training) const;
+
   // Time. Not collective.
   int64_t StepsPerEpoch() const { return loader_->batches_per_epoch(); }
   double StepEpochs() const { return 1.0 / static_cast<double>(StepsPerEpoch()); }
@@ -72,13 +79,11 @@ class TrainingRun {
   RunConfig config_;
   World& world_;
   Log& log_;
-  ProcessGrid grid_;
+  ComputeResources resources_;
   std::unique_ptr<Dataset> training_set_, validation_set_;
   NetworkSpec network_;
   RankPlan plan_;
   std::optional<Optimizer> optimizer_;
-  std::unique_ptr<Backend> backend_;
-  std::unique_ptr<Stream> stream_;
   std::optional<RunFolder> folder_;  // rank 0
   std::unique_ptr<ParameterStore> store_;
   Preprocessing preprocessing_;

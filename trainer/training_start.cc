@@ -22,7 +22,7 @@ TrainingRun::TrainingRun(const RunConfig& config, World& world, Log& log)
     : config_(config),
       world_(world),
       log_(log),
-      grid_(world, AgreedGrid(config.compute, world)),
+      resources_(MakeComputeResources(config.compute, world, log)),
       training_set_(OpenTogether(config.data, config.loading, world, log)) {
   RunTogether(world_, [&] {
     const auto classes = static_cast<int>(training_set_->classes().size());
@@ -32,15 +32,13 @@ TrainingRun::TrainingRun(const RunConfig& config, World& world, Log& log)
     RequireUtf8(training_set_->classes());
     RequireUtf8({config_.settings});
     if (training_set_->size() < 1) throw Error(ExitCode::kData, config_.data + " has no images");
-    plan_ = MakePlan(network_, grid_.shape(), world_.rank());
+    plan_ = MakePlan(network_, grid().shape(), world_.rank());
     optimizer_.emplace(config_.optimizer, plan_);
-    backend_ = MakeBackend(config_.compute, world_, log_);
   });
-  stream_ = backend_->MakeStream();
   log_.Info("{}", training_set_->Describe());
   if (!config_.validation.empty() && config_.eval_every > 0) OpenValidation();
 
-  const int64_t state_bytes = 2 * CountsOf(network_).parameters * SizeOf(backend_->master_dtype());
+  const int64_t state_bytes = 2 * CountsOf(network_).parameters * SizeOf(backend().master_dtype());
   std::optional<std::string> resumed;
   RunTogether(world_, [&] {
     if (world_.rank() != 0) return;
@@ -49,8 +47,9 @@ TrainingRun::TrainingRun(const RunConfig& config, World& world, Log& log)
     resumed = folder_->CheckpointToResume(config_.resume, log_);
     folder_->WriteSettings(config_.settings);
   });
-  store_ = std::make_unique<ParameterStore>(*backend_, plan_, config_.compute.dtype,
-                                            StoreUse::kTraining, world_);
+  store_ =
+      std::make_unique<ParameterStore>(backend(), plan_, config_.compute.dtype, StoreUse::kTraining,
+                                       CollectiveMemoryOf(resources_, world_));
   Start(resumed);
   MakeModelAndLoaders();
 }
@@ -70,7 +69,7 @@ void TrainingRun::Start(const std::optional<std::string>& resumed_on_rank_0) {
   HostStream host;
   world_.all().Broadcast(host, {&resumes, DType::kInt32, Shape{1}}, 0, "where to start").Wait(host);
   if (resumes == 0) {
-    store_->Initialize(config_.seed, *stream_);
+    store_->Initialize(config_.seed, stream());
     preprocessing_ = PreprocessingOf(config_, network_, *training_set_, world_, log_);
     return;
   }
@@ -88,8 +87,8 @@ void TrainingRun::Start(const std::optional<std::string>& resumed_on_rank_0) {
           saved.ranks, saved.global_batch, world_.size(), config_.batch_size);
     }
   });
-  LoadCheckpoint(resumed_on_rank_0.value_or(""), plan_, *store_, *backend_, *stream_, world_);
-  store_->RefreshCompute(*stream_);
+  LoadCheckpoint(resumed_on_rank_0.value_or(""), plan_, *store_, backend(), stream(), world_);
+  store_->RefreshCompute(stream());
   TakePosition(saved);
 }
 
@@ -139,14 +138,14 @@ void TrainingRun::TakePosition(CheckpointInfo& saved) {
 }
 
 void TrainingRun::MakeModelAndLoaders() {
-  const Allocator staging = [this](int64_t bytes) { return backend_->AllocateStaging(bytes); };
+  const Allocator staging = [this](int64_t bytes) { return backend().AllocateStaging(bytes); };
   LoaderOptions options = LoaderOptionsOf(config_.loading, network_, config_.batch_size);
   options.allocator = staging;
   if (validation_set_) {
     LoaderOptions evaluation = EvaluationOptions(options, config_.views);
     evaluation.global_batch = EvaluationBatch();
     evaluation_loader_ =
-        std::make_unique<ReplicaLoader>(*validation_set_, evaluation, grid_, grid_.towers(), log_);
+        std::make_unique<ReplicaLoader>(*validation_set_, evaluation, grid(), log_);
   }
   options.seed = config_.seed;
   options.crop.random = config_.augment;
@@ -157,20 +156,18 @@ void TrainingRun::MakeModelAndLoaders() {
         {.epoch = static_cast<double>(epoch), .total_epochs = static_cast<double>(config_.epochs)},
         0);
   };
-  loader_ = std::make_unique<ReplicaLoader>(*training_set_, options, grid_, grid_.towers(), log_);
+  loader_ = std::make_unique<ReplicaLoader>(*training_set_, options, grid(), log_);
   loader_->Seek(epoch_, batch_);
-  model_ =
-      std::make_unique<RankModel>(*backend_, plan_, *store_, grid_.towers(),
-                                  RankModel::Options{.dtype = config_.compute.dtype,
-                                                     .rows = loader_->rows(),
-                                                     .training = true,
-                                                     .preprocessing = preprocessing_,
-                                                     .exchange_memory = SharedMemoryOf(world_)});
+  CompileTogether(world_, grid().shape(), backend(), [&] {
+    model_ = std::make_unique<RankModel>(backend(), plan_, *store_, grid().towers(),
+                                         ModelOptionsFor(*loader_, true));
+  });
   step_runner_ = std::make_unique<TrainingStep>(
-      *backend_, *stream_, plan_, *store_, *model_, grid_, *optimizer_, PlanBuckets(plan_),
-      BucketOptions{.overlap = config_.overlap,
-                    .wire = config_.reduce_dtype,
-                    .allocate_wire = SharedMemoryOf(world_)});
+      backend(), stream(), plan_, *store_, *model_, grid(), *optimizer_, PlanBuckets(plan_),
+      TrainingStepOptions{.buckets = {.overlap = config_.overlap,
+                                      .wire = config_.reduce_dtype,
+                                      .allocate_wire = CollectiveMemoryOf(resources_, world_)},
+                          .records = config_.compute.record_steps});
   loader_log_.emplace(
       fmt::format("{}/bad-samples-rank-{}.jsonl", config_.output_dir, world_.rank()), step_,
       /*keeps_evaluation=*/!evaluation_due_, config_.loading.workers, log_);
@@ -181,18 +178,26 @@ void TrainingRun::MakeModelAndLoaders() {
   }
 }
 
+RankModel::Options TrainingRun::ModelOptionsFor(const ReplicaLoader& loader, bool training) const {
+  return {.dtype = config_.compute.dtype,
+          .rows = loader.rows(),
+          .training = training,
+          .preprocessing = preprocessing_,
+          .exchange_memory = CollectiveMemoryOf(resources_, world_)};
+}
+
 // Images of an evaluation batch over all ranks: with ten views, a tenth as many.
 int64_t TrainingRun::EvaluationBatch() const {
   const int64_t rows =
-      std::min<int64_t>(config_.batch_size, kMaxEvaluationBatch * grid_.shape().replicas);
-  return std::max<int64_t>(rows / config_.views, grid_.shape().replicas);
+      std::min<int64_t>(config_.batch_size, kMaxEvaluationBatch * grid().shape().replicas);
+  return std::max<int64_t>(rows / config_.views, grid().shape().replicas);
 }
 
 void TrainingRun::Announce() {
-  log_.Info("{} on {}; {}", network_.name, world_.Describe(), backend_->Describe());
+  log_.Info("{} on {}; {}", network_.name, world_.Describe(), resources_.Describe());
   log_.Info(
-      "{} x {}, global batch {}, {} an epoch, {}", FormatCount(grid_.shape().replicas, "replica"),
-      FormatCount(grid_.shape().towers, "tower"), config_.batch_size,
+      "{} x {}, global batch {}, {} an epoch, {}", FormatCount(grid().shape().replicas, "replica"),
+      FormatCount(grid().shape().towers, "tower"), config_.batch_size,
       FormatCount(StepsPerEpoch(), "step"),
       config_.steps ? FormatCount(*config_.steps, "step") : FormatCount(config_.epochs, "epoch"));
 }

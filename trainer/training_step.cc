@@ -17,6 +17,13 @@ std::vector<Bucket> WithGroup(const std::vector<BucketRange>& ranges, Communicat
   return buckets;
 }
 
+BucketOptions WithConversion(BucketOptions options, Backend& backend) {
+  options.convert = [&backend](Stream& stream, const Tensor& from, const Tensor& to) {
+    backend.ConvertTensor(stream, from, to);
+  };
+  return options;
+}
+
 // Hands the ranges of backward to the buckets.
 class Starter final : public BackwardObserver {
  public:
@@ -47,7 +54,7 @@ bool AllFinite(const std::vector<char>& bytes) {
 TrainingStep::TrainingStep(Backend& backend, Stream& stream, const RankPlan& plan,
                            const ParameterStore& store, RankModel& model, ProcessGrid& grid,
                            const Optimizer& optimizer, const std::vector<BucketRange>& buckets,
-                           const BucketOptions& options)
+                           const TrainingStepOptions& options)
     : backend_(backend),
       stream_(stream),
       store_(store),
@@ -55,7 +62,10 @@ TrainingStep::TrainingStep(Backend& backend, Stream& stream, const RankPlan& pla
       grid_(grid),
       optimizer_(optimizer),
       parameters_(store.parameter_layout().entries()),
-      buckets_(WithGroup(buckets, grid.replicas()), store.gradients(), options),
+      buckets_(WithGroup(buckets, grid.replicas()), store.gradients(),
+               WithConversion(options.buckets, backend)),
+      runner_(backend.MakeStepRunner(options.records && grid.replicas().queues_on_device() &&
+                                     grid.towers().queues_on_device())),
       non_finite_(backend.Allocate(sizeof(int32_t))) {
   Shape input = plan.network.input;
   for (const LayerSpec& layer : plan.network.layers) {
@@ -74,6 +84,7 @@ void TrainingStep::SetLearning(const ScheduleInputs& inputs, double step_epochs)
   }
   if (learning == learning_) return;
   learning_ = learning;
+  runner_->Forget();
   const auto learns = [&](const std::string& layer) {
     for (size_t i = 0; i < layers_.size(); ++i) {
       if (layers_[i] == layer) return static_cast<bool>(learning_[i]);
@@ -106,11 +117,24 @@ StepTimes TrainingStep::Run(const Batch& batch, const ScheduleInputs& inputs, do
     };
   }
 
-  const double waited_before = model_.exchange_wait_s();
   Clock::time_point start = Clock::now();
   model_.Load(stream_, batch);
-  model_.Forward(context);
   times.forward_s = SecondsSince(start);
+  const auto queue_work = [&] { Queue(context, ranges, times); };
+  if (timer_ != nullptr) {
+    queue_work();
+  } else {
+    runner_->Run(stream_, context, ranges, queue_work);
+  }
+  return times;
+}
+
+void TrainingStep::Queue(const StepContext& context, const std::vector<UpdateRange>& ranges,
+                         StepTimes& times) {
+  const double waited_before = model_.exchange_wait_s();
+  Clock::time_point start = Clock::now();
+  model_.Forward(context);
+  times.forward_s += SecondsSince(start);
   start = Clock::now();
   buckets_.Begin(learning_ranges_);
   Starter starter(buckets_, stream_);
@@ -139,7 +163,6 @@ StepTimes TrainingStep::Run(const Batch& batch, const ScheduleInputs& inputs, do
                               .non_finite = non_finite});
     times.update_s += SecondsSince(start);
   }
-  return times;
 }
 
 bool TrainingStep::NonFinite() {

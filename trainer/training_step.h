@@ -12,12 +12,19 @@
 
 namespace convoy {
 
-// Seconds of the host, of one step.
+// Seconds of one step, as the host sees them: on a device, what it takes to queue the work, and
+// zero where a recorded step is queued.
 struct StepTimes {
   double forward_s = 0, backward_s = 0;  // waits for the other towers included
   double exchange_wait_s = 0;            // those waits
   double reduce_wait_s = 0;              // for gradients of the other replicas: what was not hidden
   double update_s = 0;
+};
+
+struct TrainingStepOptions {
+  BucketOptions buckets;
+  // Queue a recording of the step, where the device and the groups can.
+  bool records = true;
 };
 
 class TrainingStep {
@@ -26,14 +33,15 @@ class TrainingStep {
   // order in which backward completes them: those of PlanBuckets.
   TrainingStep(Backend& backend, Stream& stream, const RankPlan& plan, const ParameterStore& store,
                RankModel& model, ProcessGrid& grid, const Optimizer& optimizer,
-               const std::vector<BucketRange>& buckets, const BucketOptions& options);
+               const std::vector<BucketRange>& buckets, const TrainingStepOptions& options);
 
   // Collective over the world. `batch`: this replica's rows; the gradient is that of the mean loss
   // over the batch.global_count samples of all replicas. `step_epochs`: length of a step in epochs.
   StepTimes Run(const Batch& batch, const ScheduleInputs& inputs, double step_epochs,
                 uint64_t seed);
 
-  // Receives the time of every operation from now on; null: nobody does.
+  // Receives the time of every operation from now on; null: nobody does. Steps that are timed are
+  // not recorded.
   void SetTimer(OperationTimer* timer) { timer_ = timer; }
 
   // Of the last Run; zero on a tower without the loss.
@@ -46,6 +54,8 @@ class TrainingStep {
 
  private:
   void SetLearning(const ScheduleInputs& inputs, double step_epochs);
+  // Queues forward, backward, reductions and updates.
+  void Queue(const StepContext& context, const std::vector<UpdateRange>& ranges, StepTimes& times);
 
   Backend& backend_;
   Stream& stream_;
@@ -59,6 +69,7 @@ class TrainingStep {
   std::vector<std::string> owner_layer_;  // one per parameter
   std::vector<GradientBuckets::Range> learning_ranges_;
   GradientBuckets buckets_;
+  std::unique_ptr<StepRunner> runner_;
   Buffer non_finite_;
   OperationTimer* timer_ = nullptr;
 };

@@ -138,6 +138,10 @@ class CudaBackend final : public Backend {
   std::unique_ptr<Stream> MakeStream() override { return cuda::MakeStream(options_.device); }
   Buffer Allocate(int64_t bytes) override { return AllocateDevice(options_.device, bytes); }
   Buffer AllocateStaging(int64_t bytes) override { return AllocatePinned(options_.device, bytes); }
+  int64_t device_memory_in_use() const override {
+    const MemoryState memory = MemoryOf(options_.device);
+    return memory.total_bytes - memory.free_bytes;
+  }
   void CopyToHost(Stream& stream, const Tensor& from, void* to) override {
     stream.Copy(to, from.data, from.bytes());
     stream.Synchronize();

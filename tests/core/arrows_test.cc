@@ -33,17 +33,27 @@ const std::map<std::string, Folders>& Allowed() {
 
 // What launch may include of the other folders: their public headers. core is public throughout.
 const std::set<std::string>& PublicHeaders() {
-  static const std::set<std::string> headers = {
-      "layers/layers.h",         "layers/spec.h",
-      "layers/analysis.h",       "layers/models.h",
-      "dataloader/dataloader.h", "comm/comm.h",
-      "dataloader/measure.h",    "dataloader/image_headers.h",
-      "dataloader/packing.h",    "dataloader/image_headers.h",
-      "dataloader/published.h",  "trainer/trainer.h",
-      "trainer/run_config.h",    "trainer/plan/plan.h",
-      "trainer/schedule.h",      "trainer/step_bench.h",
-      "trainer/session.h",       "trainer/agreement.h",
-      "trainer/progress.h",      "trainer/replica_loader.h"};
+  static const std::set<std::string> headers = {"layers/layers.h",
+                                                "layers/spec.h",
+                                                "layers/analysis.h",
+                                                "layers/models.h",
+                                                "dataloader/dataloader.h",
+                                                "comm/comm.h",
+                                                "dataloader/measure.h",
+                                                "dataloader/image_headers.h",
+                                                "dataloader/packing.h",
+                                                "dataloader/image_headers.h",
+                                                "dataloader/published.h",
+                                                "trainer/trainer.h",
+                                                "trainer/run_config.h",
+                                                "trainer/plan/plan.h",
+                                                "trainer/schedule.h",
+                                                "trainer/step_bench.h",
+                                                "trainer/session.h",
+                                                "trainer/agreement.h",
+                                                "trainer/compute_resources.h",
+                                                "trainer/progress.h",
+                                                "trainer/replica_loader.h"};
   return headers;
 }
 

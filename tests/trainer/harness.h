@@ -47,7 +47,8 @@ class Harness {
         backend_(options.oracle ? MakeOracleBackend(options.threads)
                                 : MakeCpuBackend(options.threads)),
         stream_(backend_->MakeStream()),
-        store_(*backend_, plan_, options.dtype, StoreUse::kTraining, world),
+        store_(*backend_, plan_, options.dtype, StoreUse::kTraining,
+               [&world](int64_t bytes) { return world.AllocateShared(bytes); }),
         rows_((options.batch + options.grid.replicas - 1) / options.grid.replicas),
         model_(*backend_, plan_, store_, grid_.towers(),
                {.dtype = options.dtype,
@@ -55,7 +56,7 @@ class Harness {
                 .training = true,
                 .preprocessing = options.preprocessing}),
         step_(*backend_, *stream_, plan_, store_, model_, grid_, optimizer_, Buckets(),
-              {.overlap = options.overlap}) {
+              {.buckets = {.overlap = options.overlap}}) {
     store_.Initialize(options.seed, *stream_);
     if (options.mutation == HarnessOptions::Mutation::kSwapSlices) SwapSlices();
   }

@@ -1,0 +1,215 @@
+#include "trainer/compute_resources.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <vector>
+
+#include "core/text.h"
+#include "core/thread_pool.h"
+#include "trainer/agreement.h"
+
+namespace convoy {
+namespace {
+
+// What every rank tells the others. Plain bytes.
+struct DeviceFinding {
+  char uuid[64] = {};     // empty where there is no device
+  char reason[448] = {};  // why not
+  int32_t exit_code = 0;
+  int32_t device = 0, visible = 0;
+};
+
+void Put(const std::string& text, char* to, size_t size) {
+  std::strncpy(to, text.c_str(), size - 1);
+}
+
+std::vector<DeviceFinding> Gather(DeviceFinding own, World& world) {
+  std::vector<DeviceFinding> all(static_cast<size_t>(world.size()));
+  const Shape bytes{static_cast<int64_t>(sizeof(DeviceFinding))};
+  HostStream stream;
+  world.all()
+      .AllGather(stream, {&own, DType::kUInt8, bytes},
+                 {all.data(), DType::kUInt8, bytes.Prepend(world.size())}, "devices")
+      .Wait(stream);
+  return all;
+}
+
+std::string NameOfRank(size_t rank, const World& world) {
+  return fmt::format("rank {} ({})", rank, world.hosts()[rank]);
+}
+
+// Throws unless every rank of a host has a device of its own.
+void RequireOwnDevices(const std::vector<DeviceFinding>& findings, const World& world) {
+  for (size_t a = 0; a < findings.size(); ++a) {
+    for (size_t b = a + 1; b < findings.size(); ++b) {
+      if (world.hosts()[a] != world.hosts()[b]) continue;
+      if (std::strcmp(findings[a].uuid, findings[b].uuid) != 0) continue;
+      throw Error(ExitCode::kUsage,
+                  fmt::format("{} and {} would share the device {}; visible there: {}",
+                              NameOfRank(a, world), NameOfRank(b, world), findings[a].uuid,
+                              FormatCount(findings[a].visible, "device")),
+                  "start as many ranks per host as it has devices, give --share-device on, or "
+                  "--backend cpu");
+    }
+  }
+}
+
+// Whether every rank has a device; says on rank 0 why not.
+bool EveryoneHasOne(const std::vector<DeviceFinding>& findings, const World& world, Log& log) {
+  for (size_t rank = 0; rank < findings.size(); ++rank) {
+    if (findings[rank].exit_code == 0) continue;
+    log.Info("--backend auto: training on the CPU, since {}{}",
+             findings.size() > 1 ? fmt::format("on {} ", NameOfRank(rank, world)) : std::string(),
+             findings[rank].reason);
+    return false;
+  }
+  return true;
+}
+
+std::string TextOf(const KernelChoices& choices) {
+  std::string text;
+  for (const auto& [product, choice] : choices) text += product + "\n" + choice + "\n";
+  return text;
+}
+
+KernelChoices ChoicesFrom(const std::string& text) {
+  KernelChoices choices;
+  const std::vector<std::string> lines = Split(text, '\n');
+  for (size_t i = 0; i + 1 < lines.size(); i += 2) choices[lines[i]] = lines[i + 1];
+  return choices;
+}
+
+std::string BroadcastText(std::string text, int root, World& world) {
+  HostStream stream;
+  auto length = static_cast<int64_t>(text.size());
+  world.all()
+      .Broadcast(stream, {&length, DType::kInt64, Shape{1}}, root, "kernel choices")
+      .Wait(stream);
+  text.resize(static_cast<size_t>(length));
+  world.all()
+      .Broadcast(stream, {text.data(), DType::kUInt8, Shape{length}}, root, "kernel choices")
+      .Wait(stream);
+  return text;
+}
+
+std::unique_ptr<Backend> MakeBackend(const ComputeConfig& config, const ChosenDevice& device,
+                                     const World& world, Log& log) {
+  if (device.kind == BackendKind::kCuda) {
+    return MakeCudaBackend({.device = device.index,
+                            .tf32 = config.tf32,
+                            .workspace_bytes = config.workspace_bytes,
+                            .kernel_choices = {}});
+  }
+  const int threads = ThreadsPerRank(config, world);
+  const int allowed = AvailableProcessors();
+  if (threads > allowed) {
+    log.Warning(
+        "{} threads on {} processors: the affinity mask is smaller than --threads; give "
+        "mpirun --bind-to none or --map-by slot:PE={}, or use launch/convoyrun",
+        threads, allowed, threads);
+  }
+  return device.kind == BackendKind::kOracle ? MakeOracleBackend(threads) : MakeCpuBackend(threads);
+}
+
+}  // namespace
+
+ChosenDevice ChooseDevice(const ComputeConfig& config, World& world, Log& log) {
+  if (config.backend == BackendKind::kCpu || config.backend == BackendKind::kOracle) {
+    return {.kind = config.backend, .cuda = {}};
+  }
+  DeviceFinding own;
+  CudaInstallation installation;
+  std::optional<Error> fault;
+  try {
+    installation = FindCudaDevices();
+    own.visible = static_cast<int32_t>(installation.devices.size());
+    own.device = world.local_rank() % own.visible;
+    Put(installation.devices[static_cast<size_t>(own.device)].uuid, own.uuid, sizeof(own.uuid));
+  } catch (const Error& error) {
+    fault = error;
+    own.exit_code = static_cast<int32_t>(error.exit_code());
+    Put(error.message(), own.reason, sizeof(own.reason));
+  }
+  if (config.backend == BackendKind::kCuda) {
+    RunTogether(world, [&] {
+      if (fault) throw Error(*fault);
+    });
+  }
+  const std::vector<DeviceFinding> findings = Gather(own, world);
+  if (config.backend == BackendKind::kAuto && !EveryoneHasOne(findings, world, log)) {
+    return {.kind = BackendKind::kCpu, .cuda = {}};
+  }
+  if (!config.share_device) RunTogether(world, [&] { RequireOwnDevices(findings, world); });
+  return {.kind = BackendKind::kCuda,
+          .index = own.device,
+          .cuda = installation.devices[static_cast<size_t>(own.device)]};
+}
+
+std::string ComputeResources::Describe() const { return backend->Describe(); }
+
+ComputeResources MakeComputeResources(const ComputeConfig& config, World& world, Log& log) {
+  GridShape shape;
+  RunTogether(world, [&] { shape = GridOf(config, world); });
+  ComputeResources resources;
+  resources.device = ChooseDevice(config, world, log);
+  RunTogether(world, [&] {
+    resources.backend = MakeBackend(config, resources.device, world, log);
+    resources.backend->RequireDType(config.dtype);
+    resources.stream = resources.backend->MakeStream();
+  });
+  resources.grid = std::make_unique<ProcessGrid>(world, shape);
+  return resources;
+}
+
+Allocator CollectiveMemoryOf(const ComputeResources& resources, World& world) {
+  if (resources.backend->device().kind == DeviceKind::kCpu) {
+    return [&world](int64_t bytes) { return world.AllocateShared(bytes); };
+  }
+  Backend* backend = resources.backend.get();
+  return [backend](int64_t bytes) { return backend->Allocate(bytes); };
+}
+
+void CompileTogether(World& world, const GridShape& shape, Backend& backend,
+                     const std::function<void()>& compile) {
+  if (backend.device().kind == DeviceKind::kCpu) {
+    RunTogether(world, compile);
+    return;
+  }
+  for (int turn = 0; turn < shape.towers; ++turn) {
+    RunTogether(world, [&] {
+      if (world.rank() == turn) compile();
+    });
+    const std::string choices = BroadcastText(TextOf(backend.kernel_choices()), turn, world);
+    backend.UseKernelChoices(ChoicesFrom(choices));
+  }
+  RunTogether(world, [&] {
+    if (world.rank() >= shape.towers) compile();
+  });
+}
+
+GridShape GridOf(const ComputeConfig& config, const World& world) {
+  const int towers = config.towers;
+  if (towers != 1 && towers != 2) {
+    throw Error(ExitCode::kUsage,
+                fmt::format("--towers {}: expected 1 or 2, the paper's two", towers));
+  }
+  const int replicas = config.replicas > 0 ? config.replicas : world.size() / towers;
+  if (replicas * towers != world.size() || replicas == 0) {
+    const int needed = std::max(replicas, 1) * towers;
+    throw Error(ExitCode::kUsage,
+                fmt::format("--replicas {} x --towers {} needs {} ranks, the world has {}",
+                            std::max(replicas, 1), towers, needed, world.size()),
+                fmt::format("start it with launch/convoyrun -n {}", needed));
+  }
+  return {.replicas = replicas, .towers = towers};
+}
+
+int ThreadsPerRank(const ComputeConfig& config, const World& world) {
+  if (config.threads > 0) return config.threads;
+  return std::max(1, AvailableProcessors() / world.processor_sharers());
+}
+
+}  // namespace convoy

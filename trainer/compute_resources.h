@@ -1,0 +1,59 @@
+// trainer/compute_resources.h - what a rank computes and communicates with.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "comm/comm.h"
+#include "core/cuda_devices.h"
+#include "core/log.h"
+#include "layers/layers.h"
+#include "trainer/run_config.h"
+
+namespace convoy {
+
+// Where this rank computes. All ranks agree on the kind.
+struct ChosenDevice {
+  BackendKind kind = BackendKind::kCpu;  // not kAuto
+  int index = 0;                         // kCuda: the ordinal among the visible devices
+  CudaDevice cuda;                       // kCuda
+};
+
+// Collective over the world. Ranks of a host take its devices in order. kAuto takes CUDA where
+// every rank finds a device, else the CPU for all, and says why. Throws on every rank: kDevice
+// where CUDA was asked for and a rank has none, kUsage where two ranks would share a device without
+// config.share_device.
+ChosenDevice ChooseDevice(const ComputeConfig& config, World& world, Log& log);
+
+// Destroyed in the order that they need: groups, stream, backend.
+struct ComputeResources {
+  ChosenDevice device;
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Stream> stream;
+  std::unique_ptr<ProcessGrid> grid;
+
+  // What the log says of them: the backend, and how its collectives travel.
+  std::string Describe() const;
+};
+
+// Collective over the world. Throws (kUsage, kDevice) on every rank.
+ComputeResources MakeComputeResources(const ComputeConfig& config, World& world, Log& log);
+
+// Memory that collectives move: of the ranks of a host, that each reaches the others'; on a device,
+// what its communicators ask for. `world` and `resources` outlive it.
+Allocator CollectiveMemoryOf(const ComputeResources& resources, World& world);
+
+// Calls `compile`, which compiles networks on `backend`, on every rank, so that all choose the same
+// kernels: the ranks of the first replica one after another, each told what those before it chose,
+// then all others. Collective over the world; `compile` is not.
+void CompileTogether(World& world, const GridShape& shape, Backend& backend,
+                     const std::function<void()>& compile);
+
+// Threads of the layers per rank: what was asked, else this rank's share of the processors.
+int ThreadsPerRank(const ComputeConfig& config, const World& world);
+// replicas and towers; replicas filled in from the world's size. Throws (kUsage) when they do not
+// multiply to it.
+GridShape GridOf(const ComputeConfig& config, const World& world);
+
+}  // namespace convoy
