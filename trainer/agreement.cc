@@ -25,26 +25,28 @@ void RunTogether(World& world, const std::function<void()>& work) {
   const int origin = all_reduce_minimum(own ? world.rank() : world.size());
   if (origin == world.size()) return;
 
-  const auto broadcast = [&](const Tensor& data) {
-    HostStream stream;
-    world.all().Broadcast(stream, data, origin, "agreement on a fault").Wait(stream);
-  };
-  // Exit code, then message and hint, each with its length before it.
-  int32_t header[3] = {};
-  std::string message, hint;
-  if (world.rank() == origin) {
-    message = own->message();
-    hint = own->hint();
-    header[0] = static_cast<int32_t>(own->exit_code());
-    header[1] = static_cast<int32_t>(message.size());
-    header[2] = static_cast<int32_t>(hint.size());
-  }
-  broadcast({header, DType::kInt32, Shape{3}});
-  message.resize(static_cast<size_t>(header[1]));
-  hint.resize(static_cast<size_t>(header[2]));
-  broadcast({message.data(), DType::kUInt8, Shape{header[1]}});
-  broadcast({hint.data(), DType::kUInt8, Shape{header[2]}});
-  throw AgreedError(Error(static_cast<ExitCode>(header[0]), message, hint), origin);
+  const bool is_origin = world.rank() == origin;
+  constexpr const char* kWhat = "agreement on a fault";
+  auto code = static_cast<int32_t>(is_origin ? own->exit_code() : ExitCode::kDone);
+  HostStream stream;
+  world.all().Broadcast(stream, {&code, DType::kInt32, Shape{1}}, origin, kWhat).Wait(stream);
+  const std::string message =
+      BroadcastText(world, is_origin ? own->message() : std::string(), origin, kWhat);
+  const std::string hint =
+      BroadcastText(world, is_origin ? own->hint() : std::string(), origin, kWhat);
+  throw AgreedError(Error(static_cast<ExitCode>(code), message, hint), origin);
+}
+
+std::string BroadcastText(World& world, const std::string& text, int root, const char* what) {
+  HostStream stream;
+  auto length = static_cast<int64_t>(text.size());
+  world.all().Broadcast(stream, {&length, DType::kInt64, Shape{1}}, root, what).Wait(stream);
+  std::string result = text;
+  result.resize(static_cast<size_t>(length));
+  world.all()
+      .Broadcast(stream, {result.data(), DType::kUInt8, Shape{length}}, root, what)
+      .Wait(stream);
+  return result;
 }
 
 }  // namespace convoy

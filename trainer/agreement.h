@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <string>
 
 #include "comm/comm.h"
 #include "core/error.h"
@@ -24,5 +25,8 @@ class AgreedError final : public Error {
 // Collective; `work` may not use the world's side channel unless every rank reaches the same calls.
 // A lost peer (kPeer) cannot be agreed upon and is thrown as it is.
 void RunTogether(World& world, const std::function<void()>& work);
+
+// `text` of rank `root`, on every rank. Collective.
+std::string BroadcastText(World& world, const std::string& text, int root, const char* what);
 
 }  // namespace convoy

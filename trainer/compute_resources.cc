@@ -69,32 +69,6 @@ bool EveryoneHasOne(const std::vector<DeviceFinding>& findings, const World& wor
   return true;
 }
 
-std::string TextOf(const KernelChoices& choices) {
-  std::string text;
-  for (const auto& [product, choice] : choices) text += product + "\n" + choice + "\n";
-  return text;
-}
-
-KernelChoices ChoicesFrom(const std::string& text) {
-  KernelChoices choices;
-  const std::vector<std::string> lines = Split(text, '\n');
-  for (size_t i = 0; i + 1 < lines.size(); i += 2) choices[lines[i]] = lines[i + 1];
-  return choices;
-}
-
-std::string BroadcastText(std::string text, int root, World& world) {
-  HostStream stream;
-  auto length = static_cast<int64_t>(text.size());
-  world.all()
-      .Broadcast(stream, {&length, DType::kInt64, Shape{1}}, root, "kernel choices")
-      .Wait(stream);
-  text.resize(static_cast<size_t>(length));
-  world.all()
-      .Broadcast(stream, {text.data(), DType::kUInt8, Shape{length}}, root, "kernel choices")
-      .Wait(stream);
-  return text;
-}
-
 std::unique_ptr<Backend> MakeBackend(const ComputeConfig& config, const ChosenDevice& device,
                                      const World& world, Log& log) {
   if (device.kind == BackendKind::kCuda) {
@@ -172,6 +146,16 @@ Allocator CollectiveMemoryOf(const ComputeResources& resources, World& world) {
   return [backend](int64_t bytes) { return backend->Allocate(bytes); };
 }
 
+void ShareKernelChoices(World& world, Backend& backend, const KernelChoices& choices, int root) {
+  std::string text;
+  for (const auto& [product, choice] : choices) text += product + "\n" + choice + "\n";
+  const std::vector<std::string> lines =
+      Split(BroadcastText(world, text, root, "kernel choices"), '\n');
+  KernelChoices shared;
+  for (size_t i = 0; i + 1 < lines.size(); i += 2) shared[lines[i]] = lines[i + 1];
+  backend.UseKernelChoices(shared);
+}
+
 void CompileTogether(World& world, const GridShape& shape, Backend& backend,
                      const std::function<void()>& compile) {
   if (backend.device().kind == DeviceKind::kCpu) {
@@ -182,8 +166,7 @@ void CompileTogether(World& world, const GridShape& shape, Backend& backend,
     RunTogether(world, [&] {
       if (world.rank() == turn) compile();
     });
-    const std::string choices = BroadcastText(TextOf(backend.kernel_choices()), turn, world);
-    backend.UseKernelChoices(ChoicesFrom(choices));
+    ShareKernelChoices(world, backend, backend.kernel_choices(), turn);
   }
   RunTogether(world, [&] {
     if (world.rank() >= shape.towers) compile();

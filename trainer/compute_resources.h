@@ -44,6 +44,9 @@ ComputeResources MakeComputeResources(const ComputeConfig& config, World& world,
 // what its communicators ask for. `world` and `resources` outlive it.
 Allocator CollectiveMemoryOf(const ComputeResources& resources, World& world);
 
+// Every rank's backend uses `choices` of rank `root`. Collective over the world.
+void ShareKernelChoices(World& world, Backend& backend, const KernelChoices& choices, int root);
+
 // Calls `compile`, which compiles networks on `backend`, on every rank, so that all choose the same
 // kernels: the ranks of the first replica one after another, each told what those before it chose,
 // then all others. Collective over the world; `compile` is not.

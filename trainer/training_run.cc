@@ -237,6 +237,8 @@ CheckpointInfo TrainingRun::InfoNow() const {
           .evaluations = evaluations_,
           .evaluation_due = evaluation_due_,
           .rule = RuleName(config_.optimizer.rule),
+          .backend = backend().Describe(),
+          .kernel_choices = backend().kernel_choices(),
           .settings = config_.settings,
           .version = kVersion,
           .ranks = world_.size(),

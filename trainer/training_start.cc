@@ -90,6 +90,9 @@ void TrainingRun::Start(const std::optional<std::string>& resumed_on_rank_0) {
   LoadCheckpoint(resumed_on_rank_0.value_or(""), plan_, *store_, backend(), stream(), world_);
   store_->RefreshCompute(stream());
   TakePosition(saved);
+  // Timed choices are those of the machine that timed them.
+  const bool may_reuse = saved.backend == backend().Describe();
+  ShareKernelChoices(world_, backend(), may_reuse ? saved.kernel_choices : KernelChoices(), 0);
 }
 
 void TrainingRun::RequireResumable(const CheckpointInfo& saved, const std::string& path) const {

@@ -68,6 +68,8 @@ std::map<std::string, std::string> MetadataOf(const CheckpointInfo& info) {
                        {"evaluations", info.evaluations},
                        {"evaluation_due", info.evaluation_due},
                        {"rule", info.rule},
+                       {"backend", info.backend},
+                       {"kernel_choices", info.kernel_choices},
                        {"ranks", info.ranks},
                        {"replicas", info.replicas},
                        {"towers", info.towers},
@@ -119,6 +121,9 @@ CheckpointInfo InfoFrom(const std::map<std::string, std::string>& metadata,
     info.evaluations = object.at("evaluations").get<std::vector<double>>();
     info.evaluation_due = object.at("evaluation_due").get<bool>();
     info.rule = object.at("rule").get<std::string>();
+    // Checkpoints of before the CUDA backend have neither.
+    info.backend = object.value("backend", std::string());
+    info.kernel_choices = object.value("kernel_choices", KernelChoices());
     info.ranks = object.at("ranks").get<int>();
     info.replicas = object.at("replicas").get<int>();
     info.towers = object.at("towers").get<int>();
