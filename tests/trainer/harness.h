@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -27,11 +28,11 @@ struct HarnessOptions {
   int64_t batch = 8;  // global
   OptimizerOptions optimizer;
   Preprocessing preprocessing;
-  bool oracle = true;
+  std::function<std::unique_ptr<Backend>()> make_backend = [] { return MakeOracleBackend(1); };
   DType dtype = DType::kFloat64;
-  int threads = 1;
   uint64_t seed = 1;
   Overlap overlap = Overlap::kOn;
+  bool records = true;
   // Something done wrong on purpose, to see that a test notices.
   enum class Mutation { kNone, kSwapSlices, kSkipBucket } mutation = Mutation::kNone;
 };
@@ -44,19 +45,19 @@ class Harness {
         grid_(world, options.grid),
         plan_(MakePlan(options.network, options.grid, world.rank())),
         optimizer_(options.optimizer, plan_),
-        backend_(options.oracle ? MakeOracleBackend(options.threads)
-                                : MakeCpuBackend(options.threads)),
+        backend_(options.make_backend()),
         stream_(backend_->MakeStream()),
         store_(*backend_, plan_, options.dtype, StoreUse::kTraining,
-               [&world](int64_t bytes) { return world.AllocateShared(bytes); }),
+               [this](int64_t bytes) { return AllocateCollective(bytes); }),
         rows_((options.batch + options.grid.replicas - 1) / options.grid.replicas),
         model_(*backend_, plan_, store_, grid_.towers(),
                {.dtype = options.dtype,
                 .rows = rows_,
                 .training = true,
-                .preprocessing = options.preprocessing}),
+                .preprocessing = options.preprocessing,
+                .exchange_memory = [this](int64_t bytes) { return AllocateCollective(bytes); }}),
         step_(*backend_, *stream_, plan_, store_, model_, grid_, optimizer_, Buckets(),
-              {.buckets = {.overlap = options.overlap}}) {
+              {.buckets = {.overlap = options.overlap}, .records = options.records}) {
     store_.Initialize(options.seed, *stream_);
     if (options.mutation == HarnessOptions::Mutation::kSwapSlices) SwapSlices();
   }
@@ -106,18 +107,37 @@ class Harness {
       std::vector<double> values(static_cast<size_t>(slice.uncut.shape.count()));
       for (const ParameterSlice& own : plan_.parameters) {
         if (own.uncut.name != name) continue;
-        const Tensor part = store_.parameter_layout().View(arena, name);
+        const std::vector<double> part = Read(store_.parameter_layout().View(arena, name));
         const int64_t first = own.begin * slice.uncut.shape.DropFirst().count();
-        for (int64_t i = 0; i < part.count(); ++i) {
-          values[static_cast<size_t>(first + i)] =
-              part.dtype == DType::kFloat64 ? part.As<double>()[i] : part.As<float>()[i];
-        }
+        std::copy(part.begin(), part.end(), values.begin() + first);
       }
       Sum(grid_.towers(), values.data(), static_cast<int64_t>(values.size()));
       return values;
     }
     ADD_FAILURE() << "no parameter " << name;
     return {};
+  }
+
+  // What a tensor of the device holds, fp32 or fp64; and back.
+  std::vector<double> Read(const Tensor& tensor) {
+    std::vector<double> values(static_cast<size_t>(tensor.count()));
+    if (tensor.dtype == DType::kFloat64) {
+      backend_->CopyToHost(*stream_, tensor, values.data());
+    } else {
+      std::vector<float> single(values.size());
+      CONVOY_CHECK(tensor.dtype == DType::kFloat32, "{}", NameOf(tensor.dtype));
+      backend_->CopyToHost(*stream_, tensor, single.data());
+      std::copy(single.begin(), single.end(), values.begin());
+    }
+    return values;
+  }
+  void Write(const std::vector<double>& values, const Tensor& tensor) {
+    if (tensor.dtype == DType::kFloat64) {
+      backend_->CopyToDevice(*stream_, values.data(), tensor);
+    } else {
+      const std::vector<float> single(values.begin(), values.end());
+      backend_->CopyToDevice(*stream_, single.data(), tensor);
+    }
   }
 
   World& world() { return world_; }
@@ -136,13 +156,21 @@ class Harness {
     return buckets;
   }
 
+  Buffer AllocateCollective(int64_t bytes) {
+    return backend_->device().kind == DeviceKind::kCpu ? world_.AllocateShared(bytes)
+                                                       : backend_->Allocate(bytes);
+  }
+
   // Each tower starts with the other's rows of the second parameter with a weight.
   void SwapSlices() {
     for (const ParameterSlice& slice : plan_.parameters) {
       if (slice.uncut.name != "conv2.weight") continue;
       const int64_t other = slice.uncut.shape[0] - slice.count - slice.begin;
+      const Tensor weights = store_.parameter_layout().View(store_.parameters(), slice.uncut.name);
+      std::vector<double> values(static_cast<size_t>(weights.count()));
       Initialize(slice.uncut, slice.layer_index, other, options_.seed,
-                 store_.parameter_layout().View(store_.parameters(), slice.uncut.name));
+                 {values.data(), DType::kFloat64, weights.shape});
+      Write(values, weights);
     }
   }
 

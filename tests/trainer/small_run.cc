@@ -1,0 +1,119 @@
+#include "tests/trainer/small_run.h"
+
+#include <mutex>
+
+#include "core/random.h"
+
+namespace convoy {
+namespace {
+
+constexpr int kSteps = 20;
+constexpr int64_t kSamples = 30, kBatch = 7;  // batches of 7, 7, 7, 7 and 2
+
+// A two-tower network of a thousand weights with everything that a cut touches: grouped and
+// ungrouped convolutions, LRN inside a tower or batch norm, overlapping pools, dropout, three fully
+// connected layers.
+NetworkSpec SmallNetwork(bool batch_norm) {
+  const auto conv = [](int out, int groups) {
+    return Convolution{.out_channels = out,
+                       .kernel = 3,
+                       .padding = Padding::Same(1),
+                       .groups = groups,
+                       .weight = {{InitKind::kHe}},
+                       .bias = {{InitKind::kConstant, 0.1}, 2, 0}};
+  };
+  const auto full = [](int out) {
+    return FullyConnected{.out_features = out,
+                          .weight = {{InitKind::kHe}},
+                          .bias = {{InitKind::kConstant, 0.1}, 2, 0}};
+  };
+  const Layer norm = batch_norm ? Layer(BatchNorm{}) : Layer(Lrn{.alpha = 0.05, .groups = 2});
+  return {.name = "small",
+          .input = Shape{9, 9, 3},
+          .classes = 5,
+          .layers = {{"conv1", conv(8, 1)},
+                     {"norm1", norm},
+                     {"relu1", Activation{}},
+                     {"pool1", Pool{.kind = PoolKind::kMax, .kernel = 3, .stride = 2}},
+                     {"conv2", conv(12, 2)},
+                     {"relu2", Activation{}},
+                     {"conv3", conv(8, 1)},
+                     {"relu3", Activation{}},
+                     {"pool3", Pool{.kind = PoolKind::kMax, .kernel = 2, .stride = 2}},
+                     {"fc4", full(12)},
+                     {"relu4", Activation{}},
+                     {"drop4", Dropout{0.5, DropoutForm::k2012}},
+                     {"fc5", full(10)},
+                     {"relu5", Activation{}},
+                     {"drop5", Dropout{0.3, DropoutForm::kInverted}},
+                     {"fc6", full(5)},
+                     {"loss", SoftmaxCrossEntropy{0.1}}}};
+}
+
+}  // namespace
+
+RunResult RunSmall(const GridShape& grid, const SmallRunOptions& options) {
+  RunResult result;
+  std::mutex mutex;
+  RunAsThreads(grid.ranks(), {}, [&](World& world) {
+    const NetworkSpec network = SmallNetwork(options.batch_norm);
+    OptimizerOptions optimizer{.lr = options.lr, .momentum = 0.9, .weight_decay = 1e-3};
+    if (options.frozen) {
+      optimizer.groups = {ParameterGroup::Parse("conv1.* lr-scheduler=piecewise:2=0")};
+    }
+    Harness harness(world,
+                    {.network = network,
+                     .grid = grid,
+                     .batch = kBatch,
+                     .optimizer = optimizer,
+                     .preprocessing = {.mean = {120, 110, 100}, .standard_deviation = {60, 60, 60}},
+                     .make_backend = options.make_backend,
+                     .dtype = options.dtype,
+                     .overlap = options.overlap,
+                     .records = options.records,
+                     .mutation = options.mutation});
+    std::vector<double> losses;
+    for (int step = 0; step < kSteps; ++step) {
+      const int64_t per_epoch = (kSamples + kBatch - 1) / kBatch;
+      const int64_t epoch = step / per_epoch, first = step % per_epoch * kBatch;
+      const auto draw = [&](int64_t position, uint32_t block) {
+        return RandomBlock({.seed = 5,
+                            .purpose = Purpose::kSynthetic,
+                            .epoch = static_cast<uint32_t>(epoch),
+                            .position = static_cast<uint64_t>(position)},
+                           block);
+      };
+      Batch batch = harness.MakeBatch(
+          epoch, first, std::min(kBatch, kSamples - first),
+          [&](int64_t position, int64_t i) {
+            return static_cast<uint8_t>(draw(position, static_cast<uint32_t>(i))[0] >> 24);
+          },
+          [&](int64_t position) { return static_cast<int32_t>(draw(position, 9999)[1] % 5); });
+      batch.colour_scale = 1 / 1.1f;
+      for (SampleInfo& sample : batch.samples) {
+        if (sample.weight == 0) continue;
+        const RandomWords words = draw(sample.position, 8888);
+        sample.mirror = words[0] & 1;
+        sample.colour_shift[1] = 10 * ToUniform(words[1]);
+      }
+      losses.push_back(harness.Step(batch, static_cast<double>(epoch)));
+    }
+    RunResult own{.losses = losses, .weights = {}, .momentum = {}};
+    for (const ParameterSlice& slice : MakePlan(network, {1, 1}, 0).parameters) {
+      for (double w : harness.Uncut(harness.store().parameters(), slice.uncut.name)) {
+        own.weights.push_back(w);
+      }
+      for (double v : harness.Uncut(harness.store().states()[0], slice.uncut.name)) {
+        own.momentum.push_back(v);
+      }
+    }
+    const std::lock_guard lock(mutex);
+    if (!result.losses.empty()) {
+      EXPECT_EQ(result.losses, own.losses) << "the ranks disagree";
+    }
+    result = own;
+  });
+  return result;
+}
+
+}  // namespace convoy

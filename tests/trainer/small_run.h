@@ -1,0 +1,29 @@
+// tests/trainer/small_run.h - twenty steps of a small two-tower network, with everything that a cut
+// touches: dropout, mirror, colour, and batches that do not divide evenly.
+#pragma once
+
+#include "tests/trainer/harness.h"
+
+namespace convoy {
+
+struct SmallRunOptions {
+  bool batch_norm = false;
+  HarnessOptions::Mutation mutation = HarnessOptions::Mutation::kNone;
+  Overlap overlap = Overlap::kOn;
+  bool frozen = false;  // conv1 stops learning after the second epoch
+  double lr = 0.02;
+  std::function<std::unique_ptr<Backend>()> make_backend = [] { return MakeOracleBackend(1); };
+  DType dtype = DType::kFloat64;
+  bool records = true;
+};
+
+struct RunResult {
+  std::vector<double> losses;
+  std::vector<double> weights;  // all, uncut
+  std::vector<double> momentum;
+};
+
+// Ranks as threads. Expects all of them to see the same losses.
+RunResult RunSmall(const GridShape& grid, const SmallRunOptions& options = {});
+
+}  // namespace convoy
