@@ -7,9 +7,13 @@
 namespace convoy {
 namespace {
 
-// A tensor in the tested backend's memory.
 class MemoryTest : public testing::Test {
  protected:
+  void SetUp() override {
+    backend_ = MakeTestedBackend(2);
+    stream_ = backend_->MakeStream();
+  }
+  // A tensor in the tested backend's memory.
   Tensor Make(DType dtype, const Shape& shape) {
     memory_.push_back(backend_->Allocate(shape.count() * SizeOf(dtype)));
     return ViewOf(memory_.back(), dtype, shape);
@@ -19,9 +23,9 @@ class MemoryTest : public testing::Test {
     SetValues(*backend_, *stream_, tensor, values);
   }
 
-  std::unique_ptr<Backend> backend_ = MakeTestedBackend(2);
+  std::unique_ptr<Backend> backend_;
   std::vector<Buffer> memory_;
-  std::unique_ptr<Stream> stream_ = backend_->MakeStream();
+  std::unique_ptr<Stream> stream_;
 };
 
 TEST_F(MemoryTest, IsZeroedAndHoldsWhatIsCopied) {
