@@ -1,10 +1,10 @@
-// Every layer and option on the CPU backend against the oracle, forward and backward, fp32 and
+// Every layer and option against the oracle, forward and backward, fp32 and
 // bf16. Inputs, weights and gradients are bf16 numbers, which both hold exactly, so that what is
 // left is the rounding of sums (fp32 in both types) and of what is stored.
 #include <algorithm>
 #include <cmath>
 
-#include "tests/layers/cpu_compare.h"
+#include "tests/backend/tested.h"
 
 namespace convoy {
 namespace {
@@ -23,43 +23,43 @@ constexpr int64_t kRows = 3;
 
 std::ostream& operator<<(std::ostream& out, const Case& test_case) { return out << test_case.name; }
 
-class CpuLayer : public testing::TestWithParam<std::tuple<Case, DType>> {
+class Layer : public testing::TestWithParam<std::tuple<Case, DType>> {
  protected:
   void SetUp() override {
     dtype_ = std::get<1>(GetParam());
-    const std::vector<DType> types = CpuTypes();
+    const std::vector<DType> types = TestedTypes();
     if (std::find(types.begin(), types.end(), dtype_) == types.end()) {
-      GTEST_SKIP() << "no AVX-512";
+      GTEST_SKIP() << "no bf16 without AVX-512";
     }
   }
   DType dtype_ = DType::kFloat32;
 };
 
-TEST_P(CpuLayer, AgreesWithTheOracle) {
+TEST_P(Layer, AgreesWithTheOracle) {
   const Case& test_case = std::get<0>(GetParam());
   const SegmentSpec segment = SegmentOf(test_case.input, {test_case.layer});
-  CpuAndOracle both(segment, dtype_, kRows);
+  TestedAndOracle both(segment, dtype_, kRows);
+  SegmentRun &tested = both.tested, &oracle = both.oracle;
   const bool is_loss = std::holds_alternative<SoftmaxCrossEntropy>(test_case.layer);
   if (is_loss) {
-    both.cpu.SetLabelCount(static_cast<int32_t>(test_case.input.back()));
-    both.oracle.SetLabelCount(static_cast<int32_t>(test_case.input.back()));
+    tested.SetLabelCount(static_cast<int32_t>(test_case.input.back()));
+    oracle.SetLabelCount(static_cast<int32_t>(test_case.input.back()));
   }
   both.SetInput(11, is_loss ? 3 : 1);
-  Network &cpu = both.cpu.network(), &oracle = both.oracle.network();
-  const Tolerance forward = ToleranceOf(cpu.output().dtype, test_case.sum_length);
+  const Tensor output = tested.network().output();
+  const Tolerance forward = ToleranceOf(output.dtype, test_case.sum_length);
 
-  both.cpu.Forward(false);
-  both.oracle.Forward(false);
-  ExpectClose("output in evaluation", ValuesOf(cpu.output()), ValuesOf(oracle.output()), forward);
+  tested.Forward(false);
+  oracle.Forward(false);
+  ExpectClose("output in evaluation", tested.Output(), oracle.Output(), forward);
 
-  both.cpu.Forward(true);
-  both.oracle.Forward(true);
-  ExpectClose("output", ValuesOf(cpu.output()), ValuesOf(oracle.output()), forward);
-  ExpectClose("buffers", both.cpu.BufferValues(), both.oracle.BufferValues(),
+  tested.Forward(true);
+  oracle.Forward(true);
+  ExpectClose("output", tested.Output(), oracle.Output(), forward);
+  ExpectClose("buffers", tested.BufferValues(), oracle.BufferValues(),
               ToleranceOf(DType::kFloat32));
   if (is_loss) {
-    HostStream stream;
-    const LossSums got = cpu.ReadLoss(stream), want = oracle.ReadLoss(stream);
+    const LossSums got = tested.Loss(), want = oracle.Loss();
     EXPECT_NEAR(got.loss, want.loss, 1e-6 * std::abs(want.loss));
     EXPECT_EQ(got.weight, want.weight);
     EXPECT_EQ(got.top1, want.top1);
@@ -67,15 +67,14 @@ TEST_P(CpuLayer, AgreesWithTheOracle) {
   }
 
   both.SetOutputGradient(12);
-  both.cpu.Backward();
-  both.oracle.Backward();
+  tested.Backward();
+  oracle.Backward();
   Tolerance backward = ToleranceOf(dtype_, test_case.sum_length);
   if (test_case.derivative_from_output && dtype_ == DType::kBFloat16) backward.of_rms = 0x1p-6;
-  ExpectClose("input gradient", ValuesOf(cpu.input_gradient()), ValuesOf(oracle.input_gradient()),
-              backward);
-  const int64_t places = cpu.output().count() / cpu.output().shape.back();
-  for (const ArenaEntry& entry : both.cpu.parameter_layout().entries()) {
-    ExpectClose(entry.name, both.cpu.Gradient(entry.name), both.oracle.Gradient(entry.name),
+  ExpectClose("input gradient", tested.InputGradient(), oracle.InputGradient(), backward);
+  const int64_t places = output.count() / output.shape.back();
+  for (const ArenaEntry& entry : tested.parameter_layout().entries()) {
+    ExpectClose(entry.name, tested.Gradient(entry.name), oracle.Gradient(entry.name),
                 ToleranceOf(DType::kFloat32, places));
   }
 }
@@ -178,7 +177,7 @@ std::vector<Case> Cases() {
   };
 }
 
-INSTANTIATE_TEST_SUITE_P(All, CpuLayer,
+INSTANTIATE_TEST_SUITE_P(All, Layer,
                          testing::Combine(testing::ValuesIn(Cases()),
                                           testing::Values(DType::kFloat32, DType::kBFloat16)),
                          [](const auto& parameters) {
@@ -187,46 +186,44 @@ INSTANTIATE_TEST_SUITE_P(All, CpuLayer,
                          });
 
 // Integers from -1 to 1: ties in every window.
-TEST(CpuMaxPool, GivesTheGradientToTheFirstOfEqualValues) {
+TEST(MaxPool, GivesTheGradientToTheFirstOfEqualValues) {
   for (const Pool& pool : {Pool{}, Pool{.kernel = 2, .padding = {1, 1, 0, 0}},
                            Pool{.kernel = 4, .stride = 1, .rounding = Rounding::kCeil}}) {
-    CpuAndOracle both(SegmentOf(Shape{9, 8, 5}, {pool}), DType::kFloat32, 2);
-    std::vector<double> values = RandomValues(both.cpu.network().input().count(), 5);
+    TestedAndOracle both(SegmentOf(Shape{9, 8, 5}, {pool}), DType::kFloat32, 2);
+    std::vector<double> values = RandomValues(both.tested.network().input().count(), 5);
     for (double& value : values) value = std::round(std::clamp(value, -1.0, 1.0));
-    SetValues(both.cpu.network().input(), values);
-    SetValues(both.oracle.network().input(), values);
+    both.SetInput(values);
     both.SetOutputGradient(6);
-    for (SegmentRun* run : {&both.cpu, &both.oracle}) {
+    for (SegmentRun* run : {&both.tested, &both.oracle}) {
       run->Forward(true);
       run->Backward();
     }
-    EXPECT_EQ(ValuesOf(both.cpu.network().output()), ValuesOf(both.oracle.network().output()));
-    ExpectClose("input gradient", ValuesOf(both.cpu.network().input_gradient()),
-                ValuesOf(both.oracle.network().input_gradient()), ToleranceOf(DType::kFloat32, 4));
+    EXPECT_EQ(both.tested.Output(), both.oracle.Output());
+    ExpectClose("input gradient", both.tested.InputGradient(), both.oracle.InputGradient(),
+                ToleranceOf(DType::kFloat32, 4));
   }
 }
 
 // The slice of a tower: its mask is that part of the uncut layer's mask.
-TEST(CpuDropout, DrawsTheMaskOfItsSlice) {
+TEST(Dropout, DrawsTheMaskOfItsSlice) {
   for (const Shape& input : {Shape{11}, Shape{2, 3, 5}}) {
     SegmentSpec segment = SegmentOf(input, {Dropout{.rate = 0.4}});
     segment.items[0].output = {.begin = 7, .count = input.back(), .total = 23};
     segment.items[0].uncut_index = 5;
-    CpuAndOracle both(segment, DType::kFloat32, 4);
+    TestedAndOracle both(segment, DType::kFloat32, 4);
     both.SetInput(1);
     both.SetOutputGradient(2);
-    for (SegmentRun* run : {&both.cpu, &both.oracle}) {
+    for (SegmentRun* run : {&both.tested, &both.oracle}) {
       run->Forward(true);
       run->Backward();
     }
-    EXPECT_EQ(ValuesOf(both.cpu.network().output()), ValuesOf(both.oracle.network().output()));
-    EXPECT_EQ(ValuesOf(both.cpu.network().input_gradient()),
-              ValuesOf(both.oracle.network().input_gradient()));
+    EXPECT_EQ(both.tested.Output(), both.oracle.Output());
+    EXPECT_EQ(both.tested.InputGradient(), both.oracle.InputGradient());
   }
 }
 
 // Eight channels worked by hand; the gradients agree with finite differences to 2e-10.
-TEST(CpuLrn, GivesTheWorkedPixel) {
+TEST(Lrn, GivesTheWorkedPixel) {
   struct Row {
     Lrn lrn;
     std::vector<double> b, da;
@@ -246,16 +243,15 @@ TEST(CpuLrn, GivesTheWorkedPixel) {
        {}},
   };
   for (const Row& row : rows) {
-    SegmentRun cpu(MakeCpuBackend(1), SegmentOf(Shape{1, 1, 8}, {row.lrn}), {.batch = 1});
-    SetValues(cpu.network().input(), {10, 20, 30, 40, 50, 0, 60, 80});
-    cpu.Forward(true);
-    SetValues(cpu.network().output_gradient(), {1, -1, 0.5, 2, -0.5, 1, 0.25, -2});
-    cpu.Backward();
+    SegmentRun run(MakeTestedBackend(1), SegmentOf(Shape{1, 1, 8}, {row.lrn}), {.batch = 1});
+    run.SetInput({10, 20, 30, 40, 50, 0, 60, 80});
+    run.Forward(true);
+    run.SetOutputGradient({1, -1, 0.5, 2, -0.5, 1, 0.25, -2});
+    run.Backward();
     // The page has seven digits.
-    ExpectClose("b", ValuesOf(cpu.network().output()), row.b, {.relative = 1e-6, .of_rms = 1e-7});
+    ExpectClose("b", run.Output(), row.b, {.relative = 1e-6, .of_rms = 1e-7});
     if (row.da.empty()) continue;
-    ExpectClose("da", ValuesOf(cpu.network().input_gradient()), row.da,
-                {.relative = 1e-6, .of_rms = 1e-7});
+    ExpectClose("da", run.InputGradient(), row.da, {.relative = 1e-6, .of_rms = 1e-7});
   }
 }
 

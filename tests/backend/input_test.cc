@@ -1,8 +1,8 @@
-// Finishing uint8 crops on the CPU backend, against the oracle.
-#include <cmath>
+// Finishing uint8 crops, against the oracle.
+#include <cstring>
 
 #include "core/random.h"
-#include "tests/layers/cpu_compare.h"
+#include "tests/backend/tested.h"
 
 namespace convoy {
 namespace {
@@ -44,21 +44,25 @@ std::vector<double> LoadOn(Backend& backend, InputOptions options, DType dtype,
                            const Batch& batch) {
   options.dtype = dtype;
   const auto stage = backend.CompileInput(options);
-  const auto stream = backend.MakeStream();
   const Buffer memory = backend.Allocate(batch.shape.count() * SizeOf(dtype));
+  const auto stream = backend.MakeStream();
   const Tensor x = ViewOf(memory, dtype, batch.shape);
   stage->Load(*stream, batch, x);
+  const RowInfo rows = stage->rows();
+  const auto labels = ElementsOf<int32_t>(backend, *stream, rows.labels);
+  const auto weights = ElementsOf<float>(backend, *stream, rows.weights);
+  const auto positions = ElementsOf<int64_t>(backend, *stream, rows.positions);
   for (size_t n = 0; n < batch.samples.size(); ++n) {
-    EXPECT_EQ(stage->rows().labels.As<int32_t>()[n], batch.samples[n].label);
-    EXPECT_EQ(stage->rows().weights.As<float>()[n], batch.samples[n].weight);
-    EXPECT_EQ(stage->rows().positions.As<int64_t>()[n], batch.samples[n].position);
+    EXPECT_EQ(labels[n], batch.samples[n].label);
+    EXPECT_EQ(weights[n], batch.samples[n].weight);
+    EXPECT_EQ(positions[n], batch.samples[n].position);
   }
-  return ValuesOf(x);
+  return ValuesOf(backend, *stream, x);
 }
 
 // A value of 255 is computed to 2^-24 of itself in each of three steps; small differences of large
 // numbers keep that absolute error.
-TEST(CpuInput, AgreesWithTheOracleForEveryOption) {
+TEST(Input, AgreesWithTheOracleForEveryOption) {
   for (const Shape& crop : {Shape{13, 17, 3}, Shape{6, 5, 1}, Shape{1, 1, 3}, Shape{9, 32, 2}}) {
     const Batch batch = MakeBatch(crop);
     const std::vector<std::vector<float>> means = {{}, Means(crop.back()), Means(crop.count())};
@@ -70,8 +74,8 @@ TEST(CpuInput, AgreesWithTheOracleForEveryOption) {
           options.standard_deviation.back() = 58.25f;
         }
         const auto want = LoadOn(*MakeOracleBackend(1), options, DType::kFloat64, batch);
-        for (const DType dtype : CpuTypes()) {
-          const auto got = LoadOn(*MakeCpuBackend(2), options, dtype, batch);
+        for (const DType dtype : TestedTypes()) {
+          const auto got = LoadOn(*MakeTestedBackend(2), options, dtype, batch);
           Tolerance tolerance = ToleranceOf(dtype);
           tolerance.of_rms = 1e-6;
           ExpectClose(crop.ToString() + " " + NameOf(dtype), got, want, tolerance);
@@ -81,18 +85,39 @@ TEST(CpuInput, AgreesWithTheOracleForEveryOption) {
   }
 }
 
-TEST(CpuInput, RefusesABatchOfAnotherShape) {
-  const auto backend = MakeCpuBackend(1);
+// The next batch comes in the same memory while the device may still be busy with this one.
+TEST(Input, NeedsTheBatchNoLongerThanTheCall) {
+  const Shape crop{64, 64, 3};
+  const auto backend = MakeTestedBackend(2);
+  const InputOptions options{.crop = crop, .batch = kRows};
+  Batch batch = MakeBatch(crop);
+  const auto want = LoadOn(*backend, options, DType::kFloat32, batch);
+  const auto stage = backend->CompileInput(options);
+  const Buffer memory[2] = {backend->Allocate(batch.shape.count() * 4),
+                            backend->Allocate(batch.shape.count() * 4)};
+  const auto stream = backend->MakeStream();
+  const Tensor first = ViewOf(memory[0], DType::kFloat32, batch.shape);
+  for (int i = 0; i < 10; ++i) {
+    stage->Load(*stream, batch, first);
+    std::memset(batch.pixels.data(), 99, static_cast<size_t>(batch.shape.count()));
+    for (SampleInfo& sample : batch.samples) sample.mirror = 0;
+    stage->Load(*stream, batch, ViewOf(memory[1], DType::kFloat32, batch.shape));
+    batch = MakeBatch(crop);
+  }
+  EXPECT_EQ(ValuesOf(*backend, *stream, first), want);
+}
+
+TEST(Input, RefusesABatchOfAnotherShape) {
+  const auto backend = MakeTestedBackend(1);
   const auto stage = backend->CompileInput({.crop = Shape{4, 4, 3}, .batch = kRows});
   const Batch batch = MakeBatch(Shape{5, 4, 3});
   const Buffer memory = backend->Allocate(batch.shape.count() * 4);
-  HostStream stream;
-  EXPECT_THROW(stage->Load(stream, batch, ViewOf(memory, DType::kFloat32, batch.shape)), Error);
+  const auto stream = backend->MakeStream();
+  EXPECT_THROW(stage->Load(*stream, batch, ViewOf(memory, DType::kFloat32, batch.shape)), Error);
 }
 
-TEST(CpuBackend, SaysWhatItIsAndWhatItCannotDo) {
-  const auto backend = MakeCpuBackend(2);
-  EXPECT_EQ(backend->Describe().substr(0, 12), "cpu: oneDNN ");
+TEST(Backend, RefusesTypesThatItCannotComputeIn) {
+  const auto backend = MakeTestedBackend(2);
   EXPECT_EQ(backend->master_dtype(), DType::kFloat32);
   EXPECT_NO_THROW(backend->RequireDType(DType::kFloat32));
   EXPECT_THROW(backend->RequireDType(DType::kFloat64), Error);

@@ -1,30 +1,52 @@
-// tests/layers/cpu_compare.h - one segment on two backends, fed with the same numbers.
+// tests/backend/compare.h - one segment on two backends, fed with the same numbers.
 #pragma once
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "core/dtype.h"
+#include "core/error.h"
 #include "layers/layers.h"
 
 namespace convoy {
 
-// What a tensor holds, and back, whatever its type.
-std::vector<double> ValuesOf(const Tensor& tensor);
-void SetValues(const Tensor& tensor, const std::vector<double>& values);
+// What a tensor in `backend`'s memory holds, and back, whatever its type. Behind all that is queued
+// on `stream`; both wait for it.
+std::vector<double> ValuesOf(Backend& backend, Stream& stream, const Tensor& tensor);
+void SetValues(Backend& backend, Stream& stream, const Tensor& tensor,
+               const std::vector<double>& values);
 
-// The types that the CPU backend computes in on this machine: fp32, and bf16 where there is
-// AVX-512.
-std::vector<DType> CpuTypes();
+// The same for elements of the tensor's own type.
+template <typename T>
+std::vector<T> ElementsOf(Backend& backend, Stream& stream, const Tensor& tensor) {
+  std::vector<T> elements(static_cast<size_t>(tensor.count()));
+  CONVOY_CHECK(DTypeOf<T>::value == tensor.dtype, "elements of another type");
+  if (!elements.empty()) backend.CopyToHost(stream, tensor, elements.data());
+  return elements;
+}
+template <typename T>
+void SetElements(Backend& backend, Stream& stream, const Tensor& tensor,
+                 const std::vector<T>& elements) {
+  CONVOY_CHECK(DTypeOf<T>::value == tensor.dtype, "elements of another type");
+  CONVOY_CHECK(tensor.count() == std::ssize(elements), "another number of elements");
+  if (!elements.empty()) backend.CopyToDevice(stream, elements.data(), tensor);
+}
 
 // Normal values, rounded to bf16 so that every type holds them exactly. A function of `seed`.
 std::vector<double> RandomValues(int64_t count, uint64_t seed, double deviation = 1);
 
-// One layer as a segment that wants its input's gradient.
+// Layers as a segment that wants its input's gradient, named layer0, layer1 and so on.
 SegmentSpec SegmentOf(const Shape& input, const std::vector<Layer>& layers);
+
+// Eleven layers from an image to the loss of 10 classes, with dropout. layer0, layer4, layer6 and
+// layer9 have weights.
+SegmentSpec SmallNetwork();
 
 // |got - want| <= relative * |want| + of_rms * rms(want), for every element.
 struct Tolerance {
@@ -68,12 +90,27 @@ class SegmentRun {
 
   Network& network() { return *network_; }
   Backend& backend() { return *backend_; }
+  Stream& stream() { return *stream_; }
   StepContext& context() { return context_; }
   const NetworkArenas& arenas() const { return arenas_; }
   const ArenaLayout& parameter_layout() const { return parameter_layout_; }
 
+  // Tensors of this run, behind all that was queued so far.
+  std::vector<double> Values(const Tensor& tensor) const;
+  void Set(const Tensor& tensor, const std::vector<double>& values) const;
+
+  std::vector<double> Output() const { return Values(network_->output()); }
+  std::vector<double> InputGradient() const { return Values(network_->input_gradient()); }
   std::vector<double> Gradient(const std::string& name) const;
-  std::vector<double> BufferValues() const { return ValuesOf(arenas_.buffers); }
+  std::vector<double> Gradients() const { return Values(arenas_.gradients); }
+  std::vector<double> BufferValues() const { return Values(arenas_.buffers); }
+  LossSums Loss() const { return network_->ReadLoss(*stream_); }
+
+  void SetInput(const std::vector<double>& values) const { Set(network_->input(), values); }
+  void SetInput(uint64_t seed, double deviation = 1) const;
+  void SetOutputGradient(const std::vector<double>& values) const;
+  // Nothing to do for a segment that ends in the loss.
+  void SetOutputGradient(uint64_t seed) const;
   void SetLabelCount(int32_t classes);
   // The numbers that the layers' specs ask for, instead of random ones.
   void InitializeParameters(uint64_t seed);
@@ -83,29 +120,19 @@ class SegmentRun {
   std::vector<RecordingObserver::Report> Backward();
 
  private:
+  void AllocateArenas(const CompileOptions& options);
+  void AllocateRows(int64_t batch);
+
   SegmentSpec segment_;
   std::unique_ptr<Backend> backend_;
-  std::unique_ptr<Stream> stream_;
   ArenaLayout parameter_layout_, buffer_layout_;
-  Buffer parameters_, compute_, gradients_, buffers_;
+  std::vector<Buffer> memory_;
   NetworkArenas arenas_;
   std::vector<int32_t> labels_;
   std::vector<float> weights_;
-  std::vector<int64_t> positions_;
   StepContext context_;
   std::unique_ptr<Network> network_;
-};
-
-// The CPU backend and the oracle on one segment.
-struct CpuAndOracle {
-  CpuAndOracle(const SegmentSpec& segment, DType dtype, int64_t batch, int threads = 2)
-      : cpu(MakeCpuBackend(threads), segment, {.dtype = dtype, .batch = batch}),
-        oracle(MakeOracleBackend(threads), segment, {.dtype = DType::kFloat64, .batch = batch}) {}
-
-  void SetInput(uint64_t seed, double deviation = 1);
-  void SetOutputGradient(uint64_t seed);
-
-  SegmentRun cpu, oracle;
+  std::unique_ptr<Stream> stream_;  // goes first, and ends the work that is queued
 };
 
 }  // namespace convoy
