@@ -16,10 +16,13 @@
 #include "core/memory.h"
 #include "core/stream.h"
 
+// CONVOY_DEVICE: what is called with a Group, which only the device has.
 #ifdef __CUDACC__
 #define CONVOY_HOST_DEVICE __host__ __device__
+#define CONVOY_DEVICE __device__
 #else
 #define CONVOY_HOST_DEVICE
+#define CONVOY_DEVICE
 #endif
 
 namespace convoy::cuda {
