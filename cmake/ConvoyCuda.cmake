@@ -62,7 +62,7 @@ macro(convoy_find_cuda)
   endif()
   add_library(Convoy::cudnn_frontend INTERFACE IMPORTED GLOBAL)
   set_target_properties(Convoy::cudnn_frontend PROPERTIES
-    INTERFACE_SYSTEM_INCLUDE_DIRECTORIES "${CUDNN_FRONTEND_INCLUDE_DIR}"
+    INTERFACE_INCLUDE_DIRECTORIES "${CUDNN_FRONTEND_INCLUDE_DIR}"
     INTERFACE_LINK_LIBRARIES Convoy::cudnn)
   set(CONVOY_HAS_CUDA ON)
 endmacro()

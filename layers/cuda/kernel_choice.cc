@@ -1,0 +1,115 @@
+#include "layers/cuda/kernel_choice.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace convoy::cuda {
+namespace {
+
+// How many candidates of a product are measured: its groups share them, and each has a few.
+constexpr size_t kMeasuredPerProduct = 8;
+constexpr size_t kMeasuredPerGroup = 2;
+
+// Measured together until they take so long, so that short kernels are told apart.
+constexpr double kSampleSeconds = 200e-6;
+constexpr double kMaxRunsPerSample = 20;
+constexpr size_t kSamples = 5;
+
+class FastestSoFar {
+ public:
+  // Drops the candidate where it cannot be made or run.
+  void Try(const KernelCandidate& candidate, const KernelChooser::Measure& measure) {
+    try {
+      std::unique_ptr<BoundProduct> made = candidate.make();
+      const double seconds = measure(*made);
+      ++ran;
+      if (product && seconds >= seconds_) return;
+      seconds_ = seconds;
+      name = candidate.name;
+      product = std::move(made);
+    } catch (const Error& error) {
+      if (error.exit_code() != ExitCode::kDevice) throw;
+      last_failure = fmt::format("{}: {}", candidate.name, error.message());
+    }
+  }
+
+  std::unique_ptr<BoundProduct> product;
+  std::string name, last_failure;
+  size_t ran = 0;
+
+ private:
+  double seconds_ = 0;
+};
+
+}  // namespace
+
+KernelChooser::KernelChooser(KernelChoices given, Measure measure)
+    : choices_(std::move(given)), measure_(std::move(measure)) {}
+
+std::unique_ptr<BoundProduct> KernelChooser::MakeGiven(
+    const std::string& product, const std::vector<CandidateGroup>& groups) const {
+  const auto given = choices_.find(product);
+  if (given == choices_.end()) return nullptr;
+  for (const CandidateGroup& group : groups) {
+    for (const KernelCandidate& candidate : group.candidates) {
+      if (candidate.name != given->second) continue;
+      try {
+        return candidate.make();
+      } catch (const Error& error) {
+        // The library may refuse today what it offered once: then others are measured.
+        if (error.exit_code() != ExitCode::kDevice) throw;
+        return nullptr;
+      }
+    }
+  }
+  return nullptr;
+}
+
+std::unique_ptr<BoundProduct> KernelChooser::Choose(const std::string& product,
+                                                    const std::vector<CandidateGroup>& groups) {
+  if (std::unique_ptr<BoundProduct> given = MakeGiven(product, groups)) return given;
+  const auto first_choices = static_cast<size_t>(
+      std::count_if(groups.begin(), groups.end(),
+                    [](const CandidateGroup& group) { return !group.is_fallback; }));
+  const size_t per_group =
+      std::max(kMeasuredPerGroup, kMeasuredPerProduct / std::max<size_t>(1, first_choices));
+  FastestSoFar fastest;
+  size_t offered = 0;
+  for (const CandidateGroup& group : groups) {
+    if (group.is_fallback && fastest.product) continue;
+    const size_t enough = fastest.ran + per_group;
+    for (const KernelCandidate& candidate : group.candidates) {
+      if (fastest.ran == enough) break;
+      ++offered;
+      fastest.Try(candidate, measure_);
+    }
+  }
+  if (!fastest.product) {
+    throw Error(ExitCode::kDevice,
+                fmt::format("{}: none of {} kernels runs{}{}", product, offered,
+                            offered == 0 ? "" : "; the last one, ", fastest.last_failure),
+                "the library may be too old for this device; --dtype or --batch-size may help");
+  }
+  choices_[product] = fastest.name;
+  return std::move(fastest.product);
+}
+
+double MeasureSeconds(Stream& stream, BoundProduct& product) {
+  const auto seconds_of = [&](int runs) {
+    const std::unique_ptr<Event> start = stream.Record();
+    for (int i = 0; i < runs; ++i) product.Run(stream);
+    const std::unique_ptr<Event> end = stream.Record();
+    end->Synchronize();
+    return end->SecondsSince(*start) / runs;
+  };
+  product.Run(stream);  // loads the kernel
+  stream.Synchronize();
+  const double estimate = std::max(1e-9, seconds_of(1));
+  const int runs = static_cast<int>(std::clamp(kSampleSeconds / estimate, 1.0, kMaxRunsPerSample));
+  std::vector<double> samples;
+  for (size_t i = 0; i < kSamples; ++i) samples.push_back(seconds_of(runs));
+  std::nth_element(samples.begin(), samples.begin() + kSamples / 2, samples.end());
+  return samples[kSamples / 2];
+}
+
+}  // namespace convoy::cuda

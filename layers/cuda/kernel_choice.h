@@ -1,0 +1,54 @@
+// layers/cuda/kernel_choice.h - which of the vendor's kernels computes a product: the one that was
+// chosen before, or the fastest of those that run. Knows no vendor.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "layers/cuda/library.h"
+
+namespace convoy::cuda {
+
+// One way to compute a product.
+struct KernelCandidate {
+  std::string name;  // the same in every run on the same kind of device with the same libraries
+  // Throws (kDevice) where the library refuses.
+  std::function<std::unique_ptr<BoundProduct>()> make;
+};
+
+// Ways of one kind, the most promising first.
+struct CandidateGroup {
+  std::vector<KernelCandidate> candidates;
+  bool is_fallback = false;  // only where nothing of the groups before it runs
+};
+
+class KernelChooser {
+ public:
+  // The seconds that one run takes. Throws (kDevice) where it fails.
+  using Measure = std::function<double(BoundProduct&)>;
+
+  // `given` is used where it names a candidate that there still is.
+  KernelChooser(KernelChoices given, Measure measure);
+
+  // `product` identifies the problem: layer, pass, sizes and types. Throws (kDevice), naming it,
+  // where no candidate runs.
+  std::unique_ptr<BoundProduct> Choose(const std::string& product,
+                                       const std::vector<CandidateGroup>& groups);
+
+  // What was given and what was chosen.
+  const KernelChoices& choices() const { return choices_; }
+
+ private:
+  std::unique_ptr<BoundProduct> MakeGiven(const std::string& product,
+                                          const std::vector<CandidateGroup>& groups) const;
+
+  KernelChoices choices_;
+  Measure measure_;
+};
+
+// The median time of a few runs on `stream`, after one that is not counted.
+double MeasureSeconds(Stream& stream, BoundProduct& product);
+
+}  // namespace convoy::cuda

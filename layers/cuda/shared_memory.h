@@ -1,0 +1,33 @@
+// layers/cuda/shared_memory.h - memory that products of one stream use one after another.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "core/cuda/runtime.h"
+
+namespace convoy::cuda {
+
+class SharedMemory {
+ public:
+  explicit SharedMemory(int device) : device_(device) {}
+
+  // At least `bytes`; null for 0. Who holds it finds it where it is, a recorded step too, whatever
+  // others ask for later.
+  std::shared_ptr<const Buffer> AtLeast(int64_t bytes) {
+    if (bytes == 0) return nullptr;
+    if (!largest_ || largest_->bytes() < bytes) {
+      largest_ = std::make_shared<const Buffer>(AllocateDevice(device_, RoundUp(bytes, kStep)));
+    }
+    return largest_;
+  }
+
+ private:
+  // Steps, so that products that need about the same share one.
+  static constexpr int64_t kStep = 16 << 20;
+
+  int device_;
+  std::shared_ptr<const Buffer> largest_;
+};
+
+}  // namespace convoy::cuda
