@@ -18,6 +18,7 @@ struct SmallRunOptions {
 };
 
 struct RunResult {
+  KernelChoices kernel_choices;  // of rank 0
   std::vector<double> losses;
   std::vector<double> weights;  // all, uncut
   std::vector<double> momentum;
