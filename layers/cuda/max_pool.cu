@@ -161,11 +161,13 @@ struct MaxPoolBackward {
   }
 };
 
-// How many rows of windows a thread walks down: as many as leave threads for every core.
-int64_t WindowsPerThread(const Shape& outputs, int width) {
-  constexpr int64_t kThreadsOfDevice = 1 << 17, kLongest = 8;
-  const int64_t longest = std::clamp<int64_t>(outputs.count() / width / kThreadsOfDevice, 1,
-                                              std::min(kLongest, outputs[1]));
+// How many rows of windows a thread walks down: a few, where that leaves threads enough to fill the
+// device.
+int64_t WindowsPerThread(const Shape& outputs, int width, int device) {
+  constexpr int64_t kThreadsPerMultiprocessor = 1024, kLongest = 8;
+  const int64_t threads = kThreadsPerMultiprocessor * FactsOf(device).multiprocessors;
+  const int64_t longest =
+      std::clamp<int64_t>(outputs.count() / width / threads, 1, std::min(kLongest, outputs[1]));
   const int64_t walks = (outputs[1] + longest - 1) / longest;
   return (outputs[1] + walks - 1) / walks;
 }
@@ -177,6 +179,7 @@ class MaxPoolOperation final : public Operation {
       : norm_(norm),
         wiring_(wiring),
         kernel_(pool.kernel),
+        windows_per_thread_(WindowsPerThread(wiring.y.shape, kWidth, device)),
         rows_(pool, Axis::kHeight, wiring.x.shape[1], wiring.y.shape[1]),
         columns_(pool, Axis::kWidth, wiring.x.shape[2], wiring.y.shape[2]) {
     CONVOY_CHECK(kernel_ * kernel_ <= UINT16_MAX, "kernel {}", kernel_);
@@ -187,8 +190,8 @@ class MaxPoolOperation final : public Operation {
 
   void Forward(const StepContext& context) override {
     const Shape& shape = wiring_.y.shape;
-    const int64_t windows = WindowsPerThread(shape, kWidth);
-    const PlaceThreads threads(shape.With(1, (shape[1] + windows - 1) / windows), kWidth);
+    const int64_t walks = (shape[1] + windows_per_thread_ - 1) / windows_per_thread_;
+    const PlaceThreads threads(shape.With(1, walks), kWidth);
     ForEach(*context.stream, threads.count(),
             MaxPoolForward<T, Norm, kKernel, kWidth>{
                 .norm = norm_,
@@ -198,7 +201,7 @@ class MaxPoolOperation final : public Operation {
                 .outputs = Images(shape),
                 .threads = threads,
                 .kernel = kernel_,
-                .windows_per_thread = static_cast<int32_t>(windows),
+                .windows_per_thread = static_cast<int32_t>(windows_per_thread_),
                 .x = wiring_.x.As<T>(),
                 .y = wiring_.y.As<T>(),
                 .taps = static_cast<Tap*>(taps_.data())});
@@ -229,6 +232,7 @@ class MaxPoolOperation final : public Operation {
   Norm norm_;
   Wiring wiring_;
   int32_t kernel_;
+  int64_t windows_per_thread_;
   PoolAxis rows_, columns_;
   Buffer taps_;
 };
