@@ -104,9 +104,9 @@ std::vector<PlannedOperation> PlanOperations(const SegmentSpec& segment,
       operation.forward_in_place = MayOverwriteInput(operation.kind, segment.items[begin]) &&
                                    !(options.training && NeedsOutput(previous));
     }
-    operation.backward_in_place =
-        operation.kind == OperationKind::kDropout || operation.kind == OperationKind::kActivation ||
-        operation.kind == OperationKind::kBatchNorm || operation.kind == OperationKind::kLrn;
+    operation.backward_in_place = operation.kind == OperationKind::kDropout ||
+                                  operation.kind == OperationKind::kActivation ||
+                                  operation.kind == OperationKind::kBatchNorm;
     begin = operation.end;
     plan.push_back(std::move(operation));
   }

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #ifdef __CUDACC__
 #include <cuda_bf16.h>
@@ -92,6 +93,14 @@ template <typename Visit>
 decltype(auto) ForType(DType dtype, Visit&& visit) {
   CONVOY_CHECK(dtype == DType::kFloat32 || dtype == DType::kBFloat16, "{}", NameOf(dtype));
   return dtype == DType::kFloat32 ? visit(float{}) : visit(BFloat16{});
+}
+
+// visit(std::integral_constant of the values per thread) where `count` of T follow one another.
+template <typename T, typename Visit>
+decltype(auto) ForWidth(int64_t count, Visit&& visit) {
+  constexpr int kWidest = kVectorWidth<T>;
+  if (count % kWidest == 0) return visit(std::integral_constant<int, kWidest>{});
+  return visit(std::integral_constant<int, 1>{});
 }
 
 }  // namespace convoy::cuda
