@@ -95,7 +95,7 @@ class MatrixGraph {
     if (problem.bias != nullptr) Set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, problem.bias);
   }
 
-  // The most promising first; none where cuBLASLt has none.
+  // The most promising first. Throws (kDevice) where cuBLASLt has none.
   std::vector<cublasLtMatmulHeuristicResult_t> ProposeAlgorithms(
       const MatrixResources& resources) const {
     Owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy> preference;
@@ -119,8 +119,6 @@ class MatrixGraph {
     const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
         static_cast<cublasLtHandle_t>(resources.context->handle()), operation_.get(), a_.get(),
         b_.get(), d_.get(), d_.get(), preference.get(), kAlgorithms, results.data(), &count);
-    // Asking for what no kernel supports is no failure.
-    if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE) return {};
     Require(status, "cublasLtMatmulAlgoGetHeuristic");
     std::vector<cublasLtMatmulHeuristicResult_t> usable;
     for (int i = 0; i < count; ++i) {
@@ -208,19 +206,20 @@ std::string NameOf(const cublasLtMatmulAlgo_t& algorithm) {
   return name;
 }
 
-CandidateGroup GroupOf(const std::string& kind, const MatrixProblem& problem, Finish finish,
-                       const Operands& operands, const MatrixResources& resources) {
-  CandidateGroup group;
+std::vector<KernelCandidate> CandidatesOf(const std::string& kind, const MatrixProblem& problem,
+                                          Finish finish, const Operands& operands,
+                                          const MatrixResources& resources) {
+  std::vector<KernelCandidate> candidates;
   const bool tf32 = resources.tf32 && problem.left.dtype == DType::kFloat32;
   const auto graph = std::make_shared<const MatrixGraph>(problem, tf32);
   for (const cublasLtMatmulHeuristicResult_t& proposed : graph->ProposeAlgorithms(resources)) {
-    group.candidates.push_back(
+    candidates.push_back(
         {fmt::format("{}:{}", kind, NameOf(proposed.algo)),
          [graph, proposed, finish, operands, resources]() -> std::unique_ptr<BoundProduct> {
            return std::make_unique<MatrixProduct>(graph, proposed, finish, operands, resources);
          }});
   }
-  return group;
+  return candidates;
 }
 
 RowMajor Matrix(const Tensor& tensor, int64_t rows, bool transposed = false) {
@@ -264,7 +263,9 @@ std::vector<CandidateGroup> MatrixCandidates(MatrixPass pass, const Operands& op
   const int64_t rows = operands.x.shape[0], out = operands.weight.shape[0];
   std::vector<CandidateGroup> groups;
   const auto add = [&](const char* kind, const MatrixProblem& problem, Finish finish) {
-    groups.push_back(GroupOf(kind, problem, finish, operands, resources));
+    groups.push_back({.candidates = CandidatesOrRefusal(kind, [&] {
+                        return CandidatesOf(kind, problem, finish, operands, resources);
+                      })});
   };
   switch (pass) {
     case MatrixPass::kForward: {

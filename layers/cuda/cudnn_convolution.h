@@ -1,16 +1,7 @@
-// layers/cuda/cudnn_convolution.h - the ways in which a convolution can be computed by cuDNN and
-// own kernels around it.
-//
-//   grouped     cuDNN sees all groups
-//   split       one plain convolution per group, on its range of the channels
-//   packed4, 8  x is copied first, its few channels filled up with zeros
-//   padded      x is copied first, with its padding, because cuDNN prefers it even on both sides
-//   fused       bias and ReLU, or the mask of the data gradient, are part of cuDNN's graph
-//   bf16        the gradient of bf16 weights is rounded, where cuDNN cannot write it as fp32
+// layers/cuda/cudnn_convolution.h - convolutions by cuDNN, in the variants of
+// convolution_variants.h.
 #pragma once
 
-#include <memory>
-#include <string>
 #include <vector>
 
 #include "layers/cuda/cudnn_graph.h"
@@ -19,22 +10,6 @@
 #include "layers/cuda/shared_memory.h"
 
 namespace convoy::cuda {
-
-struct ConvolutionVariant {
-  std::string name;            // "split fused"
-  ConvolutionProblem problem;  // of one call
-  int64_t calls = 1;           // one per group
-  bool is_fallback = false;
-  bool packs_x = false;       // it is copied into a tensor of the sizes of problem.x first
-  Padding packing;            // what that copy adds at the top and left
-  bool packs_weight = false;  // forward: the same channels as that copy of x
-  bool unpacks = false;       // the weights' gradient is written elsewhere first
-  bool finishes = false;      // an own kernel adds bias and ReLU, or masks dx
-};
-
-// The most promising first. Looks at the operands' types, sizes and addresses alone.
-std::vector<ConvolutionVariant> ConvolutionVariants(ConvolutionPass pass, const Convolution& conv,
-                                                    const Library::ConvolutionOperands& operands);
 
 // What convolutions are made with; outlives them.
 struct ConvolutionResources {

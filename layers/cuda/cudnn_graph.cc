@@ -159,18 +159,6 @@ class GraphBuilder {
 
 }  // namespace
 
-const char* NameOf(ConvolutionPass pass) {
-  switch (pass) {
-    case ConvolutionPass::kForward:
-      return "forward";
-    case ConvolutionPass::kBackwardData:
-      return "backward data";
-    case ConvolutionPass::kBackwardWeights:
-      return "backward weights";
-  }
-  return "";
-}
-
 std::string CudnnVersion() {
   const size_t version = cudnnGetVersion();
   return fmt::format("cuDNN {}.{}.{}", version / 10000, version % 10000 / 100, version % 100);
@@ -222,13 +210,9 @@ std::vector<std::string> ConvolutionGraph::ProposePlans(CudnnContext& context,
   RequireGood("build_operation_graph", [&] {
     return graph.build_operation_graph(static_cast<cudnnHandle_t>(context.handle()));
   });
-  try {
-    if (graph.create_execution_plans({fe::HeurMode_t::A, fe::HeurMode_t::FALLBACK}).is_bad()) {
-      return {};
-    }
-  } catch (const std::exception&) {
-    return {};  // cuDNN has no engine for this graph
-  }
+  RequireGood("create_execution_plans", [&] {
+    return graph.create_execution_plans({fe::HeurMode_t::A, fe::HeurMode_t::FALLBACK});
+  });
   graph.deselect_workspace_greater_than(limits.workspace_bytes);
   std::vector<fe::NumericalNote_t> refused = {fe::NumericalNote_t::NONDETERMINISTIC,
                                               fe::NumericalNote_t::REDUCED_PRECISION_REDUCTION};

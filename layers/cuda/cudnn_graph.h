@@ -81,7 +81,8 @@ class ConvolutionGraph {
   ~ConvolutionGraph();
 
   // Once: the names of the plans that cuDNN's heuristics propose, the best first. A name stands for
-  // an engine and its settings. Empty where cuDNN has none; one of them may still be refused.
+  // an engine and its settings. Throws (kDevice) where cuDNN has none; one of them may still be
+  // refused.
   std::vector<std::string> ProposePlans(CudnnContext& context, const PlanLimits& limits);
   // Makes a plan ready and returns the bytes of workspace that it needs. Throws (kDevice) where it
   // is refused.

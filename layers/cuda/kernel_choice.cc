@@ -43,6 +43,16 @@ class FastestSoFar {
 
 }  // namespace
 
+std::vector<KernelCandidate> CandidatesOrRefusal(
+    const std::string& kind, const std::function<std::vector<KernelCandidate>()>& list) {
+  try {
+    return list();
+  } catch (const Error& error) {
+    if (error.exit_code() != ExitCode::kDevice) throw;
+    return {{kind, [error]() -> std::unique_ptr<BoundProduct> { throw error; }}};
+  }
+}
+
 KernelChooser::KernelChooser(KernelChoices given, Measure measure)
     : choices_(std::move(given)), measure_(std::move(measure)) {}
 

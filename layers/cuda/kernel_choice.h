@@ -24,6 +24,10 @@ struct CandidateGroup {
   bool is_fallback = false;  // only where nothing of the groups before it runs
 };
 
+// What `list` gives. Where it throws (kDevice), one candidate that tells why: others may work.
+std::vector<KernelCandidate> CandidatesOrRefusal(
+    const std::string& kind, const std::function<std::vector<KernelCandidate>()>& list);
+
 class KernelChooser {
  public:
   // The seconds that one run takes. Throws (kDevice) where it fails.

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "core/cuda/runtime.h"
 
@@ -16,10 +17,13 @@ class SharedMemory {
   // others ask for later.
   std::shared_ptr<const Buffer> AtLeast(int64_t bytes) {
     if (bytes == 0) return nullptr;
-    if (!largest_ || largest_->bytes() < bytes) {
-      largest_ = std::make_shared<const Buffer>(AllocateDevice(device_, RoundUp(bytes, kStep)));
+    std::erase_if(buffers_, [](const auto& buffer) { return buffer.expired(); });
+    for (const auto& buffer : buffers_) {
+      if (auto held = buffer.lock(); held && held->bytes() >= bytes) return held;
     }
-    return largest_;
+    auto made = std::make_shared<const Buffer>(AllocateDevice(device_, RoundUp(bytes, kStep)));
+    buffers_.push_back(made);
+    return made;
   }
 
  private:
@@ -27,7 +31,7 @@ class SharedMemory {
   static constexpr int64_t kStep = 16 << 20;
 
   int device_;
-  std::shared_ptr<const Buffer> largest_;
+  std::vector<std::weak_ptr<const Buffer>> buffers_;  // that somebody holds
 };
 
 }  // namespace convoy::cuda

@@ -1,6 +1,8 @@
 // The library of products that cuDNN and cuBLASLt make.
 #include <cuda_runtime.h>
 
+#include <utility>
+
 #include "core/cuda/check.h"
 #include "layers/cuda/cublaslt_matrix.h"
 #include "layers/cuda/cudnn_convolution.h"
@@ -14,6 +16,25 @@ namespace {
 std::string Describe(const Tensor& tensor) {
   return tensor ? fmt::format("{}{}", NameOf(tensor.dtype), tensor.shape.ToString()) : "none";
 }
+
+// A failure names the product, not only the vendor's call.
+class NamedProduct final : public BoundProduct {
+ public:
+  NamedProduct(std::string name, std::unique_ptr<BoundProduct> product)
+      : name_(std::move(name)), product_(std::move(product)) {}
+
+  void Run(Stream& stream) override {
+    try {
+      product_->Run(stream);
+    } catch (const Error& error) {
+      throw Error(error.exit_code(), fmt::format("{}: {}", name_, error.message()), error.hint());
+    }
+  }
+
+ private:
+  std::string name_;
+  std::unique_ptr<BoundProduct> product_;
+};
 
 class VendorLibrary final : public Library {
  public:
@@ -79,7 +100,9 @@ class VendorLibrary final : public Library {
         .packed = &packed_,
         .limits = {.tensor_cores = operands.x.dtype == DType::kBFloat16 || options_.tf32,
                    .workspace_bytes = options_.workspace_bytes}};
-    return chooser_.Choose(product, ConvolutionCandidates(pass, conv, operands, resources));
+    return std::make_unique<NamedProduct>(
+        fmt::format("{} {}", operands.name, cuda::NameOf(pass)),
+        chooser_.Choose(product, ConvolutionCandidates(pass, conv, operands, resources)));
   }
 
   std::unique_ptr<BoundProduct> Choose(MatrixPass pass, const MatrixOperands& operands) {
@@ -98,7 +121,9 @@ class VendorLibrary final : public Library {
                                     .workspace = &workspace_,
                                     .workspace_bytes = options_.workspace_bytes,
                                     .tf32 = options_.tf32};
-    return chooser_.Choose(product, MatrixCandidates(pass, operands, resources));
+    return std::make_unique<NamedProduct>(
+        fmt::format("{} {}", operands.name, cuda::NameOf(pass)),
+        chooser_.Choose(product, MatrixCandidates(pass, operands, resources)));
   }
 
   const char* Precision(const Tensor& x) const {

@@ -1,0 +1,205 @@
+#include "layers/cuda/convolution_variants.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <utility>
+
+namespace convoy::cuda {
+namespace {
+
+using Operands = Library::ConvolutionOperands;
+
+// More groups than these are cheaper in one grouped kernel than in so many launches.
+constexpr int kMaxSplitGroups = 4;
+
+// The alignment that the addresses of all calls share, 16 at most: what a thread loads at once.
+void FindAlignment(const Operands& operands, ConvolutionVariant& variant) {
+  for (int64_t group = 0; group < variant.calls; ++group) {
+    // What is copied first lies in memory of its own, and begins it.
+    const ConvolutionMemory memory =
+        MemoryOfCall(variant.problem, operands, group, variant.packs_x ? nullptr : operands.x.data,
+                     variant.packs_weight ? nullptr : operands.weight.data,
+                     variant.unpacks ? nullptr : operands.weight_gradient.data);
+    for (size_t i = 0; i < memory.size(); ++i) {
+      int64_t& alignment = variant.problem.alignment[i];
+      while (reinterpret_cast<uintptr_t>(memory[i]) % static_cast<uintptr_t>(alignment) != 0) {
+        alignment /= 2;
+      }
+    }
+  }
+}
+
+ImageLayout LayoutOf(const Shape& shape) {
+  return {.batch = shape[0],
+          .height = shape[1],
+          .width = shape[2],
+          .channels = shape[3],
+          .pixel_stride = shape[3]};
+}
+
+// Padding behind the last window does no harm where the size of y does not change by it, and more
+// engines know even padding.
+Padding EvenWherePossible(const Convolution& conv, const Shape& x, const Shape& y) {
+  Padding padding = conv.padding;
+  const auto size = [&](int64_t length, int around) {
+    return (length + 2 * around - conv.kernel) / conv.stride + 1;
+  };
+  if (size(x[1], padding.top) == y[1]) padding.bottom = padding.top;
+  if (size(x[2], padding.left) == y[2]) padding.right = padding.left;
+  return padding;
+}
+
+class VariantList {
+ public:
+  VariantList(ConvolutionPass pass, const Convolution& conv, const Operands& operands)
+      : operands_(operands), groups_(conv.groups) {
+    const Shape& x = pass == ConvolutionPass::kBackwardData ? operands.dx.shape : operands.x.shape;
+    const Shape& y = pass == ConvolutionPass::kForward ? operands.y.shape : operands.dy.shape;
+    plain_.problem = {.pass = pass,
+                      .dtype = operands.x.dtype,
+                      .result_dtype = pass == ConvolutionPass::kBackwardWeights ? DType::kFloat32
+                                                                                : operands.x.dtype,
+                      .x = LayoutOf(x),
+                      .y = LayoutOf(y),
+                      .kernel = conv.kernel,
+                      .stride = conv.stride,
+                      .channels_per_group = x[3] / conv.groups,
+                      .padding = EvenWherePossible(conv, x, y)};
+    plain_.name = groups_ > 1 ? "grouped" : "plain";
+  }
+
+  std::vector<ConvolutionVariant> List() && {
+    AddWithFusion(plain_);
+    if (groups_ > 1 && groups_ <= kMaxSplitGroups) AddWithFusion(Split());
+    if (plain_.problem.pass != ConvolutionPass::kBackwardData) AddPacked();
+    std::stable_partition(variants_.begin(), variants_.end(),
+                          [](const ConvolutionVariant& variant) { return !variant.is_fallback; });
+    for (ConvolutionVariant& variant : variants_) FindAlignment(operands_, variant);
+    return std::move(variants_);
+  }
+
+ private:
+  ConvolutionVariant Split() const {
+    ConvolutionVariant split = plain_;
+    split.name = "split";
+    split.calls = groups_;
+    split.problem.x.channels /= groups_;
+    split.problem.y.channels /= groups_;
+    return split;
+  }
+
+  void AddPacked() {
+    const ConvolutionProblem& plain = plain_.problem;
+    const Padding& padding = plain.padding;
+    if (padding.top != padding.bottom || padding.left != padding.right) {
+      AddWithFusion(Packed("padded", plain.x.channels));
+    }
+    if (groups_ > 1 || plain.dtype != DType::kBFloat16) return;
+    for (const int64_t channels : {4, 8}) {
+      // More zeros than that cost more than fast kernels bring.
+      if (plain.x.channels < channels && channels < 3 * plain.x.channels) {
+        AddWithFusion(Packed(fmt::format("packed{}", channels), channels));
+      }
+    }
+  }
+
+  ConvolutionVariant Packed(const std::string& name, int64_t channels) const {
+    ConvolutionVariant packed = plain_;
+    packed.name = name;
+    packed.packs_x = true;
+    ConvolutionProblem& problem = packed.problem;
+    Padding& padding = problem.padding;
+    if (padding.top != padding.bottom || padding.left != padding.right) {
+      problem.x.height += padding.top + padding.bottom;
+      problem.x.width += padding.left + padding.right;
+      packed.packing = std::exchange(padding, {});
+    }
+    if (channels != problem.x.channels) {
+      problem.x.channels = problem.channels_per_group = channels;
+      packed.packs_weight = problem.pass == ConvolutionPass::kForward;
+      packed.unpacks = problem.pass == ConvolutionPass::kBackwardWeights;
+    }
+    problem.x.pixel_stride = problem.x.channels;
+    return packed;
+  }
+
+  void AddWithFusion(const ConvolutionVariant& base) {
+    const bool forward = base.problem.pass == ConvolutionPass::kForward;
+    const bool data = base.problem.pass == ConvolutionPass::kBackwardData;
+    const bool adds_bias = forward && operands_.bias;
+    const bool relu = forward && operands_.relu;
+    const bool masks = data && operands_.mask_dx;
+    if (adds_bias || relu || masks) {
+      ConvolutionVariant fused = base;
+      fused.name += " fused";
+      fused.problem.adds_bias = adds_bias;
+      fused.problem.relu = relu;
+      fused.problem.masks = masks;
+      variants_.push_back(std::move(fused));
+    }
+    variants_.push_back(base);
+    variants_.back().finishes = adds_bias || relu || masks;
+    if (!forward && !data && base.problem.dtype == DType::kBFloat16) {
+      ConvolutionVariant rounded = base;
+      rounded.name += " bf16";
+      rounded.is_fallback = true;
+      rounded.unpacks = true;
+      rounded.problem.result_dtype = DType::kBFloat16;
+      variants_.push_back(std::move(rounded));
+    }
+  }
+
+  const Operands& operands_;
+  int64_t groups_;
+  ConvolutionVariant plain_;
+  std::vector<ConvolutionVariant> variants_;
+};
+
+}  // namespace
+
+const char* NameOf(ConvolutionPass pass) {
+  switch (pass) {
+    case ConvolutionPass::kForward:
+      return "forward";
+    case ConvolutionPass::kBackwardData:
+      return "backward data";
+    case ConvolutionPass::kBackwardWeights:
+      return "backward weights";
+  }
+  return "";
+}
+
+ConvolutionMemory MemoryOfCall(const ConvolutionProblem& problem,
+                               const Library::ConvolutionOperands& operands, int64_t group, void* x,
+                               void* weight, void* weight_gradient) {
+  const auto at = [&](void* data, int64_t elements, DType dtype) -> void* {
+    if (data == nullptr) return nullptr;
+    return static_cast<std::byte*>(data) + group * elements * SizeOf(dtype);
+  };
+  const int64_t in = problem.x.channels, out = problem.y.channels;
+  const int64_t weights = out * problem.kernel * problem.kernel * problem.channels_per_group;
+  ConvolutionMemory memory{};
+  memory[kX] = at(x, in, problem.dtype);
+  memory[kWeight] = at(weight, weights, problem.dtype);
+  memory[kDy] = at(operands.dy.data, out, problem.dtype);
+  if (problem.adds_bias) memory[kBias] = at(operands.compute_bias.data, out, problem.dtype);
+  switch (problem.pass) {
+    case ConvolutionPass::kForward:
+      memory[kResult] = at(operands.y.data, out, problem.dtype);
+      break;
+    case ConvolutionPass::kBackwardData:
+      memory[kResult] = at(operands.dx.data, in, problem.dtype);
+      break;
+    case ConvolutionPass::kBackwardWeights:
+      memory[kResult] = at(weight_gradient, weights, problem.result_dtype);
+      break;
+  }
+  return memory;
+}
+
+std::vector<ConvolutionVariant> ConvolutionVariants(ConvolutionPass pass, const Convolution& conv,
+                                                    const Library::ConvolutionOperands& operands) {
+  return VariantList(pass, conv, operands).List();
+}
+
+}  // namespace convoy::cuda
