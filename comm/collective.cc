@@ -1,5 +1,7 @@
 #include "comm/collective.h"
 
+#include <algorithm>
+
 namespace convoy {
 namespace {
 
@@ -50,6 +52,19 @@ Collective Checked(Collective collective, int rank, int size) {
 }
 
 }  // namespace
+
+// A reduction goes through MPI in pieces, one at a time, because Open MPI allocates a temporary
+// array as large as what it is given. Measured with Open MPI 4.1.4, two ranks on two cores, 244 MB
+// of fp32 in buckets of 83.5, 151.0 and 9.3 MB, CPU time of a rank: 205 ms whole, 66 ms in pieces
+// of 8 MB, 52 ms of 4 MB, 46 ms of 2 MB, 50 ms of 1 MB; two or four pieces at a time cost more.
+// While both cores compute, every piece waits for its turn: pieces of 2 MB were not done after 0.8
+// s of computing, pieces of 4 MB were. A step of a ring moves one piece / ranks: so larger pieces
+// where there are more ranks.
+int64_t ReductionPieceBytes(int ranks) {
+  constexpr int64_t kOfARankBytes = 2 << 20;
+  constexpr int64_t kLargestBytes = 16 << 20;
+  return std::min(kLargestBytes, kOfARankBytes * ranks);
+}
 
 Request CollectiveCommunicator::Check(Stream& stream, const Collective& collective) {
   return Submit(stream, Checked(collective, rank(), size()));

@@ -83,7 +83,12 @@ std::unique_ptr<Communicator> MakeQueue(std::unique_ptr<RankGroup> group, const 
                                         const WorldOptions& options,
                                         std::function<void(Collective&)> entered);
 
-// A group of one rank: every collective is a copy, done at once.
-std::unique_ptr<Communicator> MakeSelfCommunicator();
+// A group of one rank: every collective is a copy. Of host memory: done when the call returns. Of a
+// CUDA device's: queued on the caller's stream, which is of that device.
+std::unique_ptr<Communicator> MakeSelfCommunicator(Device device = {});
+
+// Reductions go through MPI in pieces of so many bytes. What cuts them at the same places gets the
+// same bits.
+int64_t ReductionPieceBytes(int ranks);
 
 }  // namespace convoy

@@ -62,9 +62,9 @@ class Request {
 // and the request must end before the communicator does. After a failure every further collective
 // of the group fails.
 //
-// Reductions take fp32, fp64, bf16 (added in fp32), int32 and int64; the other collectives any
-// type. A count of zero is allowed. The same inputs on the same group give the same bits every
-// time.
+// Reductions take fp32, fp64, bf16 (added in fp32; by NCCL, rounded by every rank that adds), int32
+// and int64; the other collectives any type. A count of zero is allowed. The same inputs on the
+// same group give the same bits every time.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -89,6 +89,18 @@ class Communicator {
   virtual Request Broadcast(Stream& stream, const Tensor& data, int root, const char* what) = 0;
   // Blocks the host until every rank of the group is here.
   virtual void Barrier(const char* what) = 0;
+
+  // From any thread: this rank will not go on. Collectives under way and later ones soon end by an
+  // Error that says `why`. A group of one has nobody to leave.
+  virtual void GiveUp(const std::string& why) = 0;
+
+  // Whether a call does no more than queue work on a device and Request::Wait() never blocks the
+  // host: only then can they be recorded (core/cuda/runtime.h).
+  virtual bool queues_on_device() const { return false; }
+  // Zeroed memory of the group's device from which it moves data with the least work; empty where
+  // it has no such memory: allocate your own. Every rank makes the same calls in the same order
+  // and uses the same offsets in collectives. May be given back after the communicator has ended.
+  virtual Buffer AllocateRegistered(int64_t) { return {}; }
 };
 
 enum class SharedMemory { kAuto, kOff };
@@ -166,23 +178,67 @@ struct GridShape {
   int ranks() const { return replicas * towers; }
 };
 
+// What carries collectives of device memory.
+enum class CommunicatorKind {
+  kAuto,  // NCCL wherever it can
+  kNccl,
+  kMpi  // the world's own, by way of host memory
+};
+
+// What the groups of a grid work for.
+struct GroupOptions {
+  // kCpu: collectives of host memory. kCuda: of this device's memory, the same index or another on
+  // every rank.
+  Device device;
+  // The rest matters for CUDA devices.
+  CommunicatorKind communicator = CommunicatorKind::kAuto;
+  std::string device_uuid;  // tells the devices of a host apart
+  // How the device is reached by way of host memory: streams for copies, made by threads of the
+  // groups, and page-locked memory.
+  std::function<std::unique_ptr<Stream>()> make_stream;
+  Allocator allocate_pinned = AllocateHost;
+  // What the device may wait for other ranks, in seconds (comm/watchdog.h); 0 is for ever.
+  double deadline_s = 600;
+};
+
+class Watchdog;
+
+// The world outlives it.
 class ProcessGrid {
  public:
-  // Collective over the world. Throws (kUsage) when the world has not shape.ranks() ranks.
-  ProcessGrid(World& world, const GridShape& shape);
+  // Collective over the world. Throws (kUsage) when the world has not shape.ranks() ranks, or when
+  // NCCL is asked for and cannot connect them.
+  ProcessGrid(World& world, const GridShape& shape, const GroupOptions& options = {});
+  ~ProcessGrid();
 
   const GridShape& shape() const { return shape_; }
   int replica() const { return replica_; }
   int tower() const { return tower_; }
-  // This tower in every replica: sums gradients and statistics. Rank in it = replica().
-  Communicator& replicas() { return *replicas_; }
-  // The towers of this replica: exchanges activations and crops. Rank in it = tower().
-  Communicator& towers() { return *towers_; }
+  // This tower in every replica: sums gradients and statistics. Rank in it = replica(). Memory of
+  // the device.
+  Communicator& replicas() { return device_replicas_ ? *device_replicas_ : *host_replicas_; }
+  // The towers of this replica: exchanges activations. Rank in it = tower(). Memory of the device.
+  Communicator& towers() { return device_towers_ ? *device_towers_ : *host_towers_; }
+  // The same ranks for host memory: crops, checkpoints, numbers. The same communicators as above
+  // where the device is the CPU.
+  Communicator& host_replicas() { return *host_replicas_; }
+  Communicator& host_towers() { return *host_towers_; }
+
+  // What carries the collectives of device memory, and why. One line, the same on every rank.
+  const std::string& Describe() const { return description_; }
+  // For Watchdog::StepWatch (comm/watchdog.h) around waits for the device; null for the CPU.
+  Watchdog* watchdog() { return watchdog_.get(); }
 
  private:
+  void MakeDeviceGroups(World& world, const GroupOptions& options);
+
   GridShape shape_;
   int replica_ = 0, tower_ = 0;
-  std::unique_ptr<Communicator> replicas_, towers_;
+  std::string description_;
+  // In this order: groups of the device use the others.
+  std::unique_ptr<Communicator> host_replicas_, host_towers_;
+  std::unique_ptr<Watchdog> watchdog_;
+  std::unique_ptr<Communicator> device_replicas_, device_towers_;
 };
 
 // --- Gradient buckets ----------------------------------------------------------------------------

@@ -1,8 +1,31 @@
+#include <cstdlib>
+#include <string_view>
+
+#include "comm/collective.h"
 #include "comm/comm.h"
+#include "comm/device_groups.h"
+#include "comm/nccl.h"
+#include "comm/staged.h"
+#include "comm/watchdog.h"
 
 namespace convoy {
+namespace {
 
-ProcessGrid::ProcessGrid(World& world, const GridShape& shape) : shape_(shape) {
+CommunicatorChoice AgreedChoice(World& world, const GroupOptions& options) {
+  if (world.size() == 1) return {.nccl = false, .reason = "one rank: nothing is exchanged"};
+  RankDevice own{.uuid = options.device_uuid};
+  if (options.communicator != CommunicatorKind::kMpi) {
+    const char* shares = std::getenv("NCCL_MULTI_RANK_GPU_ENABLE");
+    own.shares_allowed = shares != nullptr && std::string_view(shares) == "1";
+    own.nccl_version = NcclVersion();
+  }
+  return ChooseCommunicator(options.communicator, GatherDevices(world, own));
+}
+
+}  // namespace
+
+ProcessGrid::ProcessGrid(World& world, const GridShape& shape, const GroupOptions& options)
+    : shape_(shape) {
   if (shape.replicas < 1 || shape.towers < 1) {
     throw Error(ExitCode::kUsage, fmt::format("{} replicas of {} towers: both must be at least 1",
                                               shape.replicas, shape.towers));
@@ -15,8 +38,43 @@ ProcessGrid::ProcessGrid(World& world, const GridShape& shape) : shape_(shape) {
   }
   replica_ = world.rank() / shape.towers;
   tower_ = world.rank() % shape.towers;
-  replicas_ = world.Split("replicas", tower_, replica_);
-  towers_ = world.Split("towers", replica_, tower_);
+  const bool is_cpu = options.device.kind == DeviceKind::kCpu;
+  const std::string suffix = is_cpu ? "" : " (host)";
+  host_replicas_ = world.Split("replicas" + suffix, tower_, replica_);
+  host_towers_ = world.Split("towers" + suffix, replica_, tower_);
+  if (is_cpu) {
+    description_ = "host memory";
+  } else {
+    MakeDeviceGroups(world, options);
+  }
+}
+
+ProcessGrid::~ProcessGrid() = default;
+
+void ProcessGrid::MakeDeviceGroups(World& world, const GroupOptions& options) {
+  const CommunicatorChoice choice = AgreedChoice(world, options);
+  description_ = choice.reason;
+  watchdog_ = std::make_unique<Watchdog>(
+      WatchdogOptions{.deadline_s = options.deadline_s,
+                      .rank = world.rank(),
+                      .host = world.hosts()[static_cast<size_t>(world.rank())],
+                      .describe_peers = [&world] { return world.DescribeProgress(); }});
+  const auto make_group = [&](const std::string& name, int colour, Communicator& host) {
+    if (host.size() == 1) return MakeSelfCommunicator(options.device);
+    if (choice.nccl) {
+      return MakeNccl(host, *watchdog_,
+                      {.name = name,
+                       .device = options.device.index,
+                       .deadline_s = options.deadline_s,
+                       .step = [&world] { return world.step(); }});
+    }
+    return MakeStaged(world.Split(name, colour, host.rank()),
+                      {.name = name,
+                       .make_stream = options.make_stream,
+                       .allocate_pinned = options.allocate_pinned});
+  };
+  device_replicas_ = make_group("replicas", tower_, *host_replicas_);
+  device_towers_ = make_group("towers", replica_, *host_towers_);
 }
 
 }  // namespace convoy

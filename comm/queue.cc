@@ -1,130 +1,75 @@
-#include <chrono>
-#include <condition_variable>
-#include <deque>
 #include <exception>
-#include <mutex>
-#include <thread>
 #include <utility>
 
 #include "comm/collective.h"
-#include "core/thread_pool.h"
+#include "comm/job_queue.h"
 
 namespace convoy {
 namespace {
 
-struct Job {
-  Collective collective;
-  std::unique_ptr<Event> ready;  // null for host streams
-  bool done = false;
-  std::exception_ptr failure;
-};
+using Job = std::shared_ptr<JobQueue::Job>;
 
-// One thread that runs a group's collectives in the order of the calls.
-class JobQueue {
+// A group, and the thread that runs its collectives in the order of the calls.
+class GroupQueue {
  public:
-  JobQueue(std::unique_ptr<RankGroup> group, const std::string& name, double deadline_s)
-      : group_(std::move(group)), deadline_s_(deadline_s), thread_([this, name] {
-          NameThisThread("comm " + name);
-          Work();
-        }) {}
-
-  // Requests have ended by now, or were given up.
-  ~JobQueue() {
-    {
-      const std::lock_guard lock(mutex_);
-      stopping_ = true;
-    }
-    changed_.notify_all();
-    thread_.join();
-  }
+  GroupQueue(std::unique_ptr<RankGroup> group, const std::string& name, double deadline_s)
+      : group_(std::move(group)), deadline_s_(deadline_s), queue_("comm " + name) {}
 
   RankGroup& group() { return *group_; }
 
-  void Push(std::shared_ptr<Job> job) {
-    {
-      const std::lock_guard lock(mutex_);
-      jobs_.push_back(std::move(job));
-    }
-    changed_.notify_all();
+  // `ready`: null for host streams.
+  Job Push(const Collective& collective, std::shared_ptr<Event> ready) {
+    return queue_.Push([this, collective, ready = std::move(ready)] {
+      if (ready) ready->Synchronize();
+      group_->Run(collective);
+    });
   }
 
-  bool Done(const Job& job) {
-    const std::lock_guard lock(mutex_);
-    return job.done;
-  }
+  bool Done(const Job& job) { return queue_.Done(*job); }
 
   // Until the job is done. Past the deadline the group is given up, which soon ends the job, and
   // every later one: so that is an error even where this job was completed just then.
-  void Await(const Job& job) {
-    std::unique_lock lock(mutex_);
-    const auto done = [&job] { return job.done; };
+  void Await(const Job& job, const Collective& collective) {
+    const bool in_time = queue_.Await(*job, deadline_s_);
     const std::string late = fmt::format("waited {:.1f} s", deadline_s_);
-    const bool in_time = deadline_s_ <= 0 ||
-                         changed_.wait_for(lock, std::chrono::duration<double>(deadline_s_), done);
     if (!in_time) {
-      lock.unlock();
       group_->GiveUp(late);
-      lock.lock();
+      queue_.Await(*job);
     }
-    changed_.wait(lock, done);
-    if (job.failure) std::rethrow_exception(job.failure);
+    JobQueue::Rethrow(*job);
     if (!in_time) {
       throw Error(ExitCode::kPeer,
-                  fmt::format("{} at step {}: {}", job.collective.what, job.collective.step, late));
+                  fmt::format("{} at step {}: {}", collective.what, collective.step, late));
     }
   }
 
   void Abandon(const Job& job) {
     group_->GiveUp("this rank ended by an error");
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&job] { return job.done; });
+    queue_.Await(*job);
   }
 
  private:
-  void Work() {
-    std::unique_lock lock(mutex_);
-    while (true) {
-      changed_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
-      if (jobs_.empty()) return;
-      const std::shared_ptr<Job> job = std::move(jobs_.front());
-      jobs_.pop_front();
-      lock.unlock();
-      std::exception_ptr failure;
-      try {
-        if (job->ready) job->ready->Synchronize();
-        group_->Run(job->collective);
-      } catch (...) {
-        failure = std::current_exception();
-      }
-      lock.lock();
-      job->failure = failure;
-      job->done = true;
-      changed_.notify_all();
-    }
-  }
-
   std::unique_ptr<RankGroup> group_;
   const double deadline_s_;
-  std::mutex mutex_;
-  std::condition_variable changed_;  // a job came, a job is done, or stopping
-  std::deque<std::shared_ptr<Job>> jobs_;
-  bool stopping_ = false;
-  std::thread thread_;  // last: it uses the others
+  JobQueue queue_;  // last: requests have ended by now, or were given up
 };
 
 class QueuedOperation final : public Request::Operation {
  public:
-  QueuedOperation(JobQueue& queue, std::shared_ptr<Job> job)
-      : queue_(queue), job_(std::move(job)), exceptions_(std::uncaught_exceptions()) {}
+  QueuedOperation(GroupQueue& queue, Job job, const Collective& collective)
+      : queue_(queue),
+        job_(std::move(job)),
+        collective_(collective),
+        exceptions_(std::uncaught_exceptions()) {}
 
   // A rank that is failing does not wait for its peers: they may wait for it elsewhere.
   ~QueuedOperation() override {
     if (waited_) return;
     try {
       if (std::uncaught_exceptions() > exceptions_) {
-        queue_.Abandon(*job_);
+        queue_.Abandon(job_);
       } else {
-        queue_.Await(*job_);
+        queue_.Await(job_, collective_);
       }
     } catch (...) {
       // Nobody asked for the result. The next collective of this group fails as well.
@@ -133,13 +78,14 @@ class QueuedOperation final : public Request::Operation {
 
   void Wait(Stream&) override {
     waited_ = true;
-    queue_.Await(*job_);
+    queue_.Await(job_, collective_);
   }
-  bool Done() override { return queue_.Done(*job_); }
+  bool Done() override { return queue_.Done(job_); }
 
  private:
-  JobQueue& queue_;
-  const std::shared_ptr<Job> job_;
+  GroupQueue& queue_;
+  const Job job_;
+  const Collective collective_;
   const int exceptions_;
   bool waited_ = false;
 };
@@ -152,19 +98,20 @@ class QueuedCommunicator final : public CollectiveCommunicator {
 
   int rank() const override { return queue_.group().rank(); }
   int size() const override { return queue_.group().size(); }
+  void GiveUp(const std::string& why) override { queue_.group().GiveUp(why); }
 
  private:
   Request Submit(Stream& stream, const Collective& collective) override {
-    auto job = std::make_shared<Job>();
-    job->collective = collective;
-    entered_(job->collective);
-    if (stream.device().kind != DeviceKind::kCpu) job->ready = stream.Record();
-    queue_.Push(job);
-    return Request(std::make_unique<QueuedOperation>(queue_, std::move(job)));
+    Collective own = collective;
+    entered_(own);
+    std::shared_ptr<Event> ready;
+    if (stream.device().kind != DeviceKind::kCpu) ready = stream.Record();
+    return Request(
+        std::make_unique<QueuedOperation>(queue_, queue_.Push(own, std::move(ready)), own));
   }
 
   const std::function<void(Collective&)> entered_;
-  mutable JobQueue queue_;
+  mutable GroupQueue queue_;
 };
 
 }  // namespace

@@ -26,6 +26,7 @@ using Work = std::function<void()>;
 // What is queued while a stream is recorded, in the order of the calls.
 struct Recording {
   std::vector<Work> works;
+  bool ended = false;  // every stream that took part is itself again
 };
 
 // Reached when the work before it has been done.
@@ -81,8 +82,8 @@ class EmulatedStream final : public Stream {
   void* native_handle() const override { return const_cast<EmulatedStream*>(this); }
 
   void Add(Work work) {
-    if (recording) {
-      recording->works.push_back(std::move(work));
+    if (IsRecording()) {
+      recording_->works.push_back(std::move(work));
       return;
     }
     {
@@ -93,20 +94,23 @@ class EmulatedStream final : public Stream {
   }
   std::unique_ptr<Event> Record() override {
     auto event = std::make_unique<EmulatedEvent>();
-    event->state->recording = recording;
-    if (!recording) Add([state = event->state] { state->Reach(); });
+    if (IsRecording()) {
+      event->state->recording = recording_;
+    } else {
+      Add([state = event->state] { state->Reach(); });
+    }
     return event;
   }
   void WaitFor(Event& event) override {
     const auto state = static_cast<EmulatedEvent&>(event).state;
     if (state->recording) {
-      recording = state->recording;  // this stream takes part from here on
+      recording_ = state->recording;  // this stream takes part from here on
     } else {
       Add([state] { state->Wait(); });
     }
   }
   void Synchronize() override {
-    CONVOY_CHECK(!recording, "the host waits for recorded work");
+    CONVOY_CHECK(!IsRecording(), "the host waits for recorded work");
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return queue_.empty() && !runs_; });
     if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
@@ -115,7 +119,8 @@ class EmulatedStream final : public Stream {
     Add([to, from, bytes] { HostStream().Copy(to, from, bytes); });
   }
 
-  std::shared_ptr<Recording> recording;
+  bool IsRecording() const { return recording_ && !recording_->ended; }
+  void StartRecording(std::shared_ptr<Recording> recording) { recording_ = std::move(recording); }
 
  private:
   void RunQueue() {
@@ -141,6 +146,7 @@ class EmulatedStream final : public Stream {
   }
 
   Device device_;
+  std::shared_ptr<Recording> recording_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Work> queue_;
@@ -203,19 +209,19 @@ bool CanAccessPeer(int, int) { return true; }
 
 std::unique_ptr<RecordedWork> Record(Stream& stream, const std::function<void()>& queue_work) {
   EmulatedStream& emulated = Of(stream);
-  CONVOY_CHECK(!emulated.recording, "the stream is being recorded already");
+  CONVOY_CHECK(!emulated.IsRecording(), "the stream is being recorded already");
   const auto recording = std::make_shared<Recording>();
-  emulated.recording = recording;
+  emulated.StartRecording(recording);
   try {
     queue_work();
   } catch (...) {
-    emulated.recording.reset();
+    recording->ended = true;
     throw;
   }
-  emulated.recording.reset();
+  recording->ended = true;
   return std::make_unique<EmulatedGraph>(recording);
 }
 
-bool IsRecording(Stream& stream) { return Of(stream).recording != nullptr; }
+bool IsRecording(Stream& stream) { return Of(stream).IsRecording(); }
 
 }  // namespace convoy::cuda
