@@ -113,6 +113,14 @@ void AddComputeOptions(OptionTable& table, ComputeConfig* compute, WorldOptions*
                            [=](int64_t n) { compute->threads = static_cast<int>(n); }));
   table.Add("share-device", "on|off", "off", "let ranks of a host compute on one CUDA device",
             store::Switch("share-device", &compute->share_device));
+  table.Add("communicator", "KIND", "auto",
+            "what carries collectives between CUDA devices: nccl, mpi (through host memory) or "
+            "auto (NCCL where it can)",
+            store::Choice<CommunicatorKind>("communicator",
+                                            {{"auto", CommunicatorKind::kAuto},
+                                             {"nccl", CommunicatorKind::kNccl},
+                                             {"mpi", CommunicatorKind::kMpi}},
+                                            &compute->communicator));
   table.Add("tf32", "on|off", "off", "on CUDA, let fp32 products round their inputs to TF32",
             store::Switch("tf32", &compute->tf32));
   table.Add("cuda-graph", "on|off", "on",
@@ -122,7 +130,8 @@ void AddComputeOptions(OptionTable& table, ComputeConfig* compute, WorldOptions*
             store::Integer("workspace", 0, 1 << 20,
                            [=](int64_t n) { compute->workspace_bytes = n * 1'000'000; }));
   table.Add("deadline", "SECONDS", "600", "give up a rank that is late by so much; 0: never",
-            store::Number("deadline", 0, 1e9, [=](double s) { world->deadline_s = s; }));
+            store::Number("deadline", 0, 1e9,
+                          [=](double s) { world->deadline_s = compute->deadline_s = s; }));
 }
 
 void AddDataOptions(OptionTable& table, DataConfig* data) {

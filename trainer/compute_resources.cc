@@ -122,7 +122,10 @@ ChosenDevice ChooseDevice(const ComputeConfig& config, World& world, Log& log) {
           .cuda = installation.devices[static_cast<size_t>(own.device)]};
 }
 
-std::string ComputeResources::Describe() const { return backend->Describe(); }
+std::string ComputeResources::Describe() const {
+  if (backend->device().kind == DeviceKind::kCpu) return backend->Describe();
+  return fmt::format("{}; {}", backend->Describe(), grid->Describe());
+}
 
 ComputeResources MakeComputeResources(const ComputeConfig& config, World& world, Log& log) {
   GridShape shape;
@@ -134,16 +137,28 @@ ComputeResources MakeComputeResources(const ComputeConfig& config, World& world,
     resources.backend->RequireDType(config.dtype);
     resources.stream = resources.backend->MakeStream();
   });
-  resources.grid = std::make_unique<ProcessGrid>(world, shape);
+  Backend* backend = resources.backend.get();
+  resources.grid = std::make_unique<ProcessGrid>(
+      world, shape,
+      GroupOptions{
+          .device = backend->device(),
+          .communicator = config.communicator,
+          .device_uuid = resources.device.cuda.uuid,
+          .make_stream = [backend] { return backend->MakeStream(); },
+          .allocate_pinned = [backend](int64_t bytes) { return backend->AllocateStaging(bytes); },
+          .deadline_s = config.deadline_s});
   return resources;
 }
 
-Allocator CollectiveMemoryOf(const ComputeResources& resources, World& world) {
-  if (resources.backend->device().kind == DeviceKind::kCpu) {
+Allocator CollectiveMemoryOf(const ComputeResources& resources, Communicator& group, World& world) {
+  Backend* backend = resources.backend.get();
+  if (backend->device().kind == DeviceKind::kCpu) {
     return [&world](int64_t bytes) { return world.AllocateShared(bytes); };
   }
-  Backend* backend = resources.backend.get();
-  return [backend](int64_t bytes) { return backend->Allocate(bytes); };
+  return [backend, &group](int64_t bytes) {
+    Buffer registered = group.AllocateRegistered(bytes);
+    return registered ? std::move(registered) : backend->Allocate(bytes);
+  };
 }
 
 void ShareKernelChoices(World& world, Backend& backend, const KernelChoices& choices, int root) {

@@ -40,9 +40,9 @@ struct ComputeResources {
 // Collective over the world. Throws (kUsage, kDevice) on every rank.
 ComputeResources MakeComputeResources(const ComputeConfig& config, World& world, Log& log);
 
-// Memory that collectives move: of the ranks of a host, that each reaches the others'; on a device,
-// what its communicators ask for. `world` and `resources` outlive it.
-Allocator CollectiveMemoryOf(const ComputeResources& resources, World& world);
+// Memory that collectives of `group` move: on the CPU, what the ranks of a host reach in each
+// other; on a device, what the group moves with the least work. What is given outlives it.
+Allocator CollectiveMemoryOf(const ComputeResources& resources, Communicator& group, World& world);
 
 // Every rank's backend uses `choices` of rank `root`. Collective over the world.
 void ShareKernelChoices(World& world, Backend& backend, const KernelChoices& choices, int root);

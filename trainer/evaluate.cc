@@ -129,11 +129,12 @@ class Evaluator {
     CompileTogether(world_, grid().shape(), backend(), [&] {
       loaded.model = std::make_unique<RankModel>(
           backend(), loaded.plan, *loaded.store, grid().towers(),
-          RankModel::Options{.dtype = config_.compute.dtype,
-                             .rows = loader_->rows(),
-                             .training = false,
-                             .preprocessing = info.preprocessing,
-                             .exchange_memory = CollectiveMemoryOf(resources_, world_)});
+          RankModel::Options{
+              .dtype = config_.compute.dtype,
+              .rows = loader_->rows(),
+              .training = false,
+              .preprocessing = info.preprocessing,
+              .exchange_memory = CollectiveMemoryOf(resources_, grid().towers(), world_)});
     });
     models_.push_back(std::move(loaded));
   }

@@ -20,7 +20,7 @@ LoaderOptions WithShare(LoaderOptions options, const ProcessGrid& grid) {
 
 ReplicaLoader::ReplicaLoader(const Dataset& dataset, LoaderOptions options, ProcessGrid& grid,
                              Log& log)
-    : towers_(grid.towers()), loader_(Loader::Make(dataset, WithShare(options, grid), log)) {
+    : towers_(grid.host_towers()), loader_(Loader::Make(dataset, WithShare(options, grid), log)) {
   rows_ = loader_->rows() * towers_.size();
   if (towers_.size() == 1) return;
   replica_.shape = Shape{rows_, options.crop.crop, options.crop.crop, options.crop.channels};

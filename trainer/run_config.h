@@ -37,6 +37,8 @@ struct ComputeConfig {
   bool record_steps = true;   // a step is recorded once, and queued as a whole from then on
   bool share_device = false;  // two ranks may compute on one device
   int64_t workspace_bytes = 256 << 20;  // that one product may use
+  CommunicatorKind communicator = CommunicatorKind::kAuto;
+  double deadline_s = 600;  // how long the device may wait for other ranks; 0: for ever
 };
 
 // How images become crops.

@@ -100,19 +100,19 @@ StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& lo
   ProcessGrid& grid = *resources.grid;
   const NetworkSpec network = MakeModel(options.model, options.model_options);
   const RankPlan plan = MakePlan(network, grid.shape(), world.rank());
-  const Allocator collective_memory = CollectiveMemoryOf(resources, world);
-  ParameterStore store(backend, plan, options.compute.dtype, StoreUse::kTraining,
-                       collective_memory);
+  const Allocator gradient_memory = CollectiveMemoryOf(resources, grid.replicas(), world);
+  ParameterStore store(backend, plan, options.compute.dtype, StoreUse::kTraining, gradient_memory);
   store.Initialize(0, stream);
 
   const int replicas = grid.shape().replicas;
   const int64_t rows = (options.batch_size + replicas - 1) / replicas;
   const Batch batch = SyntheticBatch(network.input, network.classes, rows, grid.replica() * rows,
                                      options.batch_size, backend);
-  RankModel::Options model_options{.dtype = options.compute.dtype,
-                                   .rows = rows,
-                                   .training = true,
-                                   .exchange_memory = collective_memory};
+  RankModel::Options model_options{
+      .dtype = options.compute.dtype,
+      .rows = rows,
+      .training = true,
+      .exchange_memory = CollectiveMemoryOf(resources, grid.towers(), world)};
   model_options.preprocessing.mean.assign(static_cast<size_t>(network.input[2]), 120);
   std::optional<RankModel> model;
   CompileTogether(world, grid.shape(), backend,
@@ -122,7 +122,7 @@ StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& lo
   TrainingStep step(backend, stream, plan, store, *model, grid, optimizer, PlanBuckets(plan),
                     {.buckets = {.overlap = options.overlap,
                                  .wire = options.reduce_dtype,
-                                 .allocate_wire = collective_memory},
+                                 .allocate_wire = gradient_memory},
                      .records = options.compute.record_steps});
   // On the host, timing operations costs nothing. A device is timed without that first, in one
   // piece as it trains, and then once more operation by operation.

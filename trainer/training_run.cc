@@ -257,7 +257,7 @@ void TrainingRun::Save(Importance importance) {
     RunTogether(world_, [&] {
       if (grid().replica() != 0) return;
       const std::string path = CheckpointFolder(config_.output_dir + "/checkpoints").PathOf(step_);
-      SaveCheckpoint(path, InfoNow(), plan_, *store_, backend(), stream(), grid().towers());
+      SaveCheckpoint(path, InfoNow(), plan_, *store_, backend(), stream(), grid().host_towers());
     });
     failed_saves_ = 0;
     saved_step_ = step_;

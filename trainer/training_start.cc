@@ -49,7 +49,7 @@ TrainingRun::TrainingRun(const RunConfig& config, World& world, Log& log)
   });
   store_ =
       std::make_unique<ParameterStore>(backend(), plan_, config_.compute.dtype, StoreUse::kTraining,
-                                       CollectiveMemoryOf(resources_, world_));
+                                       CollectiveMemoryOf(resources_, grid().replicas(), world_));
   Start(resumed);
   MakeModelAndLoaders();
 }
@@ -167,10 +167,11 @@ void TrainingRun::MakeModelAndLoaders() {
   });
   step_runner_ = std::make_unique<TrainingStep>(
       backend(), stream(), plan_, *store_, *model_, grid(), *optimizer_, PlanBuckets(plan_),
-      TrainingStepOptions{.buckets = {.overlap = config_.overlap,
-                                      .wire = config_.reduce_dtype,
-                                      .allocate_wire = CollectiveMemoryOf(resources_, world_)},
-                          .records = config_.compute.record_steps});
+      TrainingStepOptions{
+          .buckets = {.overlap = config_.overlap,
+                      .wire = config_.reduce_dtype,
+                      .allocate_wire = CollectiveMemoryOf(resources_, grid().replicas(), world_)},
+          .records = config_.compute.record_steps});
   loader_log_.emplace(
       fmt::format("{}/bad-samples-rank-{}.jsonl", config_.output_dir, world_.rank()), step_,
       /*keeps_evaluation=*/!evaluation_due_, config_.loading.workers, log_);
@@ -186,7 +187,7 @@ RankModel::Options TrainingRun::ModelOptionsFor(const ReplicaLoader& loader, boo
           .rows = loader.rows(),
           .training = training,
           .preprocessing = preprocessing_,
-          .exchange_memory = CollectiveMemoryOf(resources_, world_)};
+          .exchange_memory = CollectiveMemoryOf(resources_, grid().towers(), world_)};
 }
 
 // Images of an evaluation batch over all ranks: with ten views, a tenth as many.

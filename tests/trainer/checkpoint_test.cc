@@ -96,7 +96,7 @@ std::vector<double> Interrupted(const GridShape& first, const GridShape& second)
     for (int step = 0; step < 3; ++step) StepOn(harness, step);
     if (harness.grid().replica() == 0) {
       SaveCheckpoint(path, Info(), harness.plan(), harness.store(), harness.backend(),
-                     harness.stream(), harness.grid().towers());
+                     harness.stream(), harness.grid().host_towers());
     }
   });
   std::vector<double> state;
@@ -155,7 +155,7 @@ TEST(Checkpoint, TheFileDoesNotDependOnTheCut) {
       Harness harness(world, Options(grid));
       if (harness.grid().replica() != 0) return;
       SaveCheckpoint(folder.Path(name), Info(), harness.plan(), harness.store(), harness.backend(),
-                     harness.stream(), harness.grid().towers());
+                     harness.stream(), harness.grid().host_towers());
     });
     return ReadText(folder.Path(name), ExitCode::kDisk);
   };
@@ -170,7 +170,7 @@ TEST(Checkpoint, InfoSurvivesTheFile) {
   RunAsThreads(1, {}, [&](World& world) {
     Harness harness(world, Options({1, 1}));
     SaveCheckpoint(path, Info(), harness.plan(), harness.store(), harness.backend(),
-                   harness.stream(), harness.grid().towers());
+                   harness.stream(), harness.grid().host_towers());
   });
   const CheckpointInfo info = ReadCheckpointInfo(path), expected = Info();
   EXPECT_EQ(info.model, expected.model);
@@ -207,7 +207,7 @@ TEST(Checkpoint, OneOfAnotherNetworkIsRefusedOnEveryRank) {
   RunAsThreads(1, {}, [&](World& world) {
     Harness harness(world, Options({1, 1}));
     SaveCheckpoint(path, Info(), harness.plan(), harness.store(), harness.backend(),
-                   harness.stream(), harness.grid().towers());
+                   harness.stream(), harness.grid().host_towers());
   });
   HarnessOptions wider = Options({1, 2});
   std::get<Convolution>(wider.network.layers[0].layer).out_channels = 16;

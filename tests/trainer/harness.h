@@ -42,11 +42,11 @@ class Harness {
   Harness(World& world, const HarnessOptions& options)
       : world_(world),
         options_(options),
-        grid_(world, options.grid),
-        plan_(MakePlan(options.network, options.grid, world.rank())),
-        optimizer_(options.optimizer, plan_),
         backend_(options.make_backend()),
         stream_(backend_->MakeStream()),
+        grid_(world, options.grid, GroupOptionsFor(*backend_)),
+        plan_(MakePlan(options.network, options.grid, world.rank())),
+        optimizer_(options.optimizer, plan_),
         store_(*backend_, plan_, options.dtype, StoreUse::kTraining,
                [this](int64_t bytes) { return AllocateCollective(bytes); }),
         rows_((options.batch + options.grid.replicas - 1) / options.grid.replicas),
@@ -111,7 +111,7 @@ class Harness {
         const int64_t first = own.begin * slice.uncut.shape.DropFirst().count();
         std::copy(part.begin(), part.end(), values.begin() + first);
       }
-      Sum(grid_.towers(), values.data(), static_cast<int64_t>(values.size()));
+      Sum(grid_.host_towers(), values.data(), static_cast<int64_t>(values.size()));
       return values;
     }
     ADD_FAILURE() << "no parameter " << name;
@@ -156,6 +156,16 @@ class Harness {
     return buckets;
   }
 
+  // Ranks that are threads share a device: by way of the host.
+  static GroupOptions GroupOptionsFor(Backend& backend) {
+    return {
+        .device = backend.device(),
+        .communicator = CommunicatorKind::kMpi,
+        .device_uuid = "shared",
+        .make_stream = [&backend] { return backend.MakeStream(); },
+        .allocate_pinned = [&backend](int64_t bytes) { return backend.AllocateStaging(bytes); }};
+  }
+
   Buffer AllocateCollective(int64_t bytes) {
     return backend_->device().kind == DeviceKind::kCpu ? world_.AllocateShared(bytes)
                                                        : backend_->Allocate(bytes);
@@ -176,11 +186,11 @@ class Harness {
 
   World& world_;
   HarnessOptions options_;
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Stream> stream_;
   ProcessGrid grid_;
   RankPlan plan_;
   Optimizer optimizer_;
-  std::unique_ptr<Backend> backend_;
-  std::unique_ptr<Stream> stream_;
   ParameterStore store_;
   int64_t rows_;
   RankModel model_;

@@ -100,7 +100,9 @@ RunResult RunSmall(const GridShape& grid, const SmallRunOptions& options) {
       losses.push_back(harness.Step(batch, static_cast<double>(epoch)));
     }
     RunResult own{.kernel_choices = harness.backend().kernel_choices(),
-                  .losses = losses, .weights = {}, .momentum = {}};
+                  .losses = losses,
+                  .weights = {},
+                  .momentum = {}};
     for (const ParameterSlice& slice : MakePlan(network, {1, 1}, 0).parameters) {
       for (double w : harness.Uncut(harness.store().parameters(), slice.uncut.name)) {
         own.weights.push_back(w);
