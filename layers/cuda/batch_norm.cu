@@ -3,7 +3,6 @@
 #include "core/cuda/runtime.h"
 #include "layers/cuda/batch_norm_kernels.h"
 #include "layers/cuda/operations.h"
-#include "layers/cuda/vector_width.h"
 
 namespace convoy::cuda {
 namespace {
@@ -161,15 +160,13 @@ class BatchNormOperation final : public Operation {
 
 std::unique_ptr<Operation> MakeBatchNorm(const BatchNorm& norm, const Wiring& wiring,
                                          const OperationResources& resources) {
-  std::unique_ptr<Operation> result;
-  ForType(wiring.x.dtype, [&](auto type) {
+  return ForType(wiring.x.dtype, [&](auto type) {
     using T = decltype(type);
-    ForWidth<T>(wiring.x.shape.back(), [&](auto width) {
-      result = std::make_unique<BatchNormOperation<T, decltype(width)::value>>(norm, wiring,
-                                                                               resources.device);
+    return ForWidth<T>(wiring.x.shape.back(), [&](auto width) -> std::unique_ptr<Operation> {
+      return std::make_unique<BatchNormOperation<T, decltype(width)::value>>(norm, wiring,
+                                                                             resources.device);
     });
   });
-  return result;
 }
 
 }  // namespace convoy::cuda

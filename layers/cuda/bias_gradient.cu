@@ -4,7 +4,6 @@
 #include "core/cuda/runtime.h"
 #include "layers/cuda/channel_sums.h"
 #include "layers/cuda/operations.h"
-#include "layers/cuda/vector_width.h"
 
 namespace convoy::cuda {
 namespace {

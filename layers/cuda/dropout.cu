@@ -5,7 +5,6 @@
 #include "core/error.h"
 #include "layers/cuda/numbers.h"
 #include "layers/cuda/operations.h"
-#include "layers/cuda/vector_width.h"
 #include "layers/dropout_mask.h"
 
 namespace convoy::cuda {

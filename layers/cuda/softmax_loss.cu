@@ -8,7 +8,6 @@
 #include "core/cuda/runtime.h"
 #include "layers/cuda/numbers.h"
 #include "layers/cuda/operations.h"
-#include "layers/cuda/vector_width.h"
 
 namespace convoy::cuda {
 namespace {
