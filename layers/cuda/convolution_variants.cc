@@ -14,12 +14,13 @@ constexpr int kMaxSplitGroups = 4;
 
 // The alignment that the addresses of all calls share, 16 at most: what a thread loads at once.
 void FindAlignment(const Operands& operands, ConvolutionVariant& variant) {
+  // Copies begin where memory of their own begins.
+  void* const copy = reinterpret_cast<void*>(uintptr_t{256});
   for (int64_t group = 0; group < variant.calls; ++group) {
-    // What is copied first lies in memory of its own, and begins it.
     const ConvolutionMemory memory =
-        MemoryOfCall(variant.problem, operands, group, variant.packs_x ? nullptr : operands.x.data,
-                     variant.packs_weight ? nullptr : operands.weight.data,
-                     variant.unpacks ? nullptr : operands.weight_gradient.data);
+        MemoryOfCall(variant.problem, operands, group, variant.packs_x ? copy : operands.x.data,
+                     variant.packs_weight ? copy : operands.weight.data,
+                     variant.unpacks ? copy : operands.weight_gradient.data);
     for (size_t i = 0; i < memory.size(); ++i) {
       int64_t& alignment = variant.problem.alignment[i];
       while (reinterpret_cast<uintptr_t>(memory[i]) % static_cast<uintptr_t>(alignment) != 0) {
