@@ -2,6 +2,7 @@
 // bf16 copy; 5 flops.
 #include <algorithm>
 #include <bit>
+#include <span>
 
 #include "layers/cuda/numbers.h"
 #include "layers/cuda/operations.h"
@@ -15,8 +16,8 @@ constexpr int32_t kChunk = 4096;
 // Ranges of one launch; their places are arguments of the kernel.
 constexpr int kMaxRanges = 512;
 
-// Values of UpdateRequest::non_finite. What is found in a launch becomes kNonFinite after it, so
-// that all of the launch's parameters are updated, or none.
+// Values of UpdateRequest::non_finite. What is found becomes kNonFinite after the launch, so that
+// all of its parameters are updated or none, whichever group comes first.
 constexpr int32_t kNonFinite = 1, kFoundNow = 2;
 
 struct PaperRule {
