@@ -1,6 +1,5 @@
 #include "layers/cuda/convolution_variants.h"
 
-#include <algorithm>
 #include <cstddef>
 #include <utility>
 
@@ -73,8 +72,6 @@ class VariantList {
     AddWithFusion(plain_);
     if (groups_ > 1 && groups_ <= kMaxSplitGroups) AddWithFusion(Split());
     if (plain_.problem.pass != ConvolutionPass::kBackwardData) AddPacked();
-    std::stable_partition(variants_.begin(), variants_.end(),
-                          [](const ConvolutionVariant& variant) { return !variant.is_fallback; });
     for (ConvolutionVariant& variant : variants_) FindAlignment(operands_, variant);
     return std::move(variants_);
   }
