@@ -1,6 +1,5 @@
 #include "layers/cuda/convolution_variants.h"
 
-#include <algorithm>
 #include <cstddef>
 #include <utility>
 
@@ -73,8 +72,6 @@ class VariantList {
     AddWithFusion(plain_);
     if (groups_ > 1 && groups_ <= kMaxSplitGroups) AddWithFusion(Split());
     if (plain_.problem.pass != ConvolutionPass::kBackwardData) AddPacked();
-    std::stable_partition(variants_.begin(), variants_.end(),
-                          [](const ConvolutionVariant& variant) { return !variant.is_fallback; });
     for (ConvolutionVariant& variant : variants_) FindAlignment(operands_, variant);
     return std::move(variants_);
   }
@@ -95,12 +92,11 @@ class VariantList {
     if (padding.top != padding.bottom || padding.left != padding.right) {
       AddWithFusion(Packed("padded", plain.x.channels));
     }
-    if (groups_ > 1 || plain.dtype != DType::kBFloat16) return;
-    for (const int64_t channels : {4, 8}) {
-      // More zeros than that cost more than fast kernels bring.
-      if (plain.x.channels < channels && channels < 3 * plain.x.channels) {
-        AddWithFusion(Packed(fmt::format("packed{}", channels), channels));
-      }
+    // cuDNN's tensor core kernels load 8 values of bf16 at once, and copy x themselves where they
+    // cannot. With fewer than 3 channels, most of the work would be on zeros.
+    const int64_t channels = plain.x.channels;
+    if (groups_ == 1 && plain.dtype == DType::kBFloat16 && channels >= 3 && channels < 8) {
+      AddWithFusion(Packed("packed", 8));
     }
   }
 

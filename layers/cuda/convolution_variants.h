@@ -3,7 +3,7 @@
 //
 //   grouped     cuDNN sees all groups
 //   split       one plain convolution per group, on its range of the channels
-//   packed4, 8  x is copied first, its few channels filled up with zeros
+//   packed      x is copied first, its few channels filled up to 8 with zeros
 //   padded      x is copied first, with its padding, because cuDNN prefers it even on both sides
 //   fused       bias and ReLU, or the mask of the data gradient, are part of cuDNN's graph
 //   bf16        the gradient of bf16 weights is rounded, where cuDNN cannot write it as fp32

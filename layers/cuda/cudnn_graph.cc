@@ -46,6 +46,9 @@ void RequireGood(const char* name, Call&& call) {
   } catch (const std::exception& error) {
     message = error.what();
   }
+  // The reasons of every engine may follow.
+  constexpr size_t kEnough = 400;
+  if (message.size() > kEnough) message.resize(kEnough);
   std::replace(message.begin(), message.end(), '\n', ' ');
   Fail(name, message);
 }

@@ -17,27 +17,38 @@ constexpr size_t kSamples = 5;
 
 class FastestSoFar {
  public:
-  // Drops the candidate where it cannot be made or run.
-  void Try(const KernelCandidate& candidate, const KernelChooser::Measure& measure) {
-    try {
-      std::unique_ptr<BoundProduct> made = candidate.make();
-      const double seconds = measure(*made);
-      ++ran;
-      if (product && seconds >= seconds_) return;
-      seconds_ = seconds;
-      name = candidate.name;
-      product = std::move(made);
-    } catch (const Error& error) {
-      if (error.exit_code() != ExitCode::kDevice) throw;
-      last_failure = fmt::format("{}: {}", candidate.name, error.message());
+  // Measures the first `enough` candidates that run.
+  void TryGroup(const CandidateGroup& group, size_t enough, const KernelChooser::Measure& measure) {
+    size_t ran = 0;
+    for (const KernelCandidate& candidate : group.candidates) {
+      if (ran == enough) return;
+      ++tried;
+      if (Try(candidate, measure)) ++ran;
     }
   }
 
   std::unique_ptr<BoundProduct> product;
   std::string name, last_failure;
-  size_t ran = 0;
+  size_t tried = 0;
 
  private:
+  // Drops the candidate where it cannot be made or run; says whether it ran.
+  bool Try(const KernelCandidate& candidate, const KernelChooser::Measure& measure) {
+    try {
+      std::unique_ptr<BoundProduct> made = candidate.make();
+      const double seconds = measure(*made);
+      if (product && seconds >= seconds_) return true;
+      seconds_ = seconds;
+      name = candidate.name;
+      product = std::move(made);
+      return true;
+    } catch (const Error& error) {
+      if (error.exit_code() != ExitCode::kDevice) throw;
+      last_failure = fmt::format("{}: {}", candidate.name, error.message());
+      return false;
+    }
+  }
+
   double seconds_ = 0;
 };
 
@@ -78,26 +89,22 @@ std::unique_ptr<BoundProduct> KernelChooser::MakeGiven(
 std::unique_ptr<BoundProduct> KernelChooser::Choose(const std::string& product,
                                                     const std::vector<CandidateGroup>& groups) {
   if (std::unique_ptr<BoundProduct> given = MakeGiven(product, groups)) return given;
-  const auto first_choices = static_cast<size_t>(
-      std::count_if(groups.begin(), groups.end(),
-                    [](const CandidateGroup& group) { return !group.is_fallback; }));
-  const size_t per_group =
-      std::max(kMeasuredPerGroup, kMeasuredPerProduct / std::max<size_t>(1, first_choices));
   FastestSoFar fastest;
-  size_t offered = 0;
-  for (const CandidateGroup& group : groups) {
-    if (group.is_fallback && fastest.product) continue;
-    const size_t enough = fastest.ran + per_group;
-    for (const KernelCandidate& candidate : group.candidates) {
-      if (fastest.ran == enough) break;
-      ++offered;
-      fastest.Try(candidate, measure_);
+  for (const bool fallback : {false, true}) {
+    if (fastest.product) break;
+    const auto count = static_cast<size_t>(
+        std::count_if(groups.begin(), groups.end(),
+                      [&](const CandidateGroup& group) { return group.is_fallback == fallback; }));
+    const size_t per_group =
+        std::max(kMeasuredPerGroup, kMeasuredPerProduct / std::max<size_t>(1, count));
+    for (const CandidateGroup& group : groups) {
+      if (group.is_fallback == fallback) fastest.TryGroup(group, per_group, measure_);
     }
   }
   if (!fastest.product) {
     throw Error(ExitCode::kDevice,
-                fmt::format("{}: none of {} kernels runs{}{}", product, offered,
-                            offered == 0 ? "" : "; the last one, ", fastest.last_failure),
+                fmt::format("{}: none of {} kernels runs{}{}", product, fastest.tried,
+                            fastest.tried == 0 ? "" : "; the last one, ", fastest.last_failure),
                 "the library may be too old for this device; --dtype or --batch-size may help");
   }
   choices_[product] = fastest.name;

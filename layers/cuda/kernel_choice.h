@@ -21,7 +21,7 @@ struct KernelCandidate {
 // Ways of one kind, the most promising first.
 struct CandidateGroup {
   std::vector<KernelCandidate> candidates;
-  bool is_fallback = false;  // only where nothing of the groups before it runs
+  bool is_fallback = false;  // only where nothing of the other groups runs
 };
 
 // What `list` gives. Where it throws (kDevice), one candidate that tells why: others may work.

@@ -1,6 +1,6 @@
-// Images and weights in the sizes that the vendor's kernels are fast at: a few channels filled up
-// to 4 or 8, and padding that differs between the sides written out. Bytes per place of the result:
-// its channels written, those that are not zero read; no flops.
+// Images and weights in the sizes that the vendor's kernels are fast at: few channels filled up
+// with zeros, and padding that differs between the sides written out. Bytes per place of the
+// result: its channels written, those that are not zero read; no flops.
 #include "layers/cuda/numbers.h"
 #include "layers/cuda/product_kernels.h"
 

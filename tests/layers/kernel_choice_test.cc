@@ -102,6 +102,15 @@ TEST_F(KernelChoiceTest, AFallbackIsMeasuredOnlyWhereNothingElseRuns) {
   EXPECT_EQ(NameOf(*chooser.Choose("b", {{{Refused("refused")}}, fallback})), "fast");
 }
 
+TEST_F(KernelChoiceTest, AllFallbacksAreMeasuredWhereOneIs) {
+  KernelChooser chooser = Chooser();
+  const auto product =
+      chooser.Choose(kProduct, {{.candidates = {Candidate("slow")}, .is_fallback = true},
+                                {{Refused("refused")}},
+                                {.candidates = {Candidate("fast")}, .is_fallback = true}});
+  EXPECT_EQ(NameOf(*product), "fast");
+}
+
 TEST_F(KernelChoiceTest, OnlyTheMostPromisingAreMeasured) {
   CandidateGroup group;
   for (int i = 0; i < 30; ++i) {
