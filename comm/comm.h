@@ -2,7 +2,8 @@
 //
 //   World            all ranks of the run; knows hosts, ends the run
 //   Communicator     collectives over a group of ranks, asynchronous, with a deadline
-//   ProcessGrid      which rank is which replica and tower, and their groups
+//   ProcessGrid      which rank is which replica and tower, and their groups; for memory of a CUDA
+//                    device too (nccl.h, staged.h; device_groups.h chooses, watchdog.h watches)
 //   GradientBuckets  ranges of the gradient arena, reduced as soon as they are written
 //
 // Every rank of a group calls the same collectives in the same order. A rank that waits longer than
@@ -228,6 +229,9 @@ class ProcessGrid {
   const std::string& Describe() const { return description_; }
   // For Watchdog::StepWatch (comm/watchdog.h) around waits for the device; null for the CPU.
   Watchdog* watchdog() { return watchdog_.get(); }
+  // Gives every group up. For a rank that fails, before it frees memory of the device: that waits
+  // for collectives whose peers may never come.
+  void GiveUp(const std::string& why);
 
  private:
   void MakeDeviceGroups(World& world, const GroupOptions& options);

@@ -51,6 +51,12 @@ ProcessGrid::ProcessGrid(World& world, const GridShape& shape, const GroupOption
 
 ProcessGrid::~ProcessGrid() = default;
 
+void ProcessGrid::GiveUp(const std::string& why) {
+  for (const auto* group : {&device_replicas_, &device_towers_, &host_replicas_, &host_towers_}) {
+    if (*group) (*group)->GiveUp(why);
+  }
+}
+
 void ProcessGrid::MakeDeviceGroups(World& world, const GroupOptions& options) {
   const CommunicatorChoice choice = AgreedChoice(world, options);
   description_ = choice.reason;

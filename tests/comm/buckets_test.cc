@@ -2,9 +2,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 #include <vector>
 
 #include "comm/comm.h"
+#include "comm/staged.h"
+#include "core/cuda/runtime.h"
+#include "layers/cuda/launch.h"
 
 namespace convoy {
 namespace {
@@ -180,6 +185,35 @@ TEST(Buckets, OverlappingBucketsAndMissingWaitsAreDefects) {
   buckets.Begin({{0, 20}});
   buckets.GradientReady(stream, 0, 20);
   EXPECT_THROW(buckets.Begin({{0, 20}}), Error);
+}
+
+// Nothing but queued work touches the gradients: the host never waits for the device.
+TEST(Buckets, OfADeviceTravelAsBFloat16) {
+  RunAsThreads(2, {}, [](World& world) {
+    const auto group =
+        MakeStaged(world.Split("devices", 0, world.rank()),
+                   {.name = "devices", .make_stream = [] { return cuda::MakeStream(0); }});
+    const auto stream = cuda::MakeStream(0);
+    const Buffer memory = cuda::AllocateDevice(0, kCount * static_cast<int64_t>(sizeof(float)));
+    const Tensor gradients = ViewOf(memory, DType::kFloat32, {kCount});
+    const BucketOptions options{
+        .wire = DType::kBFloat16,
+        .allocate_wire = [](int64_t bytes) { return cuda::AllocateDevice(0, bytes); },
+        .convert =
+            [](Stream& on, const Tensor& from, const Tensor& to) {
+              cuda::Enqueue(on, [from, to] { ConvertOnHost(from, to); });
+            }};
+    GradientBuckets buckets(ThreeBuckets(*group), gradients, options);
+    buckets.Begin(kAllRanges);
+    cuda::Enqueue(*stream, [&gradients] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      std::fill_n(gradients.As<float>(), kCount, 1.5f);
+    });
+    for (const auto& range : kAllRanges) buckets.GradientReady(*stream, range.begin, range.count);
+    for (int b = 0; b < 3; ++b) buckets.Wait(*stream, b);
+    stream->Synchronize();
+    for (int64_t i = 0; i < kCount; ++i) ASSERT_EQ(gradients.As<float>()[i], i < 90 ? 3.0f : 1.5f);
+  });
 }
 
 }  // namespace

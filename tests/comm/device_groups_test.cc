@@ -144,6 +144,25 @@ TEST(DeviceGrid, HasGroupsForTheDeviceAndForTheHost) {
   });
 }
 
+TEST(DeviceGrid, GivenUpItFailsEveryGroup) {
+  RunAsThreads(2, {.deadline_s = 0}, [](World& world) {
+    ProcessGrid grid(world, {.replicas = 2}, Emulated());
+    grid.GiveUp("the test says so");
+    HostStream stream;
+    double value = 0;
+    const Tensor tensor{&value, DType::kFloat64, {1}};
+    for (Communicator* group : {&grid.replicas(), &grid.host_replicas()}) {
+      try {
+        group->AllReduce(stream, tensor, ReduceOp::kSum, "sum").Wait(stream);
+        ADD_FAILURE() << "did not throw";
+      } catch (const Error& error) {
+        EXPECT_EQ(error.exit_code(), ExitCode::kPeer);
+        EXPECT_THAT(error.message(), HasSubstr("the test says so"));
+      }
+    }
+  });
+}
+
 TEST(DeviceGrid, OfTheCpuHasOneKindOfGroups) {
   RunAsThreads(2, {}, [](World& world) {
     ProcessGrid grid(world, {.replicas = 2});

@@ -226,8 +226,9 @@ TEST(Watchdog, AbortThatHangsKeepsNobody) {
   release.set_value();
 }
 
-TEST(Watchdog, EndsTheProcessWithTheCodeOfAPeer) {
+TEST(WatchdogDeathTest, EndsTheProcessWithTheCodeOfAPeer) {
   // In a process of its own, which the default end takes away at once.
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_EXIT(
       {
         Watchdog watchdog({.deadline_s = 0.05, .poll_s = 0.01, .rank = 3, .host = "node17"});
