@@ -287,10 +287,10 @@ class Backend {
 };
 
 struct CudaOptions {
-  int device = 0;                       // ordinal among the visible devices
-  bool tf32 = false;                    // fp32 products may round their inputs to TF32
-  int64_t workspace_bytes = 256 << 20;  // that one product may use
-  KernelChoices kernel_choices;         // used where they name a product; the rest is measured
+  int device = 0;                           // ordinal among the visible devices
+  bool tf32 = false;                        // fp32 products may round their inputs to TF32
+  int64_t workspace_bytes = 1'000'000'000;  // that one product may use
+  KernelChoices kernel_choices;             // used where they name a product; the rest is measured
 };
 
 // Plain double loops, the yardstick of every other backend. `threads` >= 1.

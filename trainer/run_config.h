@@ -36,7 +36,7 @@ struct ComputeConfig {
   bool tf32 = false;          // fp32 products may round their inputs to TF32
   bool record_steps = true;   // a step is recorded once, and queued as a whole from then on
   bool share_device = false;  // two ranks may compute on one device
-  int64_t workspace_bytes = 256 << 20;  // that one product may use
+  int64_t workspace_bytes = 1'000'000'000;  // that one product may use
   CommunicatorKind communicator = CommunicatorKind::kAuto;
   double deadline_s = 600;  // how long the device may wait for other ranks; 0: for ever
 };
