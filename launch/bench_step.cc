@@ -103,10 +103,12 @@ void PrintStep(const StepBenchOptions& options, const StepBenchResult& result, c
   fmt::print("{:<32}{:>10.2f} ms\n", "  update", 1e3 * result.update_s);
   fmt::print("{:<32}{:>10.1f} images/s\n", "throughput", result.images_per_s);
   if (result.limit_s > 0) {
-    fmt::print(
-        "{:<32}{:>10.1f} images/s   (this rank's vendor primitives alone); reached {:.0f} %\n",
-        "limit", static_cast<double>(options.batch_size) / result.limit_s,
-        100 * result.limit_s / step.p50);
+    fmt::print("{:<32}{:>10.1f} images/s   ({}); reached {:.0f} %\n", "limit",
+               static_cast<double>(options.batch_size) / result.limit_s,
+               result.device_memory_bytes > 0
+                   ? "the products alone, and the rest at the rate of a copy on the device"
+                   : "this rank's vendor primitives alone",
+               100 * result.limit_s / step.p50);
   }
   fmt::print("{:<32}{:>10}\n", "peak memory",
              FormatBytes(static_cast<double>(result.peak_memory_bytes)));

@@ -119,6 +119,21 @@ std::vector<OperationLimit> OperationNetwork::MeasureLimits(int repetitions) {
   return limits;
 }
 
+std::vector<OperationLimit> OperationNetwork::ActivationTraffic() const {
+  std::vector<OperationLimit> traffic;
+  for (size_t i = 0; i < plan_.size(); ++i) {
+    const int64_t in = activations_[i].bytes(), out = activations_[i + 1].bytes();
+    traffic.push_back(
+        {.operation = plan_[i].name + " forward", .bytes = static_cast<double>(in + out)});
+    if (!gradients_[i]) continue;
+    // x, or what stands for it, is read again beside the gradients.
+    const int64_t gradients = gradients_[i].bytes() + gradients_[i + 1].bytes();
+    traffic.push_back(
+        {.operation = plan_[i].name + " backward", .bytes = static_cast<double>(in + gradients)});
+  }
+  return traffic;
+}
+
 Tensor OperationNetwork::AllocateTensor(DType dtype, const Shape& shape) {
   const int64_t bytes = shape.count() * SizeOf(dtype);
   if (counts_only_) {

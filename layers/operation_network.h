@@ -47,6 +47,11 @@ class OperationNetwork : public Network {
   Tensor Activation(int index) const override;
   std::vector<OperationLimit> MeasureLimits(int repetitions) override;
 
+ protected:
+  // Forward and backward of every operation, with the bytes of the activations and gradients that
+  // it reads and writes once; no times.
+  std::vector<OperationLimit> ActivationTraffic() const;
+
  private:
   Tensor AllocateTensor(DType dtype, const Shape& shape);
   void AllocateActivations(const SegmentSpec& segment, const CompileOptions& options);

@@ -62,7 +62,7 @@ void MetricsFile::Add(const StepMetrics& metrics) {
                  {"lr", metrics.lr},
                  {"images_per_s", metrics.images_per_s},
                  {"wait_data_ms", metrics.wait_data_ms},
-                 {"wait_comm_ms", metrics.wait_comm_ms}}
+                 {"wait_comm_ms", metrics.wait_comm_ms ? Json(*metrics.wait_comm_ms) : Json()}}
                 .dump());
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "core/log.h"
@@ -15,8 +16,9 @@ struct StepMetrics {
   double loss = 0, lr = 0;
   double images_per_s = 0;
   double wait_data_ms = 0;  // for the loader, and for crops from the other towers
-  // For gradients and activations of other ranks: what overlap did not hide.
-  double wait_comm_ms = 0;
+  // For gradients and activations of other ranks: what overlap did not hide. Nothing where a device
+  // waits for them by itself.
+  std::optional<double> wait_comm_ms;
 };
 
 struct EvaluationMetrics {

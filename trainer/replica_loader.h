@@ -21,6 +21,8 @@ class ReplicaLoader {
 
   // Takes this rank's part of the next batch. Not collective; throws what the loader throws.
   void Fetch();
+  // What Exchange will give, where this rank has all of it already; else null.
+  const Batch* Whole() const { return towers_.size() == 1 ? own_.get() : nullptr; }
   // Collective over the towers, after Fetch on each: the replica's batch, valid until the next
   // Fetch.
   const Batch& Exchange();

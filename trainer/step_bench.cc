@@ -7,7 +7,9 @@
 #include <cmath>
 #include <map>
 #include <optional>
+#include <string_view>
 
+#include "comm/watchdog.h"
 #include "core/clock.h"
 #include "core/random.h"
 #include "trainer/compute_resources.h"
@@ -138,6 +140,7 @@ StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& lo
     const Clock::time_point start = Clock::now();
     const StepTimes step_times = step.Run(batch, {}, 1e-6, 0);
     model->Prefetch(batch);
+    const Watchdog::StepWatch watch(grid.watchdog(), number);
     const StepVerdict verdict = Agree(world, {.loss = step.ReadLoss()});
     if (counts) {
       result.step_s.push_back(SecondsSince(start));
@@ -173,10 +176,17 @@ StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& lo
   result.operations = collector.Rows();
   if (times_apart) {
     // The host only queued the work: what it took is the sum of the operations.
-    result.forward_s = result.backward_s = 0;
-    for (const OperationRow& row : result.operations) {
-      (row.name.ends_with(" forward") ? result.forward_s : result.backward_s) += row.seconds;
-    }
+    const auto sum_of = [&](std::string_view phase) {
+      double sum = 0;
+      for (const OperationRow& row : result.operations) {
+        if (row.name.find(phase) != std::string::npos) sum += row.seconds;
+      }
+      return sum;
+    };
+    result.forward_s = sum_of(" forward");
+    result.backward_s = sum_of(" backward");
+    result.reduce_wait_s = sum_of(" exposed reduction");
+    result.update_s = sum_of(" update");
   }
   if (!options.limits) return result;
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <utility>
 
+#include "comm/watchdog.h"
 #include "core/text.h"
 #include "core/version.h"
 #include "trainer/agreement.h"
@@ -25,6 +26,16 @@ const char* RuleName(UpdateRule rule) { return rule == UpdateRule::kPaper ? "pap
 }  // namespace
 
 TrainingResult TrainingRun::Run() {
+  try {
+    return RunSteps();
+  } catch (const Error& error) {
+    // Before memory is given back that peers' collectives may wait for.
+    grid().GiveUp(error.what());
+    throw;
+  }
+}
+
+TrainingResult TrainingRun::RunSteps() {
   Announce();
   SignalWatch signals;
   run_start_ = last_step_end_ = Clock::now();
@@ -36,6 +47,8 @@ TrainingResult TrainingRun::Run() {
     const Clock::time_point fetch_start = Clock::now();
     try {
       loader_->Fetch();
+      // It travels to the device while the step before still runs there.
+      if (const Batch* batch = loader_->Whole()) model_->Prefetch(*batch);
     } catch (const Error& error) {
       fault = error;
       loader_log_->AddBadSamples(loader_->loader(), step_ + 1, "training");
@@ -104,7 +117,10 @@ void TrainingRun::DoStep(double fetch_s) {
   pending_->lr = optimizer_->LearningRateAt(Now(), StepEpochs());
   world_.SetStep(step_ + 1);
   const StepTimes times = step_runner_->Run(batch, Now(), StepEpochs(), config_.seed);
-  pending_->wait_comm_ms = 1e3 * (times.exchange_wait_s + times.reduce_wait_s);
+  // A device waits by itself: only a host that waits can tell.
+  if (world_.size() == 1 || !step_runner_->waits_on_device()) {
+    pending_->wait_comm_ms = 1e3 * (times.exchange_wait_s + times.reduce_wait_s);
+  }
   loader_log_->AddBadSamples(loader_->loader(), step_ + 1, "training");
 
   const double step_s = SecondsSince(last_step_end_);
@@ -123,6 +139,7 @@ void TrainingRun::DoStep(double fetch_s) {
 // Agrees on the step that was done last, if there is one, and on what the ranks bring besides.
 StepVerdict TrainingRun::FinishStep(StepReport report) {
   if (pending_) {
+    const Watchdog::StepWatch watch(grid().watchdog(), step_);
     report.loss = step_runner_->ReadLoss();
     report.non_finite = step_runner_->NonFinite();
   }
@@ -165,8 +182,10 @@ void TrainingRun::ShowProgress(const StepMetrics& metrics) {
       config_.epochs, metrics.step, metrics.loss, metrics.lr, images_per_s);
   progress_->Show(static_cast<double>(step_) / static_cast<double>(total), remaining_s, text);
   if (prints || step_ == total) {
-    progress_->Line(fmt::format("{}  data {:.0f} ms  comm {:.0f} ms  {} left", text,
-                                metrics.wait_data_ms, metrics.wait_comm_ms,
+    const std::string comm = metrics.wait_comm_ms
+                                 ? fmt::format("  comm {:.0f} ms", *metrics.wait_comm_ms)
+                                 : std::string();
+    progress_->Line(fmt::format("{}  data {:.0f} ms{}  {} left", text, metrics.wait_data_ms, comm,
                                 FormatDuration(remaining_s)));
   }
   if (prints) {

@@ -62,6 +62,7 @@ class TrainingRun {
   ScheduleInputs Now() const;
   int64_t TotalSteps() const;
 
+  TrainingResult RunSteps();
   // One step.
   void DoStep(double fetch_s);
   StepVerdict FinishStep(StepReport report);

@@ -1,9 +1,12 @@
 #include "trainer/training_step.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 
 #include "core/clock.h"
+#include "layers/phase_timer.h"
 
 namespace convoy {
 namespace {
@@ -24,19 +27,57 @@ BucketOptions WithConversion(BucketOptions options, Backend& backend) {
   return options;
 }
 
-// Hands the ranges of backward to the buckets.
-class Starter final : public BackwardObserver {
+// Hands the ranges of backward to the buckets. Says which buckets backward is through with: reduced
+// or being reduced, and none of their weights read again.
+class BucketFeeder final : public BackwardObserver {
  public:
-  Starter(GradientBuckets& buckets, Stream& stream) : buckets_(buckets), stream_(stream) {}
+  // `finished` is called once per bucket at most, with its index.
+  BucketFeeder(GradientBuckets& buckets, Stream& stream,
+               const std::vector<GradientBuckets::Range>& learning,
+               std::function<void(size_t)> finished)
+      : buckets_(buckets), stream_(stream), learning_(learning), finished_(std::move(finished)) {
+    for (const Bucket& bucket : buckets.buckets()) {
+      int64_t count = 0;
+      for (const GradientBuckets::Range& range : learning) {
+        if (Contains(bucket, range.begin)) count += range.count;
+      }
+      left_.push_back({.ready = count, .released = count});
+    }
+  }
   void GradientReady(int64_t begin, int64_t count) override {
     buckets_.GradientReady(stream_, begin, count);
+    Subtract(begin, count, &Left::ready);
   }
-  // Updates come after backward here, so nothing waits for the weights.
-  void WeightsReleased(int64_t, int64_t) override {}
+  void WeightsReleased(int64_t begin, int64_t count) override {
+    Subtract(begin, count, &Left::released);
+  }
 
  private:
+  struct Left {
+    int64_t ready = 0, released = 0;  // elements that learn
+  };
+
+  static bool Contains(const Bucket& bucket, int64_t element) {
+    return element >= bucket.begin && element < bucket.begin + bucket.count;
+  }
+  void Subtract(int64_t begin, int64_t count, int64_t Left::*what) {
+    // Frozen layers release their weights too; nobody waits for that.
+    const bool learns = std::any_of(learning_.begin(), learning_.end(),
+                                    [&](const auto& range) { return range.begin == begin; });
+    if (!learns) return;
+    for (size_t b = 0; b < left_.size(); ++b) {
+      if (!Contains(buckets_.buckets()[b], begin)) continue;
+      Left& left = left_[b];
+      left.*what -= count;
+      if (left.ready == 0 && left.released == 0) finished_(b);
+    }
+  }
+
   GradientBuckets& buckets_;
   Stream& stream_;
+  const std::vector<GradientBuckets::Range>& learning_;
+  std::function<void(size_t)> finished_;
+  std::vector<Left> left_;  // per bucket
 };
 
 template <typename T>
@@ -64,6 +105,7 @@ TrainingStep::TrainingStep(Backend& backend, Stream& stream, const RankPlan& pla
       parameters_(store.parameter_layout().entries()),
       buckets_(WithGroup(buckets, grid.replicas()), store.gradients(),
                WithConversion(options.buckets, backend)),
+      update_stream_(grid.replicas().queues_on_device() ? backend.MakeStream() : nullptr),
       runner_(backend.MakeStepRunner(options.records && grid.replicas().queues_on_device() &&
                                      grid.towers().queues_on_device())),
       non_finite_(backend.Allocate(sizeof(int32_t))) {
@@ -135,35 +177,59 @@ void TrainingStep::Queue(const StepContext& context, const std::vector<UpdateRan
   Clock::time_point start = Clock::now();
   model_.Forward(context);
   times.forward_s += SecondsSince(start);
+
   start = Clock::now();
+  const std::vector<Bucket>& buckets = buckets_.buckets();
+  std::vector<bool> is_updated(buckets.size());
+  // Operation by operation, updates come after backward, where their time can be told.
+  const bool updates_beside = update_stream_ != nullptr && timer_ == nullptr;
   buckets_.Begin(learning_ranges_);
-  Starter starter(buckets_, stream_);
-  model_.Backward(context, starter);
+  BucketFeeder feeder(buckets_, stream_, learning_ranges_, [&](size_t b) {
+    if (!updates_beside) return;
+    update_stream_->WaitFor(*stream_.Record());
+    buckets_.Wait(*update_stream_, static_cast<int>(b));
+    Update(*update_stream_, buckets[b], ranges);
+    is_updated[b] = true;
+  });
+  model_.Backward(context, feeder);
   times.backward_s = SecondsSince(start);
   times.exchange_wait_s = model_.exchange_wait_s() - waited_before;
 
-  const Tensor non_finite = ViewOf(non_finite_, DType::kInt32, Shape{1});
-  for (size_t b = 0; b < buckets_.buckets().size(); ++b) {
+  for (size_t b = 0; b < buckets.size(); ++b) {
+    if (is_updated[b]) continue;
     start = Clock::now();
-    buckets_.Wait(stream_, static_cast<int>(b));
+    {
+      const PhaseTimer timer(context, buckets[b].name, "exposed reduction");
+      buckets_.Wait(stream_, static_cast<int>(b));
+    }
     times.reduce_wait_s += SecondsSince(start);
     start = Clock::now();
-    const Bucket& bucket = buckets_.buckets()[b];
-    // Ranges are in arena order, so those of a bucket are neighbours.
-    size_t first = 0;
-    while (first < ranges.size() && ranges[first].begin < bucket.begin) ++first;
-    size_t end = first;
-    while (end < ranges.size() && ranges[end].begin < bucket.begin + bucket.count) ++end;
-    backend_.Update(stream_, {.rule = optimizer_.rule(),
-                              .parameters = store_.parameters(),
-                              .compute = store_.compute(),
-                              .gradients = store_.gradients(),
-                              .states = store_.states(),
-                              .ranges = {ranges.data() + first, end - first},
-                              .non_finite = non_finite});
+    {
+      const PhaseTimer timer(context, buckets[b].name, "update");
+      Update(stream_, buckets[b], ranges);
+    }
     times.update_s += SecondsSince(start);
   }
+  if (updates_beside) stream_.WaitFor(*update_stream_->Record());
 }
+
+void TrainingStep::Update(Stream& stream, const Bucket& bucket,
+                          const std::vector<UpdateRange>& ranges) {
+  // Ranges are in arena order, so those of a bucket are neighbours.
+  size_t first = 0;
+  while (first < ranges.size() && ranges[first].begin < bucket.begin) ++first;
+  size_t end = first;
+  while (end < ranges.size() && ranges[end].begin < bucket.begin + bucket.count) ++end;
+  backend_.Update(stream, {.rule = optimizer_.rule(),
+                           .parameters = store_.parameters(),
+                           .compute = store_.compute(),
+                           .gradients = store_.gradients(),
+                           .states = store_.states(),
+                           .ranges = {ranges.data() + first, end - first},
+                           .non_finite = ViewOf(non_finite_, DType::kInt32, Shape{1})});
+}
+
+bool TrainingStep::waits_on_device() const { return update_stream_ != nullptr; }
 
 bool TrainingStep::NonFinite() {
   int32_t flag = 0;

@@ -44,6 +44,9 @@ class TrainingStep {
   // not recorded.
   void SetTimer(OperationTimer* timer) { timer_ = timer; }
 
+  // Whether collectives are waited for by the device alone, so that StepTimes does not see it.
+  bool waits_on_device() const;
+
   // Of the last Run; zero on a tower without the loss.
   LossSums ReadLoss() { return model_.ReadLoss(stream_); }
   // Whether a gradient or weight of this rank became NaN or infinite; updates have stopped then.
@@ -56,6 +59,8 @@ class TrainingStep {
   void SetLearning(const ScheduleInputs& inputs, double step_epochs);
   // Queues forward, backward, reductions and updates.
   void Queue(const StepContext& context, const std::vector<UpdateRange>& ranges, StepTimes& times);
+  // Queues the update of a bucket's ranges.
+  void Update(Stream& stream, const Bucket& bucket, const std::vector<UpdateRange>& ranges);
 
   Backend& backend_;
   Stream& stream_;
@@ -69,6 +74,9 @@ class TrainingStep {
   std::vector<std::string> owner_layer_;  // one per parameter
   std::vector<GradientBuckets::Range> learning_ranges_;
   GradientBuckets buckets_;
+  // Of updates that run beside backward; null where the host waits for reductions, which would hold
+  // backward up.
+  std::unique_ptr<Stream> update_stream_;
   std::unique_ptr<StepRunner> runner_;
   Buffer non_finite_;
   OperationTimer* timer_ = nullptr;

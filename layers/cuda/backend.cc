@@ -64,6 +64,21 @@ class CudaFactory : public OperationFactory {
   OperationResources resources_;
 };
 
+// Bytes per second, read and written, of copies on the device: what an operation that computes
+// little can reach.
+double CopyRate(int device) {
+  constexpr int64_t kBytes = 256 << 20;
+  constexpr int kCopies = 8;
+  const Buffer from = AllocateDevice(device, kBytes), to = AllocateDevice(device, kBytes);
+  const std::unique_ptr<Stream> stream = MakeStream(device);
+  stream->Copy(to.data(), from.data(), kBytes);
+  const std::unique_ptr<Event> start = stream->Record();
+  for (int i = 0; i < kCopies; ++i) stream->Copy(to.data(), from.data(), kBytes);
+  const std::unique_ptr<Event> end = stream->Record();
+  end->Synchronize();
+  return 2.0 * kCopies * static_cast<double>(kBytes) / end->SecondsSince(*start);
+}
+
 class CudaNetwork final : private CudaFactory, public OperationNetwork {
  public:
   CudaNetwork(const SegmentSpec& segment, const CompileOptions& options,
@@ -72,33 +87,48 @@ class CudaNetwork final : private CudaFactory, public OperationNetwork {
         OperationNetwork(segment, options, arenas,
                          PlanOperations(segment, options, {.products_mask_dx = true}),
                          static_cast<CudaFactory&>(*this)),
+        device_(resources.device),
         state_(state) {}
 
   void Forward(const StepContext& context) override {
     state_.SetValues(*context.stream, context);
     OperationNetwork::Forward(context);
   }
+  // Products alone; the other operations at the rate of a copy.
+  std::vector<OperationLimit> MeasureLimits(int repetitions) override {
+    std::vector<OperationLimit> limits = OperationNetwork::MeasureLimits(repetitions);
+    const double bytes_per_s = CopyRate(device_);
+    for (OperationLimit& traffic : ActivationTraffic()) {
+      const bool is_product = std::any_of(limits.begin(), limits.end(), [&](const auto& limit) {
+        return limit.operation.starts_with(traffic.operation);
+      });
+      if (is_product) continue;
+      traffic.seconds = traffic.bytes / bytes_per_s;
+      limits.push_back(traffic);
+    }
+    return limits;
+  }
 
  private:
+  int device_;
   StepState& state_;
 };
 
-// Records a step when its work has run once, and queues the recording from then on. The first run
-// is not recorded: libraries load and set themselves up in it.
-class GraphRunner final : public StepRunner {
+// Sets what changes from step to step, and queues the step: its work itself, or, where it records,
+// a recording of it. The first run is not recorded: libraries load and set themselves up in it.
+class CudaStepRunner final : public StepRunner {
  public:
-  explicit GraphRunner(StepState& state) : state_(state) {}
+  CudaStepRunner(StepState& state, bool records) : state_(state), records_(records) {}
 
   void Run(Stream& stream, const StepContext& context, std::span<const UpdateRange> ranges,
            const std::function<void()>& queue_work) override {
     state_.SetValues(stream, context);
     state_.SetRanges(stream, ranges);
-    if (recorded_) return recorded_->Queue(stream);
-    if (!has_run_) {
+    if (!records_ || !has_run_) {
       has_run_ = true;
       return queue_work();
     }
-    recorded_ = Record(stream, queue_work);
+    if (!recorded_) recorded_ = Record(stream, queue_work);
     recorded_->Queue(stream);
   }
   void Forget() override {
@@ -108,6 +138,7 @@ class GraphRunner final : public StepRunner {
 
  private:
   StepState& state_;
+  const bool records_;
   bool has_run_ = false;
   std::unique_ptr<RecordedWork> recorded_;
 };
@@ -183,10 +214,10 @@ class CudaBackend final : public Backend {
   }
 
   std::unique_ptr<StepRunner> MakeStepRunner(bool records) override {
-    if (!records) return Backend::MakeStepRunner(records);
-    return std::make_unique<GraphRunner>(state_);
+    return std::make_unique<CudaStepRunner>(state_, records);
   }
   KernelChoices kernel_choices() const override { return library_->choices(); }
+  void UseKernelChoices(const KernelChoices& choices) override { library_->UseChoices(choices); }
 
  private:
   CudaOptions options_;

@@ -153,17 +153,34 @@ class CudaInputStage final : public InputStage {
              .positions = allocate_rows(DType::kInt64, positions_)};
   }
 
+  // Copies may still read what others own.
+  ~CudaInputStage() override {
+    try {
+      copy_stream_->Synchronize();
+    } catch (const Error&) {
+      // The device has failed; whoever waits for its work says so.
+    }
+  }
+
+  void Prefetch(const Batch& batch) override {
+    RequireFits(batch);
+    copied_ = Copy(batch, slots_[next_slot_]);
+    prefetched_pixels_ = batch.pixels.data();
+  }
+
   void Load(Stream& stream, const Batch& batch, const Tensor& x) override {
-    CONVOY_CHECK(batch.dtype == DType::kUInt8 && batch.shape == shape_ &&
-                     std::ssize(batch.samples) == options_.batch && x.shape == shape_ &&
-                     x.dtype == options_.dtype,
-                 "batch {} {} of {} samples into {} {}, expected u8 {} of {}", NameOf(batch.dtype),
-                 batch.shape.ToString(), batch.samples.size(), NameOf(x.dtype), x.shape.ToString(),
-                 options_.batch, options_.crop.ToString());
+    RequireFits(batch);
+    CONVOY_CHECK(x.shape == shape_ && x.dtype == options_.dtype, "a batch of {} into {} {}",
+                 shape_.ToString(), NameOf(x.dtype), x.shape.ToString());
     CONVOY_CHECK(!IsRecording(stream), "the load of a batch is never recorded");
     Slot& slot = slots_[next_slot_];
     next_slot_ = (next_slot_ + 1) % slots_.size();
-    const std::unique_ptr<Event> copied = Copy(batch, slot);
+    const bool is_there = copied_ && prefetched_pixels_ == batch.pixels.data();
+    if (!is_there) {
+      if (copied_) copied_->Synchronize();
+      copied_ = Copy(batch, slot);
+    }
+    const std::unique_ptr<Event> copied = std::move(copied_);
     stream.WaitFor(*copied);
     ForType(x.dtype, [&](auto type) { Finish(stream, slot, batch.colour_scale, x, type); });
     ForEach(stream, options_.batch,
@@ -179,6 +196,14 @@ class CudaInputStage final : public InputStage {
   RowInfo rows() const override { return rows_; }
 
  private:
+  void RequireFits(const Batch& batch) const {
+    CONVOY_CHECK(batch.dtype == DType::kUInt8 && batch.shape == shape_ &&
+                     std::ssize(batch.samples) == options_.batch,
+                 "batch {} {} of {} samples, expected u8 {} of {}", NameOf(batch.dtype),
+                 batch.shape.ToString(), batch.samples.size(), options_.batch,
+                 options_.crop.ToString());
+  }
+
   // Where a batch is copied to, while the one before is still read from the other.
   struct Slot {
     Buffer pixels, samples;
@@ -226,6 +251,8 @@ class CudaInputStage final : public InputStage {
   Buffer mean_image_, pinned_samples_;
   std::array<Slot, 2> slots_;
   size_t next_slot_ = 0;
+  std::unique_ptr<Event> copied_;  // of the prefetched batch into the next slot
+  const void* prefetched_pixels_ = nullptr;
   Buffer labels_, weights_, positions_;
   RowInfo rows_;
   std::unique_ptr<Stream> copy_stream_;

@@ -67,6 +67,10 @@ std::vector<KernelCandidate> CandidatesOrRefusal(
 KernelChooser::KernelChooser(KernelChoices given, Measure measure)
     : choices_(std::move(given)), measure_(std::move(measure)) {}
 
+void KernelChooser::Use(const KernelChoices& given) {
+  for (const auto& [product, choice] : given) choices_[product] = choice;
+}
+
 std::unique_ptr<BoundProduct> KernelChooser::MakeGiven(
     const std::string& product, const std::vector<CandidateGroup>& groups) const {
   const auto given = choices_.find(product);

@@ -41,6 +41,8 @@ class KernelChooser {
   std::unique_ptr<BoundProduct> Choose(const std::string& product,
                                        const std::vector<CandidateGroup>& groups);
 
+  // Given too, from here on; instead of what was given or chosen for the same product.
+  void Use(const KernelChoices& given);
   // What was given and what was chosen.
   const KernelChoices& choices() const { return choices_; }
 

@@ -69,6 +69,8 @@ class Library {
 
   // What was chosen so far, those that were given included (CudaOptions::kernel_choices).
   virtual KernelChoices choices() const = 0;
+  // Products that are made from here on are computed as `choices` say, where they name them.
+  virtual void UseChoices(const KernelChoices& choices) = 0;
 };
 
 std::unique_ptr<Library> MakeLibrary(const CudaOptions& options);

@@ -2,6 +2,8 @@
 // them.
 #include <optional>
 
+#include "core/cuda/runtime.h"
+#include "layers/cuda/kernel_choice.h"
 #include "layers/cuda/operations.h"
 
 namespace convoy::cuda {
@@ -14,8 +16,8 @@ struct Products {
 
 class ProductOperation final : public Operation {
  public:
-  ProductOperation(const Wiring& wiring, Products products)
-      : wiring_(wiring), products_(std::move(products)) {}
+  ProductOperation(const Wiring& wiring, Products products, int device)
+      : wiring_(wiring), products_(std::move(products)), device_(device) {}
 
   void Forward(const StepContext& context) override { products_.forward->Run(*context.stream); }
 
@@ -41,9 +43,27 @@ class ProductOperation final : public Operation {
     wiring_.parameters.ReportReleased(request.observer);
   }
 
+  // The products alone, one after another.
+  void AppendLimits(int, std::vector<OperationLimit>& limits) override {
+    const std::unique_ptr<Stream> stream = MakeStream(device_);
+    const Tensor &x = wiring_.x, &y = wiring_.y, &weight = wiring_.parameters.compute_weight;
+    const double places = static_cast<double>(y.count()) / static_cast<double>(y.shape.back());
+    const auto append = [&](const char* phase, BoundProduct* product) {
+      if (product == nullptr) return;
+      limits.push_back({.operation = wiring_.name + phase,
+                        .seconds = MeasureSeconds(*stream, *product),
+                        .flops = 2 * places * static_cast<double>(weight.count()),
+                        .bytes = static_cast<double>(x.bytes() + y.bytes() + weight.bytes())});
+    };
+    append(" forward", products_.forward.get());
+    append(" backward weights", products_.backward_weights.get());
+    append(" backward data", products_.backward_data.get());
+  }
+
  private:
   Wiring wiring_;
   Products products_;
+  int device_;
 };
 
 }  // namespace
@@ -71,7 +91,7 @@ std::unique_ptr<Operation> MakeConvolution(const Convolution& conv, const Wiring
     }
     if (wiring.dx) products.backward_data = library.ConvolutionBackwardData(conv, operands);
   }
-  return std::make_unique<ProductOperation>(wiring, std::move(products));
+  return std::make_unique<ProductOperation>(wiring, std::move(products), resources.device);
 }
 
 std::unique_ptr<Operation> MakeFullyConnected(const Wiring& wiring,
@@ -95,7 +115,7 @@ std::unique_ptr<Operation> MakeFullyConnected(const Wiring& wiring,
     products.backward_weights = library.MatrixBackwardWeights(operands);
     if (wiring.dx) products.backward_data = library.MatrixBackwardData(operands);
   }
-  return std::make_unique<ProductOperation>(wiring, std::move(products));
+  return std::make_unique<ProductOperation>(wiring, std::move(products), resources.device);
 }
 
 }  // namespace convoy::cuda

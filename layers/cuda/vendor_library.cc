@@ -79,6 +79,7 @@ class VendorLibrary final : public Library {
   }
 
   KernelChoices choices() const override { return chooser_.choices(); }
+  void UseChoices(const KernelChoices& choices) override { chooser_.Use(choices); }
 
  private:
   std::unique_ptr<BoundProduct> Choose(ConvolutionPass pass, const Convolution& conv,

@@ -152,6 +152,9 @@ class LoopLibrary final : public Library {
   }
 
   KernelChoices choices() const override { return choices_; }
+  void UseChoices(const KernelChoices& choices) override {
+    for (const auto& [product, choice] : choices) choices_[product] = choice;
+  }
 
  private:
   template <typename Visit>

@@ -29,7 +29,7 @@ TEST(MetricsFile, LinesHaveTheDocumentedFields) {
             "{\"event\":\"eval\",\"step\":1,\"epoch\":1,\"views\":10,\"images\":450,\"loss\":2.25,"
             "\"top1\":40.5,\"top5\":80.0}\n"
             "{\"event\":\"step\",\"step\":2,\"epoch\":0,\"loss\":null,\"lr\":0.0,"
-            "\"images_per_s\":0.0,\"wait_data_ms\":0.0,\"wait_comm_ms\":0.0}\n");
+            "\"images_per_s\":0.0,\"wait_data_ms\":0.0,\"wait_comm_ms\":null}\n");
 }
 
 TEST(MetricsFile, ResumingDropsLaterStepsAndATornLine) {
