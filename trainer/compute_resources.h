@@ -26,7 +26,8 @@ struct ChosenDevice {
 // config.share_device.
 ChosenDevice ChooseDevice(const ComputeConfig& config, World& world, Log& log);
 
-// Destroyed in the order that they need: groups, stream, backend.
+// Destroyed in the order that they need: groups, stream, backend. A step that was recorded with a
+// group's collectives is destroyed before the group, which would wait for it otherwise.
 struct ComputeResources {
   ChosenDevice device;
   std::unique_ptr<Backend> backend;

@@ -50,6 +50,19 @@ CONVOY_HOST_DEVICE inline void LoadVector(const T* from, float* values) {
 }
 template <int kWidth, typename T>
 CONVOY_HOST_DEVICE inline void StoreVector(const float* values, T* to) {
+#ifdef __CUDA_ARCH__
+  if constexpr (sizeof(T) == 2 && kWidth % 2 == 0) {
+    // Pairs in one word: nvcc stores 16-bit members one by one in some kernels.
+    Vector<uint32_t, kWidth / 2> words;
+    for (int i = 0; i < kWidth / 2; ++i) {
+      const uint32_t low = FromFloat<T>(values[2 * i]).bits;
+      const uint32_t high = FromFloat<T>(values[2 * i + 1]).bits;
+      words.values[i] = low | high << 16;
+    }
+    *reinterpret_cast<Vector<uint32_t, kWidth / 2>*>(to) = words;
+    return;
+  }
+#endif
   Vector<T, kWidth> vector;
   for (int i = 0; i < kWidth; ++i) vector.values[i] = FromFloat<T>(values[i]);
   *reinterpret_cast<Vector<T, kWidth>*>(to) = vector;
