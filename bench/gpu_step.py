@@ -43,8 +43,10 @@ def arguments():
     parser.add_argument("--budget", type=float, default=560, metavar="SECONDS")
     parser.add_argument("--convoy", default=pytorch_step.CONVOY)
     parser.add_argument("--shared", default=SHARED)
+    # For trying the script out where there is no device.
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.model, options.device, options.threads = "alexnet2012", "cuda", os.cpu_count()
+    options.model, options.threads = "alexnet2012", os.cpu_count()
     options.began = time.monotonic()
     return options
 
@@ -170,7 +172,7 @@ def measure_steps(options, report):
 
 def measure_layers(options, report):
     command = [
-        options.convoy, "bench", "step", "--backend", "cuda", "--model", "alexnet2012", "--dtype",
+        options.convoy, "bench", "step", "--backend", options.device, "--model", "alexnet2012", "--dtype",
         "bf16", "--batch-size", "1024", "--warm-up", "10", "--steps", "30",
     ]  # fmt: skip
     found = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -215,7 +217,7 @@ def measure_loader(options, report):
         archive, run = os.path.join(folder, "photos.tar"), os.path.join(folder, "run")
         repeat_photos(photos, archive, 128)
         command = [
-            options.convoy, "train", "--backend", "cuda", "--data", archive, "--model",
+            options.convoy, "train", "--backend", options.device, "--data", archive, "--model",
             "alexnet2012", "--dtype", "bf16", "--batch-size", str(batch), "--steps", str(steps),
             "--lr", "0.001", "--mean", "none", "--eval-every", "0", "--print-freq", "1", "--workers",
             str(max(1, options.threads - 1)), "--output-dir", run,

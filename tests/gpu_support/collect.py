@@ -5,7 +5,7 @@
 
 The programs and their libraries look for each other along relative paths then; libraries go into
 FOLDER/lib. Left to the other machine: glibc, and NVIDIA's libraries. Open MPI goes along, with the
-plugins that work on one host: FOLDER/bin/mpirun sets what it needs to be found.
+plugins that work on one host; FOLDER/environment sets what it needs to be found.
 """
 
 import glob
@@ -25,13 +25,13 @@ PLUGINS_LEFT_OUT = re.compile(
     r"_(ucx|ofi|openib|uct|psm|psm2|slurm|flux|jsm|gridengine|monitoring|romio321|ompio)\.so$"
     r"|mca_(scoll|spml|sshmem|memheap|atomic|fs|fbtl|fcoll|sharedfp|io)_"
 )
-# As Open MPI's own configuration file of Debian has them.
-MPIRUN = """#!/bin/sh
-# Open MPI, found where this file is.
-here=$(cd "$(dirname "$(readlink -f "$0")")/.." && pwd)
-export OPAL_PREFIX="$here/openmpi" PMIX_INSTALL_PREFIX="$here/openmpi"
-export PATH="$here/bin:$PATH" OMPI_MCA_btl_base_warn_component_unused=0 OMPI_MCA_osc=^ucx,pt2pt
-exec "$here/bin/orterun" "$@"
+# Sourced by tests/gpu, or by hand. Settings of Open MPI as Debian's own file has them.
+ENVIRONMENT = """# source build/release/environment: to run convoy, mpirun and launch/convoyrun by hand.
+release=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+export OPAL_PREFIX=$release/openmpi PATH=$release/bin:$PATH
+export OMPI_MCA_btl_base_warn_component_unused=0 OMPI_MCA_osc=^ucx,pt2pt
+export OMPI_MCA_plm=isolated                      # one host, and no ssh
+export PMIX_MCA_pcompress_base_silence_warning=1  # PMIx goes without its plugins
 """
 
 
@@ -110,28 +110,25 @@ class Collection:
             self.add(found, os.path.join("lib", name), 0o644)
 
     def add_open_mpi(self):
-        pmix = "/usr/lib/x86_64-linux-gnu/pmix2/lib/pmix"
         about = subprocess.run(
             ["ompi_info", "--path", "all", "--parsable"], capture_output=True, text=True, check=True
         ).stdout
         where = dict(re.findall(r"^path:(\w+):(.*)$", about, re.MULTILINE))
+        for name, target in (("orterun", "mpirun"), ("orted", "orted")):
+            self.add(os.path.realpath(os.path.join(where["bindir"], name)), f"bin/{target}")
+        os.makedirs(os.path.join(self.folder, "openmpi"), exist_ok=True)
+        os.symlink("../bin", os.path.join(self.folder, "openmpi/bin"))
+        with open(os.path.join(self.folder, "environment"), "w", encoding="utf-8") as file:
+            file.write(ENVIRONMENT)
         prefix = where["prefix"]
-        for name in ("orterun", "orted"):
-            self.add(os.path.realpath(os.path.join(where["bindir"], name)), f"bin/{name}")
-        os.makedirs(os.path.join(self.folder, "openmpi/bin"), exist_ok=True)
-        os.symlink("../../bin/orted", os.path.join(self.folder, "openmpi/bin/orted"))
-        path = os.path.join(self.folder, "bin/mpirun")
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(MPIRUN)
-        os.chmod(path, 0o755)
-        for folder in (where["pkglibdir"], pmix):
-            for plugin in sorted(glob.glob(f"{folder}/*mca_*.so")):
-                if not PLUGINS_LEFT_OUT.search(plugin):
-                    self.add(plugin, os.path.join("openmpi", os.path.relpath(plugin, prefix)), 0o644)
-        for texts in (where["pkgdatadir"], os.path.join(prefix, "share/pmix")):
-            if os.path.isdir(texts):
-                target = os.path.join(self.folder, "openmpi", os.path.relpath(texts, prefix))
-                shutil.copytree(texts, target, ignore=shutil.ignore_patterns("*wrapper*"))
+        for plugin in sorted(glob.glob(os.path.join(where["pkglibdir"], "mca_*.so"))):
+            if not PLUGINS_LEFT_OUT.search(plugin):
+                self.add(plugin, os.path.join("openmpi", os.path.relpath(plugin, prefix)), 0o644)
+        texts = where["pkgdatadir"]
+        shutil.copytree(
+            texts, os.path.join(self.folder, "openmpi", os.path.relpath(texts, prefix)),
+            ignore=shutil.ignore_patterns("*wrapper*"),
+        )  # fmt: skip
 
 
 def main():

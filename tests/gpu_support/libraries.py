@@ -87,7 +87,11 @@ def print_versions(module):
             if path is None:
                 print(f"{name} 0 missing -")
                 continue
-            number, text = version_of(name, path)
+            try:
+                number, text = version_of(name, path)
+            except OSError as error:
+                print(f"tests/gpu: {error}", file=sys.stderr)
+                number, text = 0, "unknown"
             print(f"{name} {number} {text} {os.path.realpath(path)}")
 
 
