@@ -40,7 +40,7 @@ struct ComputeConfig {
   CommunicatorKind communicator = CommunicatorKind::kAuto;
   bool bind_to_node = true;  // run on the processors of the NUMA node of the device
   std::string kernel_cache;  // folder of chosen kernels; empty: the user's cache; "none": not kept
-  double deadline_s = 600;  // how long the device may wait for other ranks; 0: for ever
+  double deadline_s = 600;   // how long the device may wait for other ranks; 0: for ever
 };
 
 // How images become crops.
