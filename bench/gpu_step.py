@@ -3,7 +3,7 @@
 
     python3 bench/gpu_step.py --out DIR [--batches 1024,256,128] [--dtypes bf16,tf32,fp32]
                               [--rounds 2] [--compile-mode default|reduce-overhead|max-autotune]
-                              [--parts steps,layers,loader] [--budget 560] [--shared DIR]
+                              [--parts steps,layers,loader] [--budget 520] [--shared DIR]
 
 Every row of the table is a turn of `convoy bench step`, PyTorch eager and PyTorch compiled (see
 pytorch_step.py for what each does), `--rounds` times; medians count. Then a table of the operations
@@ -40,7 +40,7 @@ def arguments():
     parser.add_argument("--compile-mode", default="default")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--parts", default="layers,loader,steps")
-    parser.add_argument("--budget", type=float, default=560, metavar="SECONDS")
+    parser.add_argument("--budget", type=float, default=520, metavar="SECONDS")
     parser.add_argument("--convoy", default=pytorch_step.CONVOY)
     parser.add_argument("--shared", default=SHARED)
     # For trying the script out where there is no device.

@@ -191,11 +191,13 @@ def run_gtest(section, program, gtest_filter, wrap, only):
         record(section, label, "failed", 0, f"lists no tests: {errors}")
         return
     pending = [name for name in names if re.search(only, f"{label}.{name}")]
-    failed = []
+    failed, ran = [], []
 
     def report(name, outcome, seconds, detail):
         if outcome == "failed":
             failed.append(name)
+        if outcome != "skipped":
+            ran.append(name)
         record(section, f"{label}.{name}", outcome, seconds, detail)
 
     for _ in range(MOST_CRASHES):
@@ -216,6 +218,8 @@ def run_gtest(section, program, gtest_filter, wrap, only):
             record(section, label, "failed", 0, "all tests passed, and then it " + run.how_it_ended())
     for name in pending:
         record(section, f"{label}.{name}", "failed", 0, "not reached: the program ended before it")
+    if not ran and not pending and not only:
+        record(section, label, "failed", 0, "there is a device, and every test was skipped")
     # A device that failed once may fail every test behind it: which ones fail alone?
     if 1 < len(failed) and not wrap:
         for name in failed[:8]:
