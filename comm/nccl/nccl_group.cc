@@ -141,9 +141,11 @@ class NcclGroupOfDevice final : public NcclGroup {
                   [connection = connection_, registration](void* memory) {
                     Release(*connection, *registration, memory);
                   });
-    CONVOY_CUDA_CALL(cudaMemset(data, 0, size));
-    // The zeros are written by another stream than those that will use the memory.
-    CONVOY_CUDA_CALL(cudaDeviceSynchronize());
+    // On a stream of its own: the device cannot be synchronised while another thread records a
+    // step, and this group's stream may be busy.
+    const std::unique_ptr<Stream> stream = cuda::MakeStream(options_.device);
+    cuda::SetZero(*stream, data, bytes);
+    stream->Synchronize();
     Call("ncclCommRegister", [&](ncclComm_t communicator) {
       return ncclCommRegister(communicator, data, size, registration.get());
     });

@@ -196,9 +196,10 @@ Buffer AllocateDevice(int device, int64_t bytes) {
   }
   CONVOY_CUDA_CALL(error);
   Buffer buffer(data, bytes, {DeviceKind::kCuda, device}, [](void* memory) { cudaFree(memory); });
-  CONVOY_CUDA_CALL(cudaMemset(data, 0, size));
-  // The zeros are written by another stream than those that will use the memory.
-  CONVOY_CUDA_CALL(cudaDeviceSynchronize());
+  // On a stream of its own: the device cannot be synchronised while another thread records a step.
+  CudaStream stream(device, Priority::kNormal);
+  SetZero(stream, data, bytes);
+  stream.Synchronize();
   return buffer;
 }
 
@@ -225,7 +226,8 @@ bool CanAccessPeer(int from, int to) {
 std::unique_ptr<RecordedWork> Record(Stream& stream, const std::function<void()>& queue_work) {
   const cudaStream_t handle = HandleOf(stream);
   cudaGraph_t graph = nullptr;
-  // Other threads go on allocating and copying meanwhile.
+  // Other threads go on allocating and copying meanwhile, on streams of their own: the device as a
+  // whole, and the stream that CUDA takes where none is named, can be waited for by nobody.
   CONVOY_CUDA_CALL(cudaStreamBeginCapture(handle, cudaStreamCaptureModeThreadLocal));
   try {
     queue_work();

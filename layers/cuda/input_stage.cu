@@ -1,8 +1,9 @@
 // The formula of core/batch.h on the device. Bytes per value: 1 read, 2 or 4 written, and a mean
-// image from the cache; 3 flops, and some 10 integer operations to find the pixel.
+// image from the cache; 3 flops, and a few integer operations to find the pixel in a mirrored row.
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "core/cuda/runtime.h"
@@ -23,9 +24,11 @@ struct PerChannel {
 };
 
 // A thread per vector of x, wherever lines and rows end in it.
-template <typename T>
+template <typename T, int kChannels>
 struct FinishKernel {
   static constexpr int kWidth = kVectorWidth<T>;
+  // As many pixel values as a vector has, loaded at once; the first in the lowest byte.
+  using PixelWord = std::conditional_t<kWidth == 8, uint64_t, uint32_t>;
 
   const uint8_t* pixels;
   const SampleInfo* samples;
@@ -34,7 +37,7 @@ struct FinishKernel {
   PerChannel means, factors;
   T* x;
   int32_t count, width;
-  Divider crop, line, channels;
+  Divider crop, line;
 
   // Of the vector's first value.
   struct Place {
@@ -47,16 +50,18 @@ struct FinishKernel {
     place.row = crop.Split(first, &place.in_crop);
     int32_t in_line;
     line.Split(place.in_crop, &in_line);
-    place.w = channels.Split(in_line, &place.c);
+    place.w = in_line / kChannels;
+    place.c = in_line % kChannels;
     float values[kWidth] = {};
     if (mean_image != nullptr) LoadMeans(place.in_crop, values);
+    if (in_line + kWidth <= line.divisor()) {
+      FinishInLine(place, first, in_line, values);
+      return StoreVector<kWidth>(values, x + first);
+    }
     const int32_t valid = count - first < kWidth ? count - first : kWidth;
     Finish(place, first - in_line, valid, values);
-    if (valid == kWidth) {
-      StoreVector<kWidth>(values, x + first);
-    } else {
-      for (int k = 0; k < valid; ++k) x[first + k] = FromFloat<T>(values[k]);
-    }
+    if (valid == kWidth) return StoreVector<kWidth>(values, x + first);
+    for (int k = 0; k < valid; ++k) x[first + k] = FromFloat<T>(values[k]);
   }
 
   CONVOY_HOST_DEVICE void LoadMeans(int32_t in_crop, float* values) const {
@@ -67,8 +72,42 @@ struct FinishKernel {
     }
   }
 
-  // From the mean image's values to the finished ones. `line_begin`: of the line that `place` is
-  // in.
+  // From the mean image's values to the finished ones, where all of them lie in one line: the
+  // common case, without a test or a division per value.
+  CONVOY_HOST_DEVICE void FinishInLine(const Place& place, int32_t first, int32_t in_line,
+                                       float* values) const {
+    float source[kWidth];
+    if (samples[place.row].mirror != 0) {
+      // Pixels in reverse, the channels of each as they are: where the first kChannels values lie,
+      // and the others lie whole pixels before them.
+      const uint8_t* pixel = pixels + (first - in_line) + (width - 1 - place.w) * kChannels;
+      const uint8_t* from[kChannels];
+      for (int k = 0; k < kChannels; ++k) {
+        from[k] = pixel + place.c + k - (place.c + k < kChannels ? 0 : 2 * kChannels);
+      }
+      for (int k = 0; k < kWidth; ++k) {
+        source[k] = static_cast<float>(from[k % kChannels][-(k / kChannels) * kChannels]);
+      }
+    } else {
+      const auto word = *reinterpret_cast<const PixelWord*>(pixels + first);
+      for (int k = 0; k < kWidth; ++k) {
+        source[k] = static_cast<float>(static_cast<uint8_t>(word >> (8 * k)));
+      }
+    }
+    // Of the channels from that of the first value on.
+    const PerChannel all_offsets = OffsetsOf(place.row);
+    float offsets[kChannels], scales[kChannels];
+    for (int k = 0; k < kChannels; ++k) {
+      const int32_t c = place.c + k - (place.c + k < kChannels ? 0 : kChannels);
+      offsets[k] = all_offsets.At(c);
+      scales[k] = factors.At(c);
+    }
+    for (int k = 0; k < kWidth; ++k) {
+      values[k] = (source[k] - values[k] + offsets[k % kChannels]) * scales[k % kChannels];
+    }
+  }
+
+  // The same wherever they lie. `line_begin`: of the line that `place` is in.
   CONVOY_HOST_DEVICE void Finish(Place place, int32_t line_begin, int32_t valid,
                                  float* values) const {
     PerChannel offsets = OffsetsOf(place.row);
@@ -76,10 +115,10 @@ struct FinishKernel {
     for (int k = 0; k < kWidth; ++k) {
       if (k >= valid) return;
       const int32_t w = mirror ? width - 1 - place.w : place.w;
-      const uint8_t pixel = pixels[line_begin + w * channels.divisor() + place.c];
+      const uint8_t pixel = pixels[line_begin + w * kChannels + place.c];
       values[k] =
           (static_cast<float>(pixel) - values[k] + offsets.At(place.c)) * factors.At(place.c);
-      if (++place.c < channels.divisor()) continue;
+      if (++place.c < kChannels) continue;
       place.c = 0;
       if (++place.w < width) continue;
       place.w = 0;
@@ -94,7 +133,7 @@ struct FinishKernel {
 
   CONVOY_HOST_DEVICE PerChannel OffsetsOf(int32_t row) const {
     PerChannel result;
-    for (int c = 0; c < kMaxChannels; ++c) {
+    for (int c = 0; c < kChannels; ++c) {
       result.values[c] = samples[row].colour_shift[c] - means.values[c];
     }
     return result;
@@ -131,7 +170,7 @@ class CudaInputStage final : public InputStage {
                  options.crop.ToString());
     CONVOY_CHECK(deviations == 0 || deviations == channels, "{} standard deviations for {}",
                  deviations, options.crop.ToString());
-    CONVOY_CHECK(channels <= kMaxChannels, "{} channels", channels);
+    CONVOY_CHECK(channels >= 1 && channels <= kMaxChannels, "{} channels", channels);
     if (has_mean_image) {
       const int64_t bytes = means * SizeOf(DType::kFloat32);
       mean_image_ = AllocateDevice(device, bytes);
@@ -182,7 +221,17 @@ class CudaInputStage final : public InputStage {
     }
     const std::unique_ptr<Event> copied = std::move(copied_);
     stream.WaitFor(*copied);
-    ForType(x.dtype, [&](auto type) { Finish(stream, slot, batch.colour_scale, x, type); });
+    ForType(x.dtype, [&](auto type) {
+      using T = decltype(type);
+      switch (options_.crop.back()) {
+        case 1:
+          return Finish<T, 1>(stream, slot, batch.colour_scale, x);
+        case 2:
+          return Finish<T, 2>(stream, slot, batch.colour_scale, x);
+        default:
+          return Finish<T, 3>(stream, slot, batch.colour_scale, x);
+      }
+    });
     ForEach(stream, options_.batch,
             UnpackKernel{.samples = static_cast<const SampleInfo*>(slot.samples.data()),
                          .labels = rows_.labels.As<int32_t>(),
@@ -218,12 +267,12 @@ class CudaInputStage final : public InputStage {
     return copy_stream_->Record();
   }
 
-  template <typename T>
-  void Finish(Stream& stream, const Slot& slot, float colour_scale, const Tensor& x, T) const {
-    using Kernel = FinishKernel<T>;
+  template <typename T, int kChannels>
+  void Finish(Stream& stream, const Slot& slot, float colour_scale, const Tensor& x) const {
+    using Kernel = FinishKernel<T, kChannels>;
     const Shape& crop = options_.crop;
     PerChannel factors;
-    for (int c = 0; c < crop.back(); ++c) {
+    for (int c = 0; c < kChannels; ++c) {
       const auto& deviations = options_.standard_deviation;
       factors.values[c] =
           colour_scale / (deviations.empty() ? 1 : deviations[static_cast<size_t>(c)]);
@@ -240,8 +289,7 @@ class CudaInputStage final : public InputStage {
                    .count = static_cast<int32_t>(count),
                    .width = static_cast<int32_t>(crop[1]),
                    .crop = Divider(crop.count()),
-                   .line = Divider(crop[1] * crop[2]),
-                   .channels = Divider(crop[2])});
+                   .line = Divider(crop[1] * crop[2])});
   }
 
   InputOptions options_;

@@ -63,7 +63,9 @@ std::vector<double> LoadOn(Backend& backend, InputOptions options, DType dtype,
 // A value of 255 is computed to 2^-24 of itself in each of three steps; small differences of large
 // numbers keep that absolute error.
 TEST(Input, AgreesWithTheOracleForEveryOption) {
-  for (const Shape& crop : {Shape{13, 17, 3}, Shape{6, 5, 1}, Shape{1, 1, 3}, Shape{9, 32, 2}}) {
+  // Lines of one vector after another, and those that vectors cross.
+  for (const Shape& crop : {Shape{13, 17, 3}, Shape{6, 5, 1}, Shape{1, 1, 3}, Shape{9, 32, 2},
+                            Shape{3, 227, 3}, Shape{5, 24, 3}, Shape{4, 16, 1}, Shape{7, 11, 2}}) {
     const Batch batch = MakeBatch(crop);
     const std::vector<std::vector<float>> means = {{}, Means(crop.back()), Means(crop.count())};
     for (const auto& mean : means) {
