@@ -115,22 +115,23 @@ struct OverlappingMaxPoolForward {
     }
   }
 
-  // Three columns of a row whose bits start at `shift`.
+  // Three columns of a row whose bits start at `shift`. Written out, as is TakeRight: nvcc leaves
+  // loops over so much as loops, and keeps offsets that a loop indexes in memory.
   CONVOY_HOST_DEVICE void TakeLeft(Row& row, bool is_first, int shift, Maxima& maxima) const {
-#pragma unroll
-    for (int k = 0; k < 3; ++k) {
-      Load(row, k);
-      maxima.Take(row.values, is_first && k == 0, 1u << (shift + std::max(k, -row.start)));
-    }
+    Load(row, 0);
+    maxima.Take(row.values, is_first, 1u << (shift + std::max(0, -row.start)));
+    Load(row, 1);
+    maxima.Take(row.values, false, 1u << (shift + std::max(1, -row.start)));
+    Load(row, 2);
+    maxima.Take(row.values, false, 4u << shift);
   }
   // Behind TakeLeft: the column that both windows have is there. The left edge is not among them.
   CONVOY_HOST_DEVICE void TakeRight(Row& row, bool is_first, int shift, Maxima& maxima) const {
     maxima.Take(row.values, is_first, 1u << shift);
-#pragma unroll
-    for (int k = 1; k < 3; ++k) {
-      Load(row, 2 + k);
-      maxima.Take(row.values, false, 1u << (shift + k));
-    }
+    Load(row, 3);
+    maxima.Take(row.values, false, 2u << shift);
+    Load(row, 4);
+    maxima.Take(row.values, false, 4u << shift);
   }
   CONVOY_HOST_DEVICE void Load(Row& row, int k) const {
     norm.template Forward<kWidth>(row.x + row.offsets[k], row.channel, row.values);
