@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <utility>
 
+#include "core/memory.h"
+
 namespace convoy::cuda {
 namespace {
 
@@ -10,6 +12,9 @@ using Operands = Library::ConvolutionOperands;
 
 // More groups than these are cheaper in one grouped kernel than in so many launches.
 constexpr int kMaxSplitGroups = 4;
+
+// Layers with more channels than these after folding have enough without.
+constexpr int64_t kMaxFoldedChannels = 64;
 
 // The alignment that the addresses of all calls share, 16 at most: what a thread loads at once.
 void FindAlignment(const Operands& operands, ConvolutionVariant& variant) {
@@ -98,6 +103,11 @@ class VariantList {
     if (groups_ == 1 && plain.dtype == DType::kBFloat16 && channels >= 3 && channels < 8) {
       AddWithFusion(Packed("packed", 8));
     }
+    const int64_t fold = plain.stride;
+    if (groups_ == 1 && fold >= 2 && plain.kernel > fold &&
+        fold * fold * channels <= kMaxFoldedChannels) {
+      AddWithFusion(Folded());
+    }
   }
 
   ConvolutionVariant Packed(const std::string& name, int64_t channels) const {
@@ -109,15 +119,36 @@ class VariantList {
     if (padding.top != padding.bottom || padding.left != padding.right) {
       problem.x.height += padding.top + padding.bottom;
       problem.x.width += padding.left + padding.right;
-      packed.packing = std::exchange(padding, {});
+      packed.packing.padding = std::exchange(padding, {});
     }
-    if (channels != problem.x.channels) {
-      problem.x.channels = problem.channels_per_group = channels;
-      packed.packs_weight = problem.pass == ConvolutionPass::kForward;
-      packed.unpacks = problem.pass == ConvolutionPass::kBackwardWeights;
-    }
+    if (channels != problem.x.channels) FillChannels(packed, channels);
     problem.x.pixel_stride = problem.x.channels;
     return packed;
+  }
+
+  // The kernel is as many squares of places as hold it; its taps beyond are zero. x is copied as
+  // far as windows reach, in places of a multiple of 16 bytes.
+  ConvolutionVariant Folded() const {
+    ConvolutionVariant folded = plain_;
+    folded.name = "folded";
+    folded.packs_x = true;
+    ConvolutionProblem& problem = folded.problem;
+    const int64_t fold = std::exchange(problem.stride, 1);
+    folded.packing = {.padding = std::exchange(problem.padding, {}), .fold = fold};
+    problem.kernel = (problem.kernel + fold - 1) / fold;
+    problem.x.height = problem.y.height + problem.kernel - 1;
+    problem.x.width = problem.y.width + problem.kernel - 1;
+    FillChannels(folded, RoundUp(fold * fold * problem.x.channels, 16 / SizeOf(problem.dtype)));
+    problem.x.pixel_stride = problem.x.channels;
+    return folded;
+  }
+
+  // x and the weights of a variant without groups get `channels`.
+  static void FillChannels(ConvolutionVariant& variant, int64_t channels) {
+    ConvolutionProblem& problem = variant.problem;
+    problem.x.channels = problem.channels_per_group = channels;
+    variant.packs_weight = problem.pass == ConvolutionPass::kForward;
+    variant.unpacks = problem.pass == ConvolutionPass::kBackwardWeights;
   }
 
   void AddWithFusion(const ConvolutionVariant& base) {

@@ -5,6 +5,8 @@
 //   split       one plain convolution per group, on its range of the channels
 //   packed      x is copied first, its few channels filled up to 8 with zeros
 //   padded      x is copied first, with its padding, because cuDNN prefers it even on both sides
+//   folded      x is copied first, with its padding, each square of stride x stride places as one:
+//               a convolution of stride 1 with more channels and a smaller kernel
 //   fused       bias and ReLU, or the mask of the data gradient, are part of cuDNN's graph
 //   bf16        the gradient of bf16 weights is rounded, where cuDNN cannot write it as fp32
 #pragma once
@@ -15,6 +17,7 @@
 
 #include "layers/cuda/cudnn_graph.h"
 #include "layers/cuda/library.h"
+#include "layers/cuda/product_kernels.h"
 
 namespace convoy::cuda {
 
@@ -24,8 +27,8 @@ struct ConvolutionVariant {
   int64_t calls = 1;           // one per group
   bool is_fallback = false;
   bool packs_x = false;       // it is copied into a tensor of the sizes of problem.x first
-  Padding packing;            // what that copy adds at the top and left
-  bool packs_weight = false;  // forward: the same channels as that copy of x
+  Packing packing;            // how x lies in it
+  bool packs_weight = false;  // forward: they get the channels of that copy, folded as x is
   bool unpacks = false;       // the weights' gradient is written elsewhere first
   bool finishes = false;      // an own kernel adds bias and ReLU, or masks dx
 };

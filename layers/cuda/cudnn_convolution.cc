@@ -4,6 +4,7 @@
 
 #include "layers/cuda/convolution_variants.h"
 #include "layers/cuda/operations.h"
+#include "layers/cuda/packed_images.h"
 #include "layers/cuda/product_kernels.h"
 
 namespace convoy::cuda {
@@ -38,7 +39,7 @@ class ConvolutionProduct final : public BoundProduct {
     Tensor x = operands.x, weight = operands.weight, weight_gradient = operands.weight_gradient;
     if (variant.packs_x) {
       const Shape shape = PackedShape(problem);
-      packed_memory_ = resources.packed->AtLeast(BytesOf(shape, problem.dtype));
+      FindPackedMemory(shape, resources);
       x = packed_x_ = ViewOf(*packed_memory_, problem.dtype, shape);
     }
     if (variant.packs_weight) {
@@ -54,13 +55,17 @@ class ConvolutionProduct final : public BoundProduct {
   }
 
   void Run(Stream& stream) override {
-    if (packed_x_) PackImages(stream, operands_.x, variant_.packing, packed_x_);
-    if (packed_weight_) PackImages(stream, operands_.weight, {}, packed_weight_);
+    if (packed_x_ && !forward_packs_) PackImages(stream, operands_.x, variant_.packing, packed_x_);
+    if (packed_weight_) {
+      PackImages(stream, operands_.weight, {.fold = variant_.packing.fold}, packed_weight_);
+    }
     context_.Use(stream);
     for (const ConvolutionMemory& call : calls_) {
       graph_->Execute(context_, plan_, call, workspace_ ? workspace_->data() : nullptr);
     }
-    if (packed_gradient_) UnpackGradient(stream, packed_gradient_, operands_.weight_gradient);
+    if (packed_gradient_) {
+      UnpackGradient(stream, packed_gradient_, variant_.packing.fold, operands_.weight_gradient);
+    }
     if (!variant_.finishes) return;
     if (variant_.problem.pass == ConvolutionPass::kForward) {
       AddBiasRelu(stream, operands_.bias, operands_.relu, operands_.y);
@@ -70,6 +75,19 @@ class ConvolutionProduct final : public BoundProduct {
   }
 
  private:
+  // Forward keeps its copy of x, which the gradient of the weights reads where it needs the same.
+  void FindPackedMemory(const Shape& shape, const ConvolutionResources& resources) {
+    const int64_t bytes = BytesOf(shape, variant_.problem.dtype);
+    PackedImages* const kept = operands_.packed_x.get();
+    if (kept != nullptr && variant_.problem.pass == ConvolutionPass::kForward) {
+      packed_memory_ = kept->FindOrMake(variant_.packing, shape, bytes);
+    } else if (kept != nullptr) {
+      packed_memory_ = kept->Find(variant_.packing, shape);
+      forward_packs_ = packed_memory_ != nullptr;
+    }
+    if (!packed_memory_) packed_memory_ = resources.packed->AtLeast(bytes);
+  }
+
   // Memory of the size of the weights as cuDNN sees them.
   Tensor Allocate(int device, DType dtype) {
     const Shape shape = WeightShape(variant_);
@@ -83,6 +101,7 @@ class ConvolutionProduct final : public BoundProduct {
   std::string plan_;
   CudnnContext& context_;
   std::shared_ptr<const Buffer> workspace_, packed_memory_;
+  bool forward_packs_ = false;  // into packed_memory_
   Buffer weight_memory_;
   Tensor packed_x_, packed_weight_, packed_gradient_;
   std::vector<ConvolutionMemory> calls_;

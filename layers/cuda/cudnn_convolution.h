@@ -16,7 +16,7 @@ struct ConvolutionResources {
   int device = 0;
   CudnnContext* context = nullptr;
   SharedMemory* workspace = nullptr;
-  SharedMemory* packed = nullptr;  // copies of x
+  SharedMemory* packed = nullptr;  // copies of x that nobody reads later
   PlanLimits limits;
 };
 

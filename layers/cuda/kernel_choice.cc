@@ -7,8 +7,8 @@ namespace convoy::cuda {
 namespace {
 
 // How many candidates of a product are measured: its groups share them, and each has a few.
-constexpr size_t kMeasuredPerProduct = 8;
-constexpr size_t kMeasuredPerGroup = 2;
+constexpr size_t kMeasuredPerProduct = 12;
+constexpr size_t kMeasuredPerGroup = 3;
 
 // Measured together until they take so long, so that short kernels are told apart.
 constexpr double kSampleSeconds = 200e-6;
@@ -91,8 +91,10 @@ std::unique_ptr<BoundProduct> KernelChooser::MakeGiven(
 }
 
 std::unique_ptr<BoundProduct> KernelChooser::Choose(const std::string& product,
-                                                    const std::vector<CandidateGroup>& groups) {
+                                                    const std::vector<CandidateGroup>& groups,
+                                                    const std::function<void()>& prepare) {
   if (std::unique_ptr<BoundProduct> given = MakeGiven(product, groups)) return given;
+  prepare();
   FastestSoFar fastest;
   for (const bool fallback : {false, true}) {
     if (fastest.product) break;

@@ -36,10 +36,11 @@ class KernelChooser {
   // `given` is used where it names a candidate that there still is.
   KernelChooser(KernelChoices given, Measure measure);
 
-  // `product` identifies the problem: layer, pass, sizes and types. Throws (kDevice), naming it,
-  // where no candidate runs.
-  std::unique_ptr<BoundProduct> Choose(const std::string& product,
-                                       const std::vector<CandidateGroup>& groups);
+  // `product` identifies the problem: layer, pass, sizes and types. `prepare` is called before its
+  // candidates are measured. Throws (kDevice), naming it, where no candidate runs.
+  std::unique_ptr<BoundProduct> Choose(
+      const std::string& product, const std::vector<CandidateGroup>& groups,
+      const std::function<void()>& prepare = [] {});
 
   // Given too, from here on; instead of what was given or chosen for the same product.
   void Use(const KernelChoices& given);

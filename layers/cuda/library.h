@@ -16,6 +16,8 @@
 
 namespace convoy::cuda {
 
+class PackedImages;  // packed_images.h
+
 // A product and the memory it works on, which outlives it.
 class BoundProduct {
  public:
@@ -24,6 +26,8 @@ class BoundProduct {
   virtual void Run(Stream& stream) = 0;
 };
 
+// Products are made while their activations and gradients hold nothing yet: candidates that are
+// measured overwrite them, x and dy included. Weights and biases keep their values.
 class Library {
  public:
   virtual ~Library() = default;
@@ -42,6 +46,9 @@ class Library {
     Tensor dy, dx;           // dx is empty where nobody can ask for it
     bool mask_dx = false;    // dx is zero where x is not above zero
     Tensor weight_gradient;  // fp32
+    // Where forward always runs on the same x before the gradient of the weights: what forward
+    // leaves for it. Null where a network does not train.
+    std::shared_ptr<PackedImages> packed_x;
   };
   // y = x * weight + bias, then the ReLU.
   virtual std::unique_ptr<BoundProduct> ConvolutionForward(const Convolution& conv,

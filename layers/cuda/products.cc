@@ -5,6 +5,7 @@
 #include "core/cuda/runtime.h"
 #include "layers/cuda/kernel_choice.h"
 #include "layers/cuda/operations.h"
+#include "layers/cuda/packed_images.h"
 
 namespace convoy::cuda {
 namespace {
@@ -71,6 +72,8 @@ class ProductOperation final : public Operation {
 std::unique_ptr<Operation> MakeConvolution(const Convolution& conv, const Wiring& wiring,
                                            const OperationResources& resources) {
   const LayerParameters& parameters = wiring.parameters;
+  std::shared_ptr<PackedImages> packed_x;
+  if (wiring.training) packed_x = std::make_shared<PackedImages>(resources.device);
   const Library::ConvolutionOperands operands{.name = wiring.name,
                                               .x = wiring.x,
                                               .weight = parameters.compute_weight,
@@ -81,7 +84,8 @@ std::unique_ptr<Operation> MakeConvolution(const Convolution& conv, const Wiring
                                               .dy = wiring.dy,
                                               .dx = wiring.dx,
                                               .mask_dx = wiring.mask_dx,
-                                              .weight_gradient = parameters.weight_gradient};
+                                              .weight_gradient = parameters.weight_gradient,
+                                              .packed_x = std::move(packed_x)};
   Library& library = *resources.library;
   Products products{.forward = library.ConvolutionForward(conv, operands)};
   if (wiring.training) {

@@ -8,6 +8,7 @@
 #include "layers/cuda/cudnn_convolution.h"
 #include "layers/cuda/kernel_choice.h"
 #include "layers/cuda/library.h"
+#include "layers/cuda/product_kernels.h"
 #include "layers/cuda/shared_memory.h"
 
 namespace convoy::cuda {
@@ -103,7 +104,8 @@ class VendorLibrary final : public Library {
                    .workspace_bytes = options_.workspace_bytes}};
     return std::make_unique<NamedProduct>(
         fmt::format("{} {}", operands.name, cuda::NameOf(pass)),
-        chooser_.Choose(product, ConvolutionCandidates(pass, conv, operands, resources)));
+        chooser_.Choose(product, ConvolutionCandidates(pass, conv, operands, resources),
+                        [&] { FillWithNoise(operands.x, operands.dy); }));
   }
 
   std::unique_ptr<BoundProduct> Choose(MatrixPass pass, const MatrixOperands& operands) {
@@ -124,7 +126,16 @@ class VendorLibrary final : public Library {
                                     .tf32 = options_.tf32};
     return std::make_unique<NamedProduct>(
         fmt::format("{} {}", operands.name, cuda::NameOf(pass)),
-        chooser_.Choose(product, MatrixCandidates(pass, operands, resources)));
+        chooser_.Choose(product, MatrixCandidates(pass, operands, resources),
+                        [&] { FillWithNoise(operands.x, operands.dy); }));
+  }
+
+  // What measured products read beside the weights, which hold their values already. dy may be
+  // empty.
+  void FillWithNoise(const Tensor& x, const Tensor& dy) {
+    CONVOY_CUDA_CALL(cudaDeviceSynchronize());
+    cuda::FillWithNoise(*stream_, x);
+    if (dy) cuda::FillWithNoise(*stream_, dy);
   }
 
   const char* Precision(const Tensor& x) const {

@@ -1,10 +1,10 @@
 // What stands around the vendor's convolutions: slices of channels, packed copies, and own kernels
-// behind them. cuDNN is played by loops that follow the sizes, strides and addresses that a graph
-// is given.
+// behind them. cuDNN is played by loops.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <map>
+#include <cmath>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,113 +13,11 @@
 #include "layers/analysis.h"
 #include "layers/cuda/convolution_variants.h"
 #include "layers/cuda/cudnn_convolution.h"
-#include "layers/cuda/launch.h"
+#include "layers/cuda/packed_images.h"
 #include "layers/cuda/product_kernels.h"
+#include "tests/emulation/loops_for_cudnn.h"
 
 namespace convoy::cuda {
-namespace {
-
-double At(const void* data, DType dtype, int64_t i) {
-  if (dtype == DType::kFloat32) return static_cast<double>(static_cast<const float*>(data)[i]);
-  return static_cast<double>(static_cast<float>(static_cast<const BFloat16*>(data)[i]));
-}
-
-void Set(void* data, DType dtype, int64_t i, double value) {
-  if (dtype == DType::kFloat32) {
-    static_cast<float*>(data)[i] = static_cast<float>(value);
-  } else {
-    static_cast<BFloat16*>(data)[i] = BFloat16(static_cast<float>(value));
-  }
-}
-
-// The place of element (n, h, w, c) of images.
-int64_t PlaceOf(const ImageLayout& image, int64_t n, int64_t h, int64_t w, int64_t c) {
-  return ((n * image.height + h) * image.width + w) * image.pixel_stride + c;
-}
-
-// visit(place in y, channel of y, place in x, place in the weights) for every multiply-add.
-template <typename Visit>
-void ForEachMultiplyAdd(const ConvolutionProblem& problem, Visit&& visit) {
-  const ImageLayout &x = problem.x, &y = problem.y;
-  const int64_t in = problem.channels_per_group, outs = y.channels / (x.channels / in);
-  for (int64_t n = 0; n < y.batch; ++n) {
-    for (int64_t oh = 0; oh < y.height; ++oh) {
-      for (int64_t ow = 0; ow < y.width; ++ow) {
-        for (int64_t o = 0; o < y.channels; ++o) {
-          for (int64_t kh = 0; kh < problem.kernel; ++kh) {
-            for (int64_t kw = 0; kw < problem.kernel; ++kw) {
-              const int64_t h = oh * problem.stride - problem.padding.top + kh;
-              const int64_t w = ow * problem.stride - problem.padding.left + kw;
-              if (h < 0 || h >= x.height || w < 0 || w >= x.width) continue;
-              for (int64_t i = 0; i < in; ++i) {
-                visit(PlaceOf(y, n, oh, ow, o), o, PlaceOf(x, n, h, w, o / outs * in + i),
-                      ((o * problem.kernel + kh) * problem.kernel + kw) * in + i);
-              }
-            }
-          }
-        }
-      }
-    }
-  }
-}
-
-void RunLoops(const ConvolutionProblem& problem, const ConvolutionMemory& memory) {
-  std::map<int64_t, double> sums;
-  std::map<int64_t, int64_t> channels;  // of the places of y
-  ForEachMultiplyAdd(problem, [&](int64_t y, int64_t channel, int64_t x, int64_t weight) {
-    const auto value = [&](ConvolutionOperand operand, int64_t i) {
-      return At(memory[operand], problem.dtype, i);
-    };
-    switch (problem.pass) {
-      case ConvolutionPass::kForward:
-        sums[y] += value(kX, x) * value(kWeight, weight);
-        channels[y] = channel;
-        break;
-      case ConvolutionPass::kBackwardData:
-        sums[x] += value(kDy, y) * value(kWeight, weight);
-        break;
-      case ConvolutionPass::kBackwardWeights:
-        sums[weight] += value(kDy, y) * value(kX, x);
-        break;
-    }
-  });
-  for (auto [i, sum] : sums) {
-    if (problem.adds_bias) sum += At(memory[kBias], problem.dtype, channels[i]);
-    if (problem.relu) sum = std::max(sum, 0.0);
-    if (problem.masks && At(memory[kX], problem.dtype, i) <= 0) sum = 0;
-    Set(memory[kResult], problem.result_dtype, i, sum);
-  }
-}
-
-}  // namespace
-
-// --- What cudnn_graph.h promises
-// ------------------------------------------------------------------
-
-CudnnContext::CudnnContext(int) {}
-CudnnContext::~CudnnContext() = default;
-void CudnnContext::Use(Stream& stream) { handle_ = &stream; }
-
-struct ConvolutionGraph::Parts {
-  ConvolutionProblem problem;
-};
-ConvolutionGraph::ConvolutionGraph(const ConvolutionProblem& problem)
-    : parts_(std::make_unique<Parts>(Parts{problem})) {}
-ConvolutionGraph::~ConvolutionGraph() = default;
-std::vector<std::string> ConvolutionGraph::ProposePlans(CudnnContext&, const PlanLimits&) {
-  return {"loops"};
-}
-int64_t ConvolutionGraph::BuildPlan(const std::string&) { return 0; }
-void ConvolutionGraph::Execute(CudnnContext& context, const std::string&,
-                               const ConvolutionMemory& memory, void*) const {
-  for (size_t i = 0; i < memory.size(); ++i) {
-    const auto alignment = static_cast<uintptr_t>(parts_->problem.alignment[i]);
-    EXPECT_EQ(reinterpret_cast<uintptr_t>(memory[i]) % alignment, 0u);
-  }
-  Enqueue(*static_cast<Stream*>(context.handle()),
-          [problem = parts_->problem, memory] { RunLoops(problem, memory); });
-}
-
 namespace {
 
 class VendorProductsTest : public testing::Test {
@@ -246,18 +144,160 @@ TEST_F(VendorProductsTest, GradientOfTheWeightsOfGroups) {
 
 TEST_F(VendorProductsTest, ForwardOfTheFirstLayer) {
   EXPECT_EQ(Check(ConvolutionPass::kForward, kFirst, {2, 14, 10, 3}, DType::kFloat32),
-            (Names{"plain fused:loops", "plain:loops", "padded fused:loops", "padded:loops"}));
+            (Names{"plain fused:loops", "plain:loops", "padded fused:loops", "padded:loops",
+                   "folded fused:loops", "folded:loops"}));
   EXPECT_EQ(Check(ConvolutionPass::kForward, kFirst, {2, 14, 10, 3}, DType::kBFloat16),
             (Names{"plain fused:loops", "plain:loops", "padded fused:loops", "padded:loops",
-                   "packed fused:loops", "packed:loops"}));
+                   "packed fused:loops", "packed:loops", "folded fused:loops", "folded:loops"}));
 }
 
 TEST_F(VendorProductsTest, GradientOfTheWeightsOfTheFirstLayer) {
   EXPECT_EQ(Check(ConvolutionPass::kBackwardWeights, kFirst, {2, 14, 10, 3}, DType::kFloat32),
-            (Names{"plain:loops", "padded:loops"}));
+            (Names{"plain:loops", "padded:loops", "folded:loops"}));
   EXPECT_EQ(Check(ConvolutionPass::kBackwardWeights, kFirst, {2, 14, 10, 3}, DType::kBFloat16),
             (Names{"plain:loops", "plain bf16:loops", "padded:loops", "padded bf16:loops",
-                   "packed:loops", "packed bf16:loops"}));
+                   "packed:loops", "packed bf16:loops", "folded:loops", "folded bf16:loops"}));
+}
+
+TEST_F(VendorProductsTest, FoldedLayersOfManySizes) {
+  struct Case {
+    int kernel, stride;
+    Padding padding;
+    Shape x;
+    int64_t height, width, folded_kernel, channels;  // in bf16
+  };
+  const Case cases[] = {
+      // conv1: no padding, padding behind, padding all around; odd rows and even ones.
+      {11, 4, {}, {2, 23, 19, 3}, 6, 5, 3, 48},
+      {11, 4, {0, 0, 3, 3}, {2, 20, 16, 3}, 6, 5, 3, 48},
+      {11, 4, {2, 4, 1, 3}, {1, 21, 20, 3}, 6, 7, 3, 48},
+      // Places at the end that no window reaches.
+      {5, 4, {1, 0, 0, 0}, {2, 15, 18, 3}, 4, 5, 2, 48},
+      // Channels that are filled up, and squares of other sizes.
+      {3, 2, Padding::Same(1), {2, 9, 7, 3}, 6, 5, 2, 16},
+      {7, 2, Padding::Same(3), {1, 8, 12, 4}, 7, 9, 4, 16},
+      {8, 3, {0, 1, 2, 0}, {2, 13, 11, 1}, 5, 4, 3, 16},
+  };
+  for (const Case& test : cases) {
+    const Convolution conv{
+        .out_channels = 4, .kernel = test.kernel, .stride = test.stride, .padding = test.padding};
+    for (const ConvolutionPass pass :
+         {ConvolutionPass::kForward, ConvolutionPass::kBackwardWeights}) {
+      for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+        const Names names = Check(pass, conv, test.x, dtype);
+        EXPECT_THAT(names, testing::Contains("folded:loops")) << test.x.ToString();
+      }
+      const auto variants =
+          ConvolutionVariants(pass, conv, MakeOperands(conv, test.x, DType::kBFloat16));
+      const ConvolutionProblem& folded =
+          std::find_if(variants.begin(), variants.end(), [](const ConvolutionVariant& variant) {
+            return variant.name == "folded";
+          })->problem;
+      EXPECT_EQ(folded.x.height, test.height);
+      EXPECT_EQ(folded.x.width, test.width);
+      EXPECT_EQ(folded.kernel, test.folded_kernel);
+      EXPECT_EQ(folded.x.channels, test.channels);
+      EXPECT_EQ(folded.stride, 1);
+      EXPECT_EQ(folded.padding, Padding{});
+    }
+  }
+}
+
+TEST_F(VendorProductsTest, TheGradientOfTheWeightsReadsWhatForwardPacked) {
+  const Shape x{2, 14, 10, 3};
+  // Whether the gradient by the second candidate packs x itself after forward by the first.
+  const auto packs_again = [&](const std::string& forward_name, const std::string& weights_name) {
+    auto operands = MakeOperands(kFirst, x, DType::kBFloat16);
+    operands.packed_x = std::make_shared<PackedImages>(0);
+    const auto expected = Expected(ConvolutionPass::kBackwardWeights, kFirst, operands);
+    CudnnContext context(0);
+    SharedMemory workspace(0), packed(0);
+    const auto make = [&](ConvolutionPass pass, const std::string& name) {
+      for (const CandidateGroup& group : ConvolutionCandidates(
+               pass, kFirst, operands,
+               {.context = &context, .workspace = &workspace, .packed = &packed})) {
+        if (group.candidates.at(0).name == name) return group.candidates[0].make();
+      }
+      return std::unique_ptr<BoundProduct>();
+    };
+    const auto forward = make(ConvolutionPass::kForward, forward_name);
+    const auto weights = make(ConvolutionPass::kBackwardWeights, weights_name);
+    const auto stream = MakeStream(0);
+    forward->Run(*stream);
+    const auto is_right = [&] {
+      weights->Run(*stream);
+      stream->Synchronize();
+      for (int64_t i = 0; i < operands.weight_gradient.count(); ++i) {
+        const double actual = At(operands.weight_gradient.data, DType::kFloat32, i);
+        if (actual != expected[static_cast<size_t>(i)]) return false;
+      }
+      return true;
+    };
+    EXPECT_TRUE(is_right()) << forward_name << ", " << weights_name;
+    // Who packs itself sees an x that changed since forward.
+    for (int64_t i = 0; i < operands.x.count(); ++i) Set(operands.x.data, DType::kBFloat16, i, 0);
+    return !is_right();
+  };
+  for (const std::string kind : {"padded", "packed", "folded"}) {
+    EXPECT_FALSE(packs_again(kind + " fused:loops", kind + ":loops")) << kind;
+    EXPECT_FALSE(packs_again(kind + ":loops", kind + ":loops")) << kind;
+  }
+  EXPECT_TRUE(packs_again("packed:loops", "folded:loops"));
+  EXPECT_TRUE(packs_again("padded:loops", "packed:loops"));
+  EXPECT_TRUE(packs_again("plain:loops", "folded:loops"));
+}
+
+TEST_F(VendorProductsTest, PackedCopiesLiveAsLongAsTheyAreHeld) {
+  PackedImages images(0);
+  const Packing packing{.padding = {0, 0, 3, 3}, .fold = 4};
+  const Shape shape{2, 3, 3, 48};
+  EXPECT_EQ(images.Find(packing, shape), nullptr);
+  auto made = images.FindOrMake(packing, shape, 1000);
+  EXPECT_EQ(images.FindOrMake(packing, shape, 1000), made);
+  EXPECT_EQ(images.Find(packing, shape), made);
+  EXPECT_EQ(images.Find({.padding = packing.padding}, shape), nullptr);
+  EXPECT_EQ(images.Find(packing, {2, 3, 3, 64}), nullptr);
+  made.reset();
+  EXPECT_EQ(images.Find(packing, shape), nullptr);
+}
+
+TEST_F(VendorProductsTest, FoldsWhatIsStridedAndNarrowAlone) {
+  const auto offers = [&](const Convolution& conv, int64_t channels, ConvolutionPass pass) {
+    const auto variants =
+        ConvolutionVariants(pass, conv, MakeOperands(conv, {1, 12, 12, channels}, DType::kFloat32));
+    return std::any_of(variants.begin(), variants.end(), [](const ConvolutionVariant& variant) {
+      return variant.name.starts_with("folded");
+    });
+  };
+  const Convolution conv{.out_channels = 4, .kernel = 3, .stride = 2};
+  EXPECT_TRUE(offers(conv, 16, ConvolutionPass::kForward));
+  EXPECT_FALSE(offers(conv, 17, ConvolutionPass::kForward));
+  EXPECT_FALSE(offers(conv, 3, ConvolutionPass::kBackwardData));
+  EXPECT_FALSE(offers({.out_channels = 4, .kernel = 3}, 3, ConvolutionPass::kForward));
+  EXPECT_FALSE(offers({.out_channels = 4, .kernel = 2, .stride = 2}, 3, ConvolutionPass::kForward));
+  EXPECT_FALSE(offers({.out_channels = 4, .kernel = 3, .stride = 2, .groups = 2}, 4,
+                      ConvolutionPass::kForward));
+}
+
+TEST_F(VendorProductsTest, NoiseFillsBothTypes) {
+  const auto stream = MakeStream(0);
+  for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+    for (const int64_t count : {1, 7, 4096}) {
+      const Tensor tensor = Make(dtype, {count});
+      FillWithNoise(*stream, tensor);
+      stream->Synchronize();
+      double sum = 0, squares = 0;
+      for (int64_t i = 0; i < count; ++i) {
+        const double value = At(tensor.data, dtype, i);
+        EXPECT_LE(std::abs(value), 1);
+        sum += value;
+        squares += value * value;
+      }
+      if (count < 4096) continue;
+      EXPECT_NEAR(sum / 4096, 0, 0.05);
+      EXPECT_NEAR(squares / 4096, 1.0 / 3, 0.03);
+    }
+  }
 }
 
 TEST_F(VendorProductsTest, PaddingThatIsNotReadIsMadeEven) {
@@ -267,7 +307,7 @@ TEST_F(VendorProductsTest, PaddingThatIsNotReadIsMadeEven) {
                                             MakeOperands(conv, {1, 8, 8, 4}, DType::kFloat32));
   EXPECT_EQ(variants.at(0).problem.padding, Padding::Same(1));
   EXPECT_EQ(Check(ConvolutionPass::kForward, conv, {1, 8, 8, 4}, DType::kFloat32),
-            (Names{"plain fused:loops", "plain:loops"}));
+            (Names{"plain fused:loops", "plain:loops", "folded fused:loops", "folded:loops"}));
 }
 
 TEST_F(VendorProductsTest, BiasAndReluOfAnyWidth) {

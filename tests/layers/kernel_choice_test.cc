@@ -119,10 +119,20 @@ TEST_F(KernelChoiceTest, OnlyTheMostPromisingAreMeasured) {
     group.candidates.push_back(Candidate(name));
   }
   Chooser().Choose(kProduct, {group});
-  EXPECT_EQ(measured_.size(), 8u);
+  EXPECT_EQ(measured_.size(), 12u);
   measured_.clear();
   Chooser().Choose(kProduct, {group, group, group, group, group});
-  EXPECT_EQ(measured_.size(), 10u);
+  EXPECT_EQ(measured_.size(), 15u);
+}
+
+TEST_F(KernelChoiceTest, PreparesOnceAndOnlyToMeasure) {
+  KernelChooser chooser = Chooser();
+  std::vector<size_t> measured_before;
+  const auto prepare = [&] { measured_before.push_back(measured_.size()); };
+  for (int i = 0; i < 2; ++i) {
+    chooser.Choose(kProduct, {{{Candidate("slow"), Candidate("fast")}}}, prepare);
+  }
+  EXPECT_EQ(measured_before, (std::vector<size_t>{0}));
 }
 
 TEST_F(KernelChoiceTest, NothingLeftIsAnErrorThatNamesTheProduct) {
