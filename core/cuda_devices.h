@@ -13,7 +13,7 @@ struct CudaDevice {
   std::string pci_bus_id;      // "0000:1b:00.0"
   int numa_node = -1;          // of the host, -1 where it is not known
   int compute_capability = 0;  // 90
-  int64_t memory_bytes = 0, free_bytes = 0;
+  int64_t memory_bytes = 0;
   std::vector<bool> reaches;  // whether it can read the memory of each visible device directly
 };
 

@@ -6,8 +6,10 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <climits>
 #include <cstring>
 #include <filesystem>
 #include <system_error>
@@ -107,8 +109,8 @@ void File::ReadAt(int64_t offset, void* data, int64_t bytes) const {
   }
 }
 
-AtomicFile::AtomicFile(std::string path)
-    : path_(std::move(path)), partial_path_(path_ + ".partial") {
+AtomicFile::AtomicFile(std::string path, const std::string& partial_suffix)
+    : path_(std::move(path)), partial_path_(path_ + partial_suffix) {
   const int descriptor =
       open(partial_path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (descriptor < 0) ThrowDisk(partial_path_, "create");
@@ -163,6 +165,15 @@ std::string ReadText(const std::string& path, ExitCode exit_code) {
 
 void WriteText(const std::string& path, std::string_view text) {
   AtomicFile file(path);
+  file.Write(text.data(), static_cast<int64_t>(text.size()));
+  file.Commit();
+}
+
+void WriteSharedText(const std::string& path, std::string_view text) {
+  static std::atomic<int> written{0};
+  char host[HOST_NAME_MAX + 1] = {};
+  gethostname(host, sizeof(host) - 1);
+  AtomicFile file(path, fmt::format(".{}-{}-{}.partial", host, getpid(), written++));
   file.Write(text.data(), static_cast<int64_t>(text.size()));
   file.Commit();
 }

@@ -50,8 +50,8 @@ class File {
 // of the folder. Destroyed without Commit(), it removes the temporary file. All errors are kDisk.
 class AtomicFile {
  public:
-  // The temporary file is `path` + ".partial".
-  explicit AtomicFile(std::string path);
+  // The temporary file is `path` + `partial_suffix`.
+  explicit AtomicFile(std::string path, const std::string& partial_suffix = ".partial");
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
@@ -88,6 +88,9 @@ class FolderLock {
 std::string ReadText(const std::string& path, ExitCode exit_code);
 // Writes `text` by AtomicFile.
 void WriteText(const std::string& path, std::string_view text);
+// The same where others, of this host or another, may write `path` at the same time: whoever comes
+// last has it, and it is always one's alone.
+void WriteSharedText(const std::string& path, std::string_view text);
 // Also false where nobody may look: reading or writing there says so. Of "" false.
 bool PathExists(const std::string& path);
 // Creates the folder and its parents. Throws (kDisk).

@@ -2,12 +2,12 @@
 
 #include <fmt/format.h>
 #include <pthread.h>
-#include <sched.h>
 
 #include <system_error>
 #include <utility>
 
 #include "core/error.h"
+#include "core/numa.h"
 
 namespace convoy {
 
@@ -78,27 +78,13 @@ void ThreadPool::Run() {
 }
 
 int AvailableProcessors() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
-  const int count = CPU_COUNT(&set);
-  return count > 0 ? count : 1;
+  const std::vector<int> processors = AllowedProcessors();
+  return processors.empty() ? 1 : static_cast<int>(processors.size());
 }
 
 std::string ProcessorList() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof(set), &set) != 0) return "?";
-  std::string list;
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (!CPU_ISSET(cpu, &set)) continue;
-    int last = cpu;
-    while (last + 1 < CPU_SETSIZE && CPU_ISSET(last + 1, &set)) ++last;
-    if (!list.empty()) list += ",";
-    list += last > cpu ? fmt::format("{}-{}", cpu, last) : std::to_string(cpu);
-    cpu = last;
-  }
-  return list;
+  const std::vector<int> processors = AllowedProcessors();
+  return processors.empty() ? "?" : FormatProcessorList(processors);
 }
 
 void NameThisThread(const std::string& name) {

@@ -52,6 +52,7 @@ Json ToJson(const StepBenchOptions& options, const StepBenchResult& result, cons
       {"update_ms", 1e3 * result.update_s},
       {"first_loss", result.first_loss},
       {"peak_memory_bytes", result.peak_memory_bytes}};
+  if (result.device_memory_bytes > 0) json["device_memory_bytes"] = result.device_memory_bytes;
   if (result.limit_s > 0) {
     json["limit_ms"] = 1e3 * result.limit_s;
     json["limit_images_per_s"] = static_cast<double>(options.batch_size) / result.limit_s;

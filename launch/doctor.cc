@@ -15,7 +15,9 @@
 #include "core/thread_pool.h"
 #include "core/version.h"
 #include "launch/bench.h"
+#include "launch/doctor_devices.h"
 #include "launch/run_options.h"
+#include "trainer/agreement.h"
 #include "trainer/compute_resources.h"
 #include "trainer/session.h"
 #include "trainer/step_bench.h"
@@ -39,7 +41,7 @@ struct RankFacts {
   int32_t local_rank = 0;
 };
 
-std::vector<RankFacts> GatherFacts(const ComputeConfig& compute, World& world) {
+RankFacts FactsOf(const ComputeConfig& compute, const World& world) {
   RankFacts own;
   std::strncpy(own.processors, ProcessorList().c_str(), sizeof(own.processors) - 1);
   own.pid = getpid();
@@ -47,14 +49,7 @@ std::vector<RankFacts> GatherFacts(const ComputeConfig& compute, World& world) {
   own.online = static_cast<int32_t>(sysconf(_SC_NPROCESSORS_ONLN));
   own.threads = ThreadsPerRank(compute, world);
   own.local_rank = world.local_rank();
-  std::vector<RankFacts> facts(static_cast<size_t>(world.size()));
-  HostStream stream;
-  const Shape bytes{static_cast<int64_t>(sizeof(RankFacts))};
-  world.all()
-      .AllGather(stream, {&own, DType::kUInt8, bytes},
-                 {facts.data(), DType::kUInt8, bytes.Prepend(world.size())}, "doctor")
-      .Wait(stream);
-  return facts;
+  return own;
 }
 
 // One line per thing that is wrong, with what to do.
@@ -150,9 +145,18 @@ ExitCode DoctorCommand(int argc, const char* const* argv) {
   table.Examples("Example\n  launch/convoyrun -n 4 doctor --towers 2\n");
   if (!table.Parse(argc, argv)) return ExitCode::kDone;
   return RunOnAllRanks(world_options, "", [&](World& world, Log& log) {
-    const std::string backend = MakeComputeResources(step.compute, world, log).Describe();
-    const std::vector<RankFacts> facts = GatherFacts(step.compute, world);
+    std::string backend, why_not_cuda, carrier;
+    std::vector<DeviceReport> devices;
+    {
+      const ComputeResources resources = MakeComputeResources(step.compute, world, log);
+      backend = resources.backend->Describe();
+      why_not_cuda = resources.device.why_not_cuda;
+      carrier = resources.grid->Describe();
+      if (resources.device.kind == BackendKind::kCuda) devices = ExamineDevices(resources, world);
+    }
+    const std::vector<RankFacts> facts = GatherRows(world, FactsOf(step.compute, world), "doctor");
     std::vector<std::string> complaints = Complaints(facts, world);
+    for (const std::string& complaint : DeviceComplaints(devices)) complaints.push_back(complaint);
     const double link_gb_per_s = world.size() > 1 ? LinkSpeed(world) : 0;
     double loader_rate = 0, step_rate = 0;
     if (!data.empty()) {
@@ -182,6 +186,8 @@ ExitCode DoctorCommand(int argc, const char* const* argv) {
                                  {"processors", facts[rank].processors},
                                  {"threads", facts[rank].threads}});
       }
+      if (!why_not_cuda.empty()) json["why_not_cuda"] = why_not_cuda;
+      if (!devices.empty()) json["devices"] = Json::parse(DevicesAsJson(devices, carrier));
       if (link_gb_per_s > 0) json["all_reduce_gb_per_s"] = link_gb_per_s;
       if (loader_rate > 0) {
         json["loader_images_per_s"] = loader_rate;
@@ -200,9 +206,10 @@ ExitCode DoctorCommand(int argc, const char* const* argv) {
                  facts[rank].threads);
     }
     fmt::print("\n");
+    if (!devices.empty()) PrintDevices(devices, carrier);
     if (link_gb_per_s > 0) {
-      fmt::print("all-reduce of {}: {:.2f} GB/s\n", FormatBytes(static_cast<double>(kLinkBytes)),
-                 link_gb_per_s);
+      fmt::print("all-reduce of {} of host memory: {:.2f} GB/s\n",
+                 FormatBytes(static_cast<double>(kLinkBytes)), link_gb_per_s);
     }
     if (loader_rate > 0) {
       fmt::print("loader: {:.0f} images/s over all ranks; the model takes {:.0f}\n", loader_rate,

@@ -129,6 +129,13 @@ void AddComputeOptions(OptionTable& table, ComputeConfig* compute, WorldOptions*
   table.Add("workspace", "MB", "1000", "on CUDA, memory that one product may use besides its own",
             store::Integer("workspace", 0, 1 << 20,
                            [=](int64_t n) { compute->workspace_bytes = n * 1'000'000; }));
+  table.Add("numa", "on|off", "on",
+            "on CUDA, run on the processors of the NUMA node that the device belongs to",
+            store::Switch("numa", &compute->bind_to_node));
+  table.Add("kernel-cache", "PATH", "",
+            "on CUDA, folder where chosen kernels are kept for the next run, or none (default: "
+            "$XDG_CACHE_HOME/convoy or ~/.cache/convoy)",
+            store::Text(&compute->kernel_cache));
   table.Add("deadline", "SECONDS", "600", "give up a rank that is late by so much; 0: never",
             store::Number("deadline", 0, 1e9,
                           [=](double s) { world->deadline_s = compute->deadline_s = s; }));

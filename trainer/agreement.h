@@ -3,6 +3,8 @@
 
 #include <functional>
 #include <string>
+#include <type_traits>
+#include <vector>
 
 #include "comm/comm.h"
 #include "core/error.h"
@@ -28,5 +30,19 @@ void RunTogether(World& world, const std::function<void()>& work);
 
 // `text` of rank `root`, on every rank. Collective.
 std::string BroadcastText(World& world, const std::string& text, int root, const char* what);
+
+// `own` of every rank, by rank; the Row travels as plain bytes. Collective.
+template <typename Row>
+std::vector<Row> GatherRows(World& world, Row own, const char* what) {
+  static_assert(std::is_trivially_copyable_v<Row>);
+  std::vector<Row> rows(static_cast<size_t>(world.size()));
+  const Shape bytes{static_cast<int64_t>(sizeof(Row))};
+  HostStream stream;
+  world.all()
+      .AllGather(stream, {&own, DType::kUInt8, bytes},
+                 {rows.data(), DType::kUInt8, bytes.Prepend(world.size())}, what)
+      .Wait(stream);
+  return rows;
+}
 
 }  // namespace convoy

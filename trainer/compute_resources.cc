@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
+#include <string_view>
 #include <vector>
 
+#include "core/numa.h"
 #include "core/text.h"
 #include "core/thread_pool.h"
 #include "trainer/agreement.h"
@@ -24,17 +26,6 @@ struct DeviceFinding {
 
 void Put(const std::string& text, char* to, size_t size) {
   std::strncpy(to, text.c_str(), size - 1);
-}
-
-std::vector<DeviceFinding> Gather(DeviceFinding own, World& world) {
-  std::vector<DeviceFinding> all(static_cast<size_t>(world.size()));
-  const Shape bytes{static_cast<int64_t>(sizeof(DeviceFinding))};
-  HostStream stream;
-  world.all()
-      .AllGather(stream, {&own, DType::kUInt8, bytes},
-                 {all.data(), DType::kUInt8, bytes.Prepend(world.size())}, "devices")
-      .Wait(stream);
-  return all;
 }
 
 std::string NameOfRank(size_t rank, const World& world) {
@@ -57,16 +48,40 @@ void RequireOwnDevices(const std::vector<DeviceFinding>& findings, const World& 
   }
 }
 
-// Whether every rank has a device; says on rank 0 why not.
-bool EveryoneHasOne(const std::vector<DeviceFinding>& findings, const World& world, Log& log) {
+// Why not every rank has a device; empty where all do.
+std::string FirstObstacle(const std::vector<DeviceFinding>& findings, const World& world) {
   for (size_t rank = 0; rank < findings.size(); ++rank) {
     if (findings[rank].exit_code == 0) continue;
-    log.Info("--backend auto: training on the CPU, since {}{}",
-             findings.size() > 1 ? fmt::format("on {} ", NameOfRank(rank, world)) : std::string(),
-             findings[rank].reason);
-    return false;
+    return findings.size() > 1
+               ? fmt::format("on {} {}", NameOfRank(rank, world), findings[rank].reason)
+               : findings[rank].reason;
   }
-  return true;
+  return {};
+}
+
+// The part of Backend::Describe() that names CUDA and its libraries; empty where there is none.
+std::string LibrariesOf(const std::string& backend) {
+  constexpr std::string_view kBefore = ", CUDA ";
+  const size_t at = backend.find(kBefore);
+  return at == std::string::npos ? std::string() : backend.substr(at + 2);
+}
+
+void RequireSameLibraries(const Backend& backend, World& world) {
+  struct Row {
+    char text[448] = {};
+  } own;
+  Put(backend.Describe(), own.text, sizeof(own.text));
+  std::vector<std::string> backends;
+  for (const Row& row : GatherRows(world, own, "libraries")) backends.emplace_back(row.text);
+  RunTogether(world, [&] { convoy::RequireSameLibraries(world.hosts(), backends); });
+}
+
+// Before there are threads and pinned memory, which stay where they begin.
+void BindToNodeOf(const ChosenDevice& device, Log& log) {
+  const std::string processors = BindToNumaNode(device.cuda.numa_node);
+  if (processors.empty()) return;
+  log.Info("bound to processors {} of NUMA node {}, that of cuda:{}", processors,
+           device.cuda.numa_node, device.index);
 }
 
 std::unique_ptr<Backend> MakeBackend(const ComputeConfig& config, const ChosenDevice& device,
@@ -92,7 +107,7 @@ std::unique_ptr<Backend> MakeBackend(const ComputeConfig& config, const ChosenDe
 
 ChosenDevice ChooseDevice(const ComputeConfig& config, World& world, Log& log) {
   if (config.backend == BackendKind::kCpu || config.backend == BackendKind::kOracle) {
-    return {.kind = config.backend, .cuda = {}};
+    return {.kind = config.backend, .cuda = {}, .why_not_cuda = {}};
   }
   DeviceFinding own;
   CudaInstallation installation;
@@ -112,14 +127,29 @@ ChosenDevice ChooseDevice(const ComputeConfig& config, World& world, Log& log) {
       if (fault) throw Error(*fault);
     });
   }
-  const std::vector<DeviceFinding> findings = Gather(own, world);
-  if (config.backend == BackendKind::kAuto && !EveryoneHasOne(findings, world, log)) {
-    return {.kind = BackendKind::kCpu, .cuda = {}};
+  const std::vector<DeviceFinding> findings = GatherRows(world, own, "devices");
+  const std::string obstacle = FirstObstacle(findings, world);
+  if (!obstacle.empty()) {  // with kAuto alone
+    log.Info("--backend auto: computing on the CPU, since {}", obstacle);
+    return {.kind = BackendKind::kCpu, .cuda = {}, .why_not_cuda = obstacle};
   }
   if (!config.share_device) RunTogether(world, [&] { RequireOwnDevices(findings, world); });
   return {.kind = BackendKind::kCuda,
           .index = own.device,
-          .cuda = installation.devices[static_cast<size_t>(own.device)]};
+          .cuda = installation.devices[static_cast<size_t>(own.device)],
+          .why_not_cuda = {}};
+}
+
+void RequireSameLibraries(const std::vector<std::string>& hosts,
+                          const std::vector<std::string>& backends) {
+  for (size_t rank = 1; rank < backends.size(); ++rank) {
+    const std::string first = LibrariesOf(backends[0]), other = LibrariesOf(backends[rank]);
+    if (other == first) continue;
+    throw Error(ExitCode::kUsage,
+                fmt::format("rank 0 ({}) has {}, rank {} ({}) has {}", hosts[0], first, rank,
+                            hosts[rank], other),
+                "install the same versions on every host, and see LD_LIBRARY_PATH there");
+  }
 }
 
 std::string ComputeResources::Describe() const {
@@ -132,12 +162,22 @@ ComputeResources MakeComputeResources(const ComputeConfig& config, World& world,
   RunTogether(world, [&] { shape = GridOf(config, world); });
   ComputeResources resources;
   resources.device = ChooseDevice(config, world, log);
+  const bool is_cuda = resources.device.kind == BackendKind::kCuda;
+  if (is_cuda && config.bind_to_node) BindToNodeOf(resources.device, log);
   RunTogether(world, [&] {
     resources.backend = MakeBackend(config, resources.device, world, log);
     resources.backend->RequireDType(config.dtype);
     resources.stream = resources.backend->MakeStream();
   });
   Backend* backend = resources.backend.get();
+  if (is_cuda) {
+    RequireSameLibraries(*backend, world);
+    if (world.rank() == 0) {
+      resources.kernel_cache =
+          KernelCache(KernelCacheFolder(config.kernel_cache), backend->Describe(), log);
+    }
+    ShareKernelChoices(world, *backend, resources.kernel_cache.choices(), 0);
+  }
   resources.grid = std::make_unique<ProcessGrid>(
       world, shape,
       GroupOptions{
@@ -186,6 +226,12 @@ void CompileTogether(World& world, const GridShape& shape, Backend& backend,
   RunTogether(world, [&] {
     if (world.rank() >= shape.towers) compile();
   });
+}
+
+void CompileTogether(World& world, ComputeResources& resources,
+                     const std::function<void()>& compile) {
+  CompileTogether(world, resources.grid->shape(), *resources.backend, compile);
+  if (world.rank() == 0) resources.kernel_cache.Add(resources.backend->kernel_choices());
 }
 
 GridShape GridOf(const ComputeConfig& config, const World& world) {

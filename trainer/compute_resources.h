@@ -4,11 +4,13 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "comm/comm.h"
 #include "core/cuda_devices.h"
 #include "core/log.h"
 #include "layers/layers.h"
+#include "trainer/kernel_cache.h"
 #include "trainer/run_config.h"
 
 namespace convoy {
@@ -18,6 +20,7 @@ struct ChosenDevice {
   BackendKind kind = BackendKind::kCpu;  // not kAuto
   int index = 0;                         // kCuda: the ordinal among the visible devices
   CudaDevice cuda;                       // kCuda
+  std::string why_not_cuda;              // where kAuto did not take it
 };
 
 // Collective over the world. Ranks of a host take its devices in order. kAuto takes CUDA where
@@ -26,18 +29,26 @@ struct ChosenDevice {
 // config.share_device.
 ChosenDevice ChooseDevice(const ComputeConfig& config, World& world, Log& log);
 
-// Destroyed in the order that they need: groups, stream, backend.
+// Throws (kUsage) unless all ranks have the same versions of CUDA and its libraries: their kernels
+// would round differently. `hosts` and `backends` (Backend::Describe()) by rank.
+void RequireSameLibraries(const std::vector<std::string>& hosts,
+                          const std::vector<std::string>& backends);
+
+// Destroyed in the order that they need: groups, stream, backend. A step that was recorded with a
+// group's collectives is destroyed before the group, which would wait for it otherwise.
 struct ComputeResources {
   ChosenDevice device;
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Stream> stream;
   std::unique_ptr<ProcessGrid> grid;
+  KernelCache kernel_cache;  // of rank 0; the others keep nothing
 
   // What the log says of them: the backend, and how its collectives travel.
   std::string Describe() const;
 };
 
-// Collective over the world. Throws (kUsage, kDevice) on every rank.
+// Collective over the world. Throws (kUsage, kDevice) on every rank. On CUDA, binds this process to
+// the NUMA node of its device first, and has the backend use the kernels of rank 0's cache.
 ComputeResources MakeComputeResources(const ComputeConfig& config, World& world, Log& log);
 
 // Memory that collectives of `group` move: on the CPU, what the ranks of a host reach in each
@@ -51,6 +62,10 @@ void ShareKernelChoices(World& world, Backend& backend, const KernelChoices& cho
 // kernels: the ranks of the first replica one after another, each told what those before it chose,
 // then all others. Collective over the world; `compile` is not.
 void CompileTogether(World& world, const GridShape& shape, Backend& backend,
+                     const std::function<void()>& compile);
+
+// The same on the backend of `resources`, whose cache then keeps what was chosen.
+void CompileTogether(World& world, ComputeResources& resources,
                      const std::function<void()>& compile);
 
 // Threads of the layers per rank: what was asked, else this rank's share of the processors.

@@ -38,7 +38,9 @@ struct ComputeConfig {
   bool share_device = false;  // two ranks may compute on one device
   int64_t workspace_bytes = 1'000'000'000;  // that one product may use
   CommunicatorKind communicator = CommunicatorKind::kAuto;
-  double deadline_s = 600;  // how long the device may wait for other ranks; 0: for ever
+  bool bind_to_node = true;  // run on the processors of the NUMA node of the device
+  std::string kernel_cache;  // folder of chosen kernels; empty: the user's cache; "none": not kept
+  double deadline_s = 600;   // how long the device may wait for other ranks; 0: for ever
 };
 
 // How images become crops.

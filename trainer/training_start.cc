@@ -92,7 +92,9 @@ void TrainingRun::Start(const std::optional<std::string>& resumed_on_rank_0) {
   TakePosition(saved);
   // Timed choices are those of the machine that timed them.
   const bool may_reuse = saved.backend == backend().Describe();
-  ShareKernelChoices(world_, backend(), may_reuse ? saved.kernel_choices : KernelChoices(), 0);
+  KernelChoices choices = may_reuse ? saved.kernel_choices : KernelChoices();
+  choices.merge(KernelChoices(resources_.kernel_cache.choices()));  // where they name nothing
+  ShareKernelChoices(world_, backend(), choices, 0);
 }
 
 void TrainingRun::RequireResumable(const CheckpointInfo& saved, const std::string& path) const {
@@ -161,7 +163,7 @@ void TrainingRun::MakeModelAndLoaders() {
   };
   loader_ = std::make_unique<ReplicaLoader>(*training_set_, options, grid(), log_);
   loader_->Seek(epoch_, batch_);
-  CompileTogether(world_, grid().shape(), backend(), [&] {
+  CompileTogether(world_, resources_, [&] {
     model_ = std::make_unique<RankModel>(backend(), plan_, *store_, grid().towers(),
                                          ModelOptionsFor(*loader_, true));
   });

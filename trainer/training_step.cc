@@ -108,7 +108,8 @@ TrainingStep::TrainingStep(Backend& backend, Stream& stream, const RankPlan& pla
       update_stream_(grid.replicas().queues_on_device() ? backend.MakeStream() : nullptr),
       runner_(backend.MakeStepRunner(options.records && grid.replicas().queues_on_device() &&
                                      grid.towers().queues_on_device())),
-      non_finite_(backend.Allocate(sizeof(int32_t))) {
+      non_finite_(backend.Allocate(sizeof(int32_t))),
+      non_finite_on_host_(backend.AllocateStaging(sizeof(int32_t))) {
   Shape input = plan.network.input;
   for (const LayerSpec& layer : plan.network.layers) {
     if (!ParametersOf(layer, input).empty()) layers_.push_back(layer.name);
@@ -195,6 +196,11 @@ void TrainingStep::Queue(const StepContext& context, const std::vector<UpdateRan
   times.backward_s = SecondsSince(start);
   times.exchange_wait_s = model_.exchange_wait_s() - waited_before;
 
+  // What is left is updated behind all of that. A stream that did nothing is not waited for: a
+  // recording knows only streams that took part in it.
+  if (std::find(is_updated.begin(), is_updated.end(), true) != is_updated.end()) {
+    stream_.WaitFor(*update_stream_->Record());
+  }
   for (size_t b = 0; b < buckets.size(); ++b) {
     if (is_updated[b]) continue;
     start = Clock::now();
@@ -210,7 +216,7 @@ void TrainingStep::Queue(const StepContext& context, const std::vector<UpdateRan
     }
     times.update_s += SecondsSince(start);
   }
-  if (updates_beside) stream_.WaitFor(*update_stream_->Record());
+  stream_.Copy(non_finite_on_host_.data(), non_finite_.data(), sizeof(int32_t));
 }
 
 void TrainingStep::Update(Stream& stream, const Bucket& bucket,
@@ -232,9 +238,8 @@ void TrainingStep::Update(Stream& stream, const Bucket& bucket,
 bool TrainingStep::waits_on_device() const { return update_stream_ != nullptr; }
 
 bool TrainingStep::NonFinite() {
-  int32_t flag = 0;
-  backend_.CopyToHost(stream_, ViewOf(non_finite_, DType::kInt32, Shape{1}), &flag);
-  return flag != 0;
+  stream_.Synchronize();
+  return *static_cast<const int32_t*>(non_finite_on_host_.data()) != 0;
 }
 
 std::string TrainingStep::FirstNonFinite() {

@@ -78,7 +78,7 @@ class TrainingStep {
   // backward up.
   std::unique_ptr<Stream> update_stream_;
   std::unique_ptr<StepRunner> runner_;
-  Buffer non_finite_;
+  Buffer non_finite_, non_finite_on_host_;  // int32; copied behind every step
   OperationTimer* timer_ = nullptr;
 };
 

@@ -214,6 +214,8 @@ class NcclGroupOfDevice final : public NcclGroup {
       const std::lock_guard lock(connection_->mutex);
       RequireConnected(call);
       result = function(connection_->communicator);
+      // A call may return success while the communicator still works on it.
+      if (result == ncclSuccess) result = StateLocked();
     }
     Settle(result, call);
   }

@@ -1,7 +1,8 @@
 #include "core/cuda/runtime.h"
 #include "core/cuda_devices.h"
 
-// What core/cuda_devices.cc looks up. Fills in all but the NUMA nodes.
+// What core/cuda_devices.cc looks up. Fills in all but the NUMA nodes. Calls nothing that would
+// make a context: every rank would take memory of every device.
 extern "C" __attribute__((visibility("default"))) void convoy_find_cuda_devices(
     convoy::CudaInstallation& found) {
   namespace cuda = convoy::cuda;
@@ -15,7 +16,6 @@ extern "C" __attribute__((visibility("default"))) void convoy_find_cuda_devices(
                               .pci_bus_id = facts.pci_bus_id,
                               .compute_capability = facts.compute_capability,
                               .memory_bytes = facts.memory_bytes,
-                              .free_bytes = cuda::MemoryOf(i).free_bytes,
                               .reaches = {}};
     for (int j = 0; j < count; ++j) device.reaches.push_back(i == j || cuda::CanAccessPeer(i, j));
     found.devices.push_back(std::move(device));

@@ -82,7 +82,9 @@ class CudaStream final : public Stream {
 class CudaGraph final : public RecordedWork {
  public:
   explicit CudaGraph(cudaGraph_t graph) {
-    const cudaError_t made = cudaGraphInstantiate(&executable_, graph, 0);
+    // Collectives keep the priority of their stream.
+    const cudaError_t made =
+        cudaGraphInstantiate(&executable_, graph, cudaGraphInstantiateFlagUseNodePriority);
     cudaGraphDestroy(graph);
     CONVOY_CUDA_CALL(made);
   }

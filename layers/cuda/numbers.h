@@ -1,6 +1,7 @@
 // layers/cuda/numbers.h - fp32 and bf16 values in kernels that compute in fp32.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <cstring>
@@ -38,21 +39,77 @@ struct alignas(sizeof(T) * kWidth) Vector {
   T values[kWidth];
 };
 
+// A whole Vector in one access: without the vendor's types, nvcc takes a structure of words apart
+// and loads and stores each by itself.
+template <typename Whole>
+CONVOY_HOST_DEVICE inline Whole LoadWhole(const void* from) {
+#ifdef __CUDA_ARCH__
+  if constexpr (sizeof(Whole) == 16) return std::bit_cast<Whole>(*static_cast<const uint4*>(from));
+  if constexpr (sizeof(Whole) == 8) return std::bit_cast<Whole>(*static_cast<const uint2*>(from));
+#endif
+  return *static_cast<const Whole*>(from);
+}
+template <typename Whole>
+CONVOY_HOST_DEVICE inline void StoreWhole(const Whole& value, void* to) {
+#ifdef __CUDA_ARCH__
+  if constexpr (sizeof(Whole) == 16) {
+    *static_cast<uint4*>(to) = std::bit_cast<uint4>(value);
+    return;
+  }
+  if constexpr (sizeof(Whole) == 8) {
+    *static_cast<uint2*>(to) = std::bit_cast<uint2>(value);
+    return;
+  }
+#endif
+  *static_cast<Whole*>(to) = value;
+}
+
 // Values per 16 bytes, the widest load of a thread: 4 of fp32, 8 of bf16.
 template <typename T>
 inline constexpr int kVectorWidth = 16 / static_cast<int>(sizeof(T));
 
+// kWidth values of T as they lie in memory, in words of 32 bits where that is possible: halves of
+// a word are put together and taken apart again where the compiler sees them.
+template <typename T, int kWidth>
+using Packed = std::conditional_t<sizeof(T) == 2 && kWidth % 2 == 0,
+                                  Vector<uint32_t, std::max(kWidth / 2, 1)>, Vector<T, kWidth>>;
+
+// values[0 .. kWidth) = packed, as fp32: an instruction per value of bf16.
+template <int kWidth, typename T>
+CONVOY_HOST_DEVICE inline void Unpack(const Packed<T, kWidth>& packed, float* values) {
+  if constexpr (sizeof(T) == 2 && kWidth % 2 == 0) {
+    for (int i = 0; i < kWidth / 2; ++i) {
+      values[2 * i] = std::bit_cast<float>(packed.values[i] << 16);
+      values[2 * i + 1] = std::bit_cast<float>(packed.values[i] & 0xFFFF0000u);
+    }
+  } else {
+    for (int i = 0; i < kWidth; ++i) values[i] = ToFloat(packed.values[i]);
+  }
+}
+
 // values[0 .. kWidth) = from[0 .. kWidth), as fp32. `from` is aligned to kWidth elements.
 template <int kWidth, typename T>
 CONVOY_HOST_DEVICE inline void LoadVector(const T* from, float* values) {
-  const auto vector = *reinterpret_cast<const Vector<T, kWidth>*>(from);
-  for (int i = 0; i < kWidth; ++i) values[i] = ToFloat(vector.values[i]);
+  Unpack<kWidth, T>(LoadWhole<Packed<T, kWidth>>(from), values);
 }
 template <int kWidth, typename T>
 CONVOY_HOST_DEVICE inline void StoreVector(const float* values, T* to) {
+#ifdef __CUDA_ARCH__
+  if constexpr (sizeof(T) == 2 && kWidth % 2 == 0) {
+    // Pairs in one word: nvcc stores 16-bit members one by one in some kernels.
+    Vector<uint32_t, kWidth / 2> words;
+    for (int i = 0; i < kWidth / 2; ++i) {
+      const uint32_t low = FromFloat<T>(values[2 * i]).bits;
+      const uint32_t high = FromFloat<T>(values[2 * i + 1]).bits;
+      words.values[i] = low | high << 16;
+    }
+    *reinterpret_cast<Vector<uint32_t, kWidth / 2>*>(to) = words;
+    return;
+  }
+#endif
   Vector<T, kWidth> vector;
   for (int i = 0; i < kWidth; ++i) vector.values[i] = FromFloat<T>(values[i]);
-  *reinterpret_cast<Vector<T, kWidth>*>(to) = vector;
+  StoreWhole(vector, to);
 }
 
 // The largest of `widest`, `widest` / 2, ... 1 that divides `count`: how many values a thread takes

@@ -43,6 +43,17 @@ class PoolAxis {
     const int32_t first = from_start < kernel_ ? 0 : stride_.Divide(from_start - kernel_) + 1;
     return {first, std::min(out_, stride_.Divide(from_start) + 1)};
   }
+  CONVOY_HOST_DEVICE int32_t windows() const { return out_; }
+  CONVOY_HOST_DEVICE int32_t places() const { return in_; }
+  // The nearest place of the image.
+  CONVOY_HOST_DEVICE int32_t Clamp(int32_t place) const {
+    return std::min(std::max(place, 0), in_ - 1);
+  }
+  // Places from the start of one window to the start of the next are a cell: cell i starts with
+  // window i, whether that window is there or not. Cells [begin, end) touch the image.
+  CONVOY_HOST_DEVICE Range Cells() const {
+    return {stride_.Divide(before_), stride_.Divide(in_ - 1 + before_) + 1};
+  }
   CONVOY_HOST_DEVICE float Divisor(int32_t window) const {
     const Range places = Window(window);
     const int32_t start = Start(window);
@@ -93,6 +104,8 @@ class Images {
   }
 
   CONVOY_HOST_DEVICE int32_t height() const { return height_; }
+  CONVOY_HOST_DEVICE int32_t channels() const { return channels_; }
+  CONVOY_HOST_DEVICE int64_t row() const { return int64_t{width_} * channels_; }  // values
   // Where the channels of a place start. Images may have more values than 32 bits count.
   CONVOY_HOST_DEVICE int64_t OffsetOf(int32_t image, int32_t h, int32_t w) const {
     return int64_t{(image * height_ + h) * width_ + w} * channels_;

@@ -9,7 +9,10 @@ namespace convoy {
 namespace {
 
 constexpr Activation kRelu{};
-const Convolution kConv{.out_channels = 24, .kernel = 3, .padding = Padding::Same(1), .groups = 2};
+// Vectors of every type divide the channels of a group, and do not.
+const Convolution kConv{.out_channels = 32, .kernel = 3, .padding = Padding::Same(1), .groups = 2};
+const Convolution kOddConv{
+    .out_channels = 18, .kernel = 3, .padding = Padding::Same(1), .groups = 2};
 
 struct Chain {
   std::string name;
@@ -26,7 +29,13 @@ std::vector<Chain> Chains() {
   const Activation falling{ActivationKind::kElu, -0.5};
   return {
       {"ConvReluLrnPool", image, {kConv, kRelu, lrn, Pool{}}},
+      {"ConvReluLrnPoolOdd", image, {kOddConv, kRelu, lrn, Pool{}}},
+      {"ConvReluLrnPoolCeil",
+       Shape{8, 10, 16},
+       {kConv, kRelu, lrn, Pool{.padding = {1, 0, 0, 2}, .rounding = Rounding::kCeil}}},
+      {"ConvReluLrnPairs", image, {kConv, kRelu, lrn, Pool{.kernel = 2}}},
       {"ConvReluPool", image, {kConv, kRelu, Pool{}}},
+      {"ConvReluPoolOdd", image, {kOddConv, kRelu, Pool{}}},
       {"ConvReluLrn", image, {kConv, kRelu, lrn, kConv}},
       {"ConvReluConvRelu", image, {kConv, kRelu, kConv, kRelu}},
       {"ConvLrnPoolRelu", image, {kConv, lrn, Pool{}, kRelu}},

@@ -152,6 +152,8 @@ std::vector<Case> Cases() {
       Max("CeilPairs", Shape{5, 7, 9}, {.kernel = 2, .rounding = Rounding::kCeil}),
       Max("Padded", Shape{7, 6, 11}, {.padding = {1, 0, 0, 2}}),
       Max("StrideBeyondKernel", Shape{10, 9, 3}, {.kernel = 2, .stride = 3}),
+      Max("PaddedTwice", Shape{6, 7, 16}, {.padding = {2, 2, 1, 2}, .rounding = Rounding::kCeil}),
+      Max("StrideOfOne", Shape{5, 6, 8}, {.stride = 1}),
       Max("Wide", Shape{9, 9, 4}, {.kernel = 5, .stride = 1, .padding = Padding::Same(2)}),
       Max("OnePixel", Shape{1, 1, 16}, {.kernel = 1, .stride = 1}),
       Average("Overlapping", Shape{7, 9, 10}, {}),
@@ -187,8 +189,9 @@ INSTANTIATE_TEST_SUITE_P(All, Layer,
 
 // Integers from -1 to 1: ties in every window.
 TEST(MaxPool, GivesTheGradientToTheFirstOfEqualValues) {
-  for (const Pool& pool : {Pool{}, Pool{.kernel = 2, .padding = {1, 1, 0, 0}},
-                           Pool{.kernel = 4, .stride = 1, .rounding = Rounding::kCeil}}) {
+  for (const Pool& pool :
+       {Pool{}, Pool{.kernel = 2, .padding = {1, 1, 0, 0}}, Pool{.padding = {2, 1, 0, 2}},
+        Pool{.kernel = 4, .stride = 1, .rounding = Rounding::kCeil}}) {
     TestedAndOracle both(SegmentOf(Shape{9, 8, 5}, {pool}), DType::kFloat32, 2);
     std::vector<double> values = RandomValues(both.tested.network().input().count(), 5);
     for (double& value : values) value = std::round(std::clamp(value, -1.0, 1.0));

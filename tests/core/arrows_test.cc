@@ -39,6 +39,7 @@ const std::set<std::string>& PublicHeaders() {
                                                 "layers/models.h",
                                                 "dataloader/dataloader.h",
                                                 "comm/comm.h",
+                                                "comm/nccl.h",
                                                 "dataloader/measure.h",
                                                 "dataloader/image_headers.h",
                                                 "dataloader/packing.h",

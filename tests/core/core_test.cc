@@ -2,6 +2,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <csignal>
@@ -182,6 +183,25 @@ TEST_F(FilesTest, ReadAtSaysWhatIsMissing) {
   }
   EXPECT_THROW(File::OpenForReading(Path("none"), ExitCode::kData), Error);
   EXPECT_THROW(File::OpenForReading(folder_.string(), ExitCode::kData), Error);
+}
+
+TEST_F(FilesTest, SharedTextIsAlwaysThatOfOneWriter) {
+  const std::vector<std::string> texts = {std::string(100'000, 'a'), std::string(50'000, 'b'),
+                                          std::string(1, 'c')};
+  WriteSharedText(Path("f"), texts[0]);
+  std::vector<std::thread> writers;
+  for (const std::string& text : texts) {
+    writers.emplace_back([&] {
+      for (int i = 0; i < 10; ++i) WriteSharedText(Path("f"), text);
+    });
+  }
+  for (int i = 0; i < 100; ++i) {
+    const std::string found = ReadText(Path("f"), ExitCode::kDisk);
+    EXPECT_TRUE(std::find(texts.begin(), texts.end(), found) != texts.end()) << found.size();
+  }
+  for (std::thread& writer : writers) writer.join();
+  const std::filesystem::directory_iterator entries(Path("."));
+  EXPECT_EQ(std::distance(begin(entries), end(entries)), 1) << "temporary files are left";
 }
 
 TEST_F(FilesTest, AtomicFileAppearsWholeOrNotAtAll) {

@@ -16,6 +16,7 @@
 #include <iterator>
 
 #include "core/hash.h"
+#include "tests/shared_folder.h"
 
 namespace convoy::testing {
 
@@ -46,7 +47,7 @@ std::string TempFolder::Write(const std::string& name, std::string_view contents
 }
 
 std::string SharedPath(const std::string& name) {
-  return std::string(CONVOY_SHARED_DIR) + "/" + name;
+  return SharedFolder() + "/" + name;
 }
 
 Log& QuietLog() {

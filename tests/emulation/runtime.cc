@@ -106,6 +106,7 @@ class EmulatedStream final : public Stream {
     if (state->recording) {
       recording_ = state->recording;  // this stream takes part from here on
     } else {
+      CONVOY_CHECK(!IsRecording(), "a stream that is recorded waits for one that takes no part");
       Add([state] { state->Wait(); });
     }
   }

@@ -1,4 +1,8 @@
-"""What the system tests share: running convoy as a user would, and reading what it leaves."""
+"""What the system tests share: running convoy as a user would, and reading what it leaves.
+
+CONVOY_BACKEND is cuda where tests/gpu runs them: all ranks share one device. CONVOY_SHARED is the
+folder of data/ and reference/, CONVOY_TIMEOUT_S the longest that a command may take.
+"""
 
 import json
 import os
@@ -12,13 +16,22 @@ SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file_
 BUILD = os.environ.get("CONVOY_BUILD", os.path.join(SOURCE, "build", "release"))
 CONVOY = os.path.join(BUILD, "launch", "convoy")
 CONVOYRUN = os.path.join(SOURCE, "launch", "convoyrun")
-SHARED = os.path.join(SOURCE, "..", "shared")
+BACKEND = os.environ.get("CONVOY_BACKEND", "cpu")
+SHARED = os.environ.get("CONVOY_SHARED", os.path.join(SOURCE, "..", "shared"))
 PHOTOS = os.path.join(SHARED, "data", "learnable-mini.tar")
-TIMEOUT_S = 600  # of one command: far more than any takes, so that a hang fails
+# Of one command: far more than any takes, so that a hang fails.
+TIMEOUT_S = float(os.environ.get("CONVOY_TIMEOUT_S", "600"))
+ON_BACKEND = {
+    "cpu": [],
+    "cuda": ["--backend", "cuda", "--share-device", "on", "--communicator", "mpi"],
+}[BACKEND]
 
 
 def environment(**extra):
-    """The caller's environment, with what mpirun needs as root on few cores."""
+    """The caller's environment, with what mpirun needs as root on few cores. Tests of the CPU see
+    no device."""
+    if BACKEND == "cpu":
+        extra = dict(extra, CUDA_VISIBLE_DEVICES="")
     return dict(
         os.environ,
         CONVOY=CONVOY,

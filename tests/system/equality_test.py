@@ -4,18 +4,20 @@ batches that do not divide evenly.
 In fp32 the loss of the first step agrees to 1e-6 and of 20 steps at a rate of 1e-5 to 3e-5: an
 independent single-precision run of this network differs from its double-precision twin by 6e-6. At
 usual rates two correct runs differ by 1e-2 after ten steps, since training is chaotic.
+
+tests/gpu runs this with the ranks on one CUDA device, with the same tolerances.
 """
 
 import unittest
 
-from convoy import ConvoyTest, PHOTOS, losses, run
+from convoy import ConvoyTest, ON_BACKEND, PHOTOS, losses, run
 
 # 30 images in batches of 7: four batches, then one of two. Small crops keep the network quick; the
 # fully connected layers keep their full size.
 SETTINGS = [
     "--data", f"{PHOTOS}:train", "--model", "alexnet2012", "--input", "67", "--batch-size", "7",
     "--lr", "0.00001", "--seed", "3", "--steps", "20", "--mean", "120,115,105", "--threads", "1",
-    "--workers", "1", "--eval-every", "0", "--print-freq", "100",
+    "--workers", "1", "--eval-every", "0", "--print-freq", "100", *ON_BACKEND,
 ]  # fmt: skip
 
 

@@ -2,11 +2,12 @@
 
 import os
 import random
+import shutil
 import signal
 import time
 import unittest
 
-from convoy import ConvoyTest, checkpoints, metrics, run, start, tensors
+from convoy import BACKEND, ON_BACKEND, ConvoyTest, checkpoints, metrics, run, start, tensors
 
 STEPS = 24
 
@@ -17,13 +18,26 @@ def settings(folder, ranks):
         "train", "--data", "synthetic:60x10", "--model", "alexnet-bn", "--input", "67",
         "--batch-size", "8", "--lr", "0.001", "--steps", str(STEPS), "--epochs", "100", "--mean",
         "none", "--std", "60,60,60", "--checkpoint-every", "5", "--threads", "1", "--workers", "1",
-        "--output-dir", folder, "--print-freq", "1", *cut,
+        "--output-dir", folder, "--print-freq", "1", *cut, *ON_BACKEND,
     ]  # fmt: skip
 
 
 class Resume(ConvoyTest):
+    def begun(self, name, ranks):
+        """A run's folder. On a device, kernels are chosen by their times, which differ from run to
+        run; a checkpoint keeps the choice. So these runs have their first checkpoint in common."""
+        folder = self.path(name)
+        if BACKEND == "cuda":
+            first = self.path(f"first-{ranks}")
+            if not os.path.exists(first):
+                words = settings(first, ranks)
+                words[words.index("--steps") + 1] = "5"
+                self.assert_exit(run(*words, ranks=ranks if ranks > 1 else 0), 0)
+            shutil.copytree(first, folder)
+        return folder
+
     def uninterrupted(self, ranks):
-        folder = self.path("whole")
+        folder = self.begun("whole", ranks)
         self.assert_exit(run(*settings(folder, ranks), ranks=ranks if ranks > 1 else 0), 0)
         return folder
 
@@ -47,7 +61,7 @@ class Resume(ConvoyTest):
 
     def check_kills(self, ranks):
         whole = self.uninterrupted(ranks)
-        folder = self.path("killed")
+        folder = self.begun("killed", ranks)
         generator = random.Random(7)
         kills = 0
         for _ in range(3):
@@ -59,7 +73,7 @@ class Resume(ConvoyTest):
                 os.kill(generator.choice(victims), signal.SIGKILL)
                 kills += 1
             process.communicate()
-        self.assertGreaterEqual(kills, 2)
+        self.assertGreaterEqual(kills, 2 if BACKEND == "cpu" else 1)
         self.assert_exit(run(*settings(folder, ranks), ranks=ranks if ranks > 1 else 0), 0)
         self.assert_same_run(folder, whole)
 

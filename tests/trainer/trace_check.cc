@@ -7,12 +7,14 @@
 
 #include <nlohmann/json.hpp>
 
+#include "tests/shared_folder.h"
+
 namespace convoy {
 namespace {
 
 using nlohmann::json;
 
-const std::string kTrace = std::string(CONVOY_SHARED_DIR) + "/reference/alexnet2012_trace.json";
+const std::string kTrace = SharedFolder() + "/reference/alexnet2012_trace.json";
 constexpr int64_t kBatch = 8;
 
 // The file's random numbers: uniform in [0, 1) of (salt, index).
