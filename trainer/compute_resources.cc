@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "comm/nccl.h"
 #include "core/numa.h"
 #include "core/text.h"
 #include "core/thread_pool.h"
@@ -66,11 +67,19 @@ std::string LibrariesOf(const std::string& backend) {
   return at == std::string::npos ? std::string() : backend.substr(at + 2);
 }
 
-void RequireSameLibraries(const Backend& backend, World& world) {
+// Of NCCL too where it may carry collectives.
+void RequireSameLibraries(const Backend& backend, CommunicatorKind communicator, World& world) {
+  if (world.size() == 1) return;
   struct Row {
     char text[448] = {};
   } own;
-  Put(backend.Describe(), own.text, sizeof(own.text));
+  RunTogether(world, [&] {
+    std::string text = backend.Describe();
+    if (communicator != CommunicatorKind::kMpi) {
+      text += ", NCCL " + NameOfNcclVersion(NcclVersion());
+    }
+    Put(text, own.text, sizeof(own.text));
+  });
   std::vector<std::string> backends;
   for (const Row& row : GatherRows(world, own, "libraries")) backends.emplace_back(row.text);
   RunTogether(world, [&] { convoy::RequireSameLibraries(world.hosts(), backends); });
@@ -171,7 +180,7 @@ ComputeResources MakeComputeResources(const ComputeConfig& config, World& world,
   });
   Backend* backend = resources.backend.get();
   if (is_cuda) {
-    RequireSameLibraries(*backend, world);
+    RequireSameLibraries(*backend, config.communicator, world);
     if (world.rank() == 0) {
       resources.kernel_cache =
           KernelCache(KernelCacheFolder(config.kernel_cache), backend->Describe(), log);

@@ -30,7 +30,8 @@ struct ChosenDevice {
 ChosenDevice ChooseDevice(const ComputeConfig& config, World& world, Log& log);
 
 // Throws (kUsage) unless all ranks have the same versions of CUDA and its libraries: their kernels
-// would round differently. `hosts` and `backends` (Backend::Describe()) by rank.
+// would round differently. `hosts` and `backends` (Backend::Describe(), and further libraries
+// behind it) by rank.
 void RequireSameLibraries(const std::vector<std::string>& hosts,
                           const std::vector<std::string>& backends);
 

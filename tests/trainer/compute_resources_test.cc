@@ -40,6 +40,17 @@ TEST(RequireSameLibraries, NamesTheRanksAndVersionsThatDiffer) {
   }
 }
 
+TEST(RequireSameLibraries, ReadsWhatStandsBehindTheBackend) {
+  const std::string backend = "cuda:0: NVIDIA H200, 150 GB, CUDA 13.0, cuDNN 9.19.0, NCCL ";
+  try {
+    RequireSameLibraries({"node1", "node2"}, {backend + "2.28.9", backend + "2.27.5"});
+    ADD_FAILURE() << "did not throw";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.message(), AllOf(HasSubstr("NCCL 2.28.9, rank 1 (node2)"),
+                                       HasSubstr("cuDNN 9.19.0, NCCL 2.27.5")));
+  }
+}
+
 TEST(GatherRows, GivesEveryRankTheRowsOfAll) {
   struct Row {
     int32_t rank;
