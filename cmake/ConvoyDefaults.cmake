@@ -52,7 +52,7 @@ function(convoy_add_cuda_part name)
     CXX_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden)
   # constexpr functions of core/ (random numbers, bf16) run in kernels too.
   target_compile_options(${name} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr
-    -Xcompiler=-march=x86-64-v3,-Wall,-Wextra,-Wno-missing-field-initializers>)
+    -Xcompiler=-march=x86-64-v3,-Wall,-Wextra,-Wno-missing-field-initializers,-Wno-unknown-pragmas>)
   # fmt 9 believes that nvcc knows no constexpr.
   target_compile_definitions(${name} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:FMT_USE_CONSTEXPR=1>)
   if(CONVOY_WARNINGS_AS_ERRORS)

@@ -220,27 +220,24 @@ void ShareKernelChoices(World& world, Backend& backend, const KernelChoices& cho
   backend.UseKernelChoices(shared);
 }
 
-void CompileTogether(World& world, const GridShape& shape, Backend& backend,
+void CompileTogether(World& world, ComputeResources& resources,
                      const std::function<void()>& compile) {
+  Backend& backend = *resources.backend;
   if (backend.device().kind == DeviceKind::kCpu) {
     RunTogether(world, compile);
     return;
   }
-  for (int turn = 0; turn < shape.towers; ++turn) {
+  const int towers = resources.grid->shape().towers;
+  for (int turn = 0; turn < towers; ++turn) {
     RunTogether(world, [&] {
       if (world.rank() == turn) compile();
     });
     ShareKernelChoices(world, backend, backend.kernel_choices(), turn);
   }
   RunTogether(world, [&] {
-    if (world.rank() >= shape.towers) compile();
+    if (world.rank() >= towers) compile();
   });
-}
-
-void CompileTogether(World& world, ComputeResources& resources,
-                     const std::function<void()>& compile) {
-  CompileTogether(world, resources.grid->shape(), *resources.backend, compile);
-  if (world.rank() == 0) resources.kernel_cache.Add(resources.backend->kernel_choices());
+  if (world.rank() == 0) resources.kernel_cache.Add(backend.kernel_choices());
 }
 
 GridShape GridOf(const ComputeConfig& config, const World& world) {

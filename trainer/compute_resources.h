@@ -59,13 +59,10 @@ Allocator CollectiveMemoryOf(const ComputeResources& resources, Communicator& gr
 // Every rank's backend uses `choices` of rank `root`. Collective over the world.
 void ShareKernelChoices(World& world, Backend& backend, const KernelChoices& choices, int root);
 
-// Calls `compile`, which compiles networks on `backend`, on every rank, so that all choose the same
-// kernels: the ranks of the first replica one after another, each told what those before it chose,
-// then all others. Collective over the world; `compile` is not.
-void CompileTogether(World& world, const GridShape& shape, Backend& backend,
-                     const std::function<void()>& compile);
-
-// The same on the backend of `resources`, whose cache then keeps what was chosen.
+// Calls `compile`, which compiles networks on the backend of `resources`, on every rank, so that all
+// choose the same kernels: the ranks of the first replica one after another, each told what those
+// before it chose, then all others. The cache keeps what was chosen. Collective over the world;
+// `compile` is not.
 void CompileTogether(World& world, ComputeResources& resources,
                      const std::function<void()>& compile);
 

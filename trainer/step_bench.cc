@@ -117,7 +117,7 @@ StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& lo
       .exchange_memory = CollectiveMemoryOf(resources, grid.towers(), world)};
   model_options.preprocessing.mean.assign(static_cast<size_t>(network.input[2]), 120);
   std::optional<RankModel> model;
-  CompileTogether(world, grid.shape(), backend,
+  CompileTogether(world, resources,
                   [&] { model.emplace(backend, plan, store, grid.towers(), model_options); });
   // So small a rate that many steps on one batch of noise stay what a first step is.
   const Optimizer optimizer({.lr = 1e-6}, plan);

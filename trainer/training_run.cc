@@ -196,7 +196,7 @@ void TrainingRun::ShowProgress(const StepMetrics& metrics) {
 
 bool TrainingRun::Evaluate(const SignalWatch& signals) {
   std::optional<RankModel> model;
-  CompileTogether(world_, grid().shape(), backend(), [&] {
+  CompileTogether(world_, resources_, [&] {
     model.emplace(backend(), plan_, *store_, grid().towers(),
                   ModelOptionsFor(*evaluation_loader_, false));
   });
