@@ -59,10 +59,10 @@ Allocator CollectiveMemoryOf(const ComputeResources& resources, Communicator& gr
 // Every rank's backend uses `choices` of rank `root`. Collective over the world.
 void ShareKernelChoices(World& world, Backend& backend, const KernelChoices& choices, int root);
 
-// Calls `compile`, which compiles networks on the backend of `resources`, on every rank, so that all
-// choose the same kernels: the ranks of the first replica one after another, each told what those
-// before it chose, then all others. The cache keeps what was chosen. Collective over the world;
-// `compile` is not.
+// Calls `compile`, which compiles networks on the backend of `resources`, on every rank, so that
+// all choose the same kernels: the ranks of the first replica one after another, each told what
+// those before it chose, then all others. The cache keeps what was chosen. Collective over the
+// world; `compile` is not.
 void CompileTogether(World& world, ComputeResources& resources,
                      const std::function<void()>& compile);
 

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "core/thread_pool.h"
+#include "tests/temporary_folder.h"
 
 namespace convoy {
 namespace {
@@ -39,19 +40,14 @@ TEST(ProcessorLists, AreWrittenAsTheyAreRead) {
 // A folder that shows nodes as the kernel's does.
 class NumaNodes : public ::testing::Test {
  protected:
-  NumaNodes() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "convoy-numa-XXXXXX").string();
-    sysfs_ = mkdtemp(pattern.data());
-  }
-  ~NumaNodes() override { std::filesystem::remove_all(sysfs_); }
-
   void Write(const std::string& name, const std::string& text) {
     const std::filesystem::path path = sysfs_ + "/devices/system/node/" + name;
     std::filesystem::create_directories(path.parent_path());
     std::ofstream(path) << text << "\n";
   }
 
-  std::string sysfs_;
+  const TemporaryFolder folder_;
+  const std::string& sysfs_ = folder_.path();
 };
 
 TEST_F(NumaNodes, ProcessorsOfANodeAreThoseThatMayBeUsed) {

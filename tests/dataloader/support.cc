@@ -46,9 +46,7 @@ std::string TempFolder::Write(const std::string& name, std::string_view contents
   return path;
 }
 
-std::string SharedPath(const std::string& name) {
-  return SharedFolder() + "/" + name;
-}
+std::string SharedPath(const std::string& name) { return SharedFolder() + "/" + name; }
 
 Log& QuietLog() {
   static Log log(LogLevel::kSilent);

@@ -11,8 +11,8 @@
 
 #include "core/files.h"
 #include "core/random.h"
+#include "tests/temporary_folder.h"
 #include "tests/trainer/harness.h"
-#include "tests/trainer/temporary_folder.h"
 #include "trainer/agreement.h"
 #include "trainer/checkpoint/safetensors.h"
 

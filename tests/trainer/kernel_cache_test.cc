@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "core/files.h"
-#include "tests/trainer/temporary_folder.h"
+#include "tests/temporary_folder.h"
 
 namespace convoy {
 namespace {

@@ -6,7 +6,7 @@
 #include <fstream>
 
 #include "core/files.h"
-#include "tests/trainer/temporary_folder.h"
+#include "tests/temporary_folder.h"
 
 namespace convoy {
 namespace {

@@ -1,4 +1,4 @@
-// tests/trainer/temporary_folder.h - a folder that lives as long as a test.
+// tests/temporary_folder.h - a folder that lives as long as a test.
 #pragma once
 
 #include <stdlib.h>
