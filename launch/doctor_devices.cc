@@ -63,8 +63,8 @@ float PatternAt(int64_t i) { return static_cast<float>(i % 64); }
 std::vector<DeviceReport> GatherReports(const DeviceReport& own, World& world) {
   std::vector<DeviceReport> reports;
   const std::string text = Json(own).dump(-1, ' ', false, Json::error_handler_t::replace);
-  for (int rank = 0; rank < world.size(); ++rank) {
-    reports.push_back(Json::parse(BroadcastText(world, text, rank, "devices")).get<DeviceReport>());
+  for (const std::string& report : GatherTexts(world, text, "devices")) {
+    reports.push_back(Json::parse(report).get<DeviceReport>());
   }
   return reports;
 }

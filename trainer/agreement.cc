@@ -49,4 +49,12 @@ std::string BroadcastText(World& world, const std::string& text, int root, const
   return result;
 }
 
+std::vector<std::string> GatherTexts(World& world, const std::string& own, const char* what) {
+  std::vector<std::string> texts;
+  for (int rank = 0; rank < world.size(); ++rank) {
+    texts.push_back(BroadcastText(world, own, rank, what));
+  }
+  return texts;
+}
+
 }  // namespace convoy

@@ -31,6 +31,9 @@ void RunTogether(World& world, const std::function<void()>& work);
 // `text` of rank `root`, on every rank. Collective.
 std::string BroadcastText(World& world, const std::string& text, int root, const char* what);
 
+// `own` of every rank, by rank; of any lengths. Collective.
+std::vector<std::string> GatherTexts(World& world, const std::string& own, const char* what);
+
 // `own` of every rank, by rank; the Row travels as plain bytes. Collective.
 template <typename Row>
 std::vector<Row> GatherRows(World& world, Row own, const char* what) {

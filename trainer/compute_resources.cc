@@ -70,18 +70,13 @@ std::string LibrariesOf(const std::string& backend) {
 // Of NCCL too where it may carry collectives.
 void RequireSameLibraries(const Backend& backend, CommunicatorKind communicator, World& world) {
   if (world.size() == 1) return;
-  struct Row {
-    char text[448] = {};
-  } own;
+  std::string own = backend.Describe();
   RunTogether(world, [&] {
-    std::string text = backend.Describe();
     if (communicator != CommunicatorKind::kMpi) {
-      text += ", NCCL " + NameOfNcclVersion(NcclVersion());
+      own += ", NCCL " + NameOfNcclVersion(NcclVersion());
     }
-    Put(text, own.text, sizeof(own.text));
   });
-  std::vector<std::string> backends;
-  for (const Row& row : GatherRows(world, own, "libraries")) backends.emplace_back(row.text);
+  const std::vector<std::string> backends = GatherTexts(world, own, "libraries");
   RunTogether(world, [&] { convoy::RequireSameLibraries(world.hosts(), backends); });
 }
 

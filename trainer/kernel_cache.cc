@@ -22,12 +22,6 @@ std::string AbsoluteFolder(const char* variable) {
   return value != nullptr && value[0] == '/' ? value : "";
 }
 
-// "cuda:3: NVIDIA H200, ..." without the ordinal: another device of the kind chooses the same.
-std::string WithoutOrdinal(const std::string& backend) {
-  const size_t end = backend.find(": ");
-  return end == std::string::npos ? backend : backend.substr(end + 2);
-}
-
 }  // namespace
 
 std::string KernelCacheFolder(const std::string& asked) {
@@ -40,8 +34,13 @@ std::string KernelCacheFolder(const std::string& asked) {
   return home.empty() ? home : home + "/.cache/convoy";
 }
 
+std::string PlatformOf(const std::string& backend) {
+  const size_t end = backend.find(": ");
+  return end == std::string::npos ? backend : backend.substr(end + 2);
+}
+
 KernelCache::KernelCache(const std::string& folder, const std::string& backend, Log& log)
-    : device_(WithoutOrdinal(backend)), log_(&log), may_write_(!folder.empty()) {
+    : device_(PlatformOf(backend)), log_(&log), may_write_(!folder.empty()) {
   if (folder.empty()) return;
   path_ = fmt::format("{}/kernels-{:016x}.json", folder, Hash64(device_));
   try {

@@ -12,6 +12,10 @@ namespace convoy {
 // ~/.cache/convoy. Empty: nothing is kept ("none", or there is no home).
 std::string KernelCacheFolder(const std::string& asked);
 
+// What choices hold for: Backend::Describe() without the ordinal, since another device of the kind
+// with the same libraries chooses the same.
+std::string PlatformOf(const std::string& backend);
+
 // One file per kind of device and versions of its libraries. Whatever is wrong with it is a
 // warning: choices can always be measured again. Several processes may use one folder at once: what
 // they read is whole, and of two that write at one time the last one wins.

@@ -176,13 +176,7 @@ Preprocessing PreprocessingOf(const RunConfig& config, const NetworkSpec& networ
 
 void RequireSameSettings(const std::string& settings, World& world) {
   if (world.size() == 1) return;
-  std::vector<int64_t> hashes(static_cast<size_t>(world.size()));
-  auto own = static_cast<int64_t>(Hash64(settings));
-  HostStream stream;
-  world.all()
-      .AllGather(stream, {&own, DType::kInt64, Shape{1}},
-                 {hashes.data(), DType::kInt64, Shape{world.size(), 1}}, "comparing settings")
-      .Wait(stream);
+  const std::vector<uint64_t> hashes = GatherRows(world, Hash64(settings), "comparing settings");
   for (int rank = 0; rank < world.size(); ++rank) {
     if (hashes[static_cast<size_t>(rank)] == hashes[0]) continue;
     throw Error(ExitCode::kUsage,

@@ -8,6 +8,7 @@
 #include "trainer/agreement.h"
 #include "trainer/checkpoint/info.h"
 #include "trainer/evaluation.h"
+#include "trainer/kernel_cache.h"
 #include "trainer/session.h"
 #include "trainer/training_run.h"
 
@@ -90,8 +91,8 @@ void TrainingRun::Start(const std::optional<std::string>& resumed_on_rank_0) {
   LoadCheckpoint(resumed_on_rank_0.value_or(""), plan_, *store_, backend(), stream(), world_);
   store_->RefreshCompute(stream());
   TakePosition(saved);
-  // Timed choices are those of the machine that timed them.
-  const bool may_reuse = saved.backend == backend().Describe();
+  // Timed choices are those of the kind of device that timed them.
+  const bool may_reuse = PlatformOf(saved.backend) == PlatformOf(backend().Describe());
   KernelChoices choices = may_reuse ? saved.kernel_choices : KernelChoices();
   choices.merge(KernelChoices(resources_.kernel_cache.choices()));  // where they name nothing
   ShareKernelChoices(world_, backend(), choices, 0);

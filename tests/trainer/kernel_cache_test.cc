@@ -145,6 +145,11 @@ class Environment {
   std::map<std::string, std::string> before_;
 };
 
+TEST(PlatformOf, IsThatOfEveryDeviceOfTheKindWithTheSameLibraries) {
+  EXPECT_EQ(PlatformOf(kFirst), PlatformOf(kSecond));
+  EXPECT_NE(PlatformOf(kFirst), PlatformOf(kOlder));
+}
+
 TEST(KernelCacheFolder, IsTheUsersUnlessAnotherIsGiven) {
   Environment environment;
   environment.Set("HOME", "/home/ada");
