@@ -1,5 +1,7 @@
 #include "layers/cuda/convolution_variants.h"
 
+#include <fmt/core.h>
+
 #include <cstddef>
 #include <utility>
 
@@ -74,8 +76,8 @@ class VariantList {
   }
 
   std::vector<ConvolutionVariant> List() && {
-    AddWithFusion(plain_);
-    if (groups_ > 1 && groups_ <= kMaxSplitGroups) AddWithFusion(Split());
+    Add(plain_);
+    if (groups_ > 1 && groups_ <= kMaxSplitGroups) Add(Split());
     if (plain_.problem.pass != ConvolutionPass::kBackwardData) AddPacked();
     for (ConvolutionVariant& variant : variants_) FindAlignment(operands_, variant);
     return std::move(variants_);
@@ -95,18 +97,18 @@ class VariantList {
     const ConvolutionProblem& plain = plain_.problem;
     const Padding& padding = plain.padding;
     if (padding.top != padding.bottom || padding.left != padding.right) {
-      AddWithFusion(Packed("padded", plain.x.channels));
+      Add(Packed("padded", plain.x.channels));
     }
     // cuDNN's tensor core kernels load 8 values of bf16 at once, and copy x themselves where they
     // cannot. With fewer than 3 channels, most of the work would be on zeros.
     const int64_t channels = plain.x.channels;
     if (groups_ == 1 && plain.dtype == DType::kBFloat16 && channels >= 3 && channels < 8) {
-      AddWithFusion(Packed("packed", 8));
+      Add(Packed("packed", 8));
     }
     const int64_t fold = plain.stride;
     if (groups_ == 1 && fold >= 2 && plain.kernel > fold &&
         fold * fold * channels <= kMaxFoldedChannels) {
-      AddWithFusion(Folded());
+      Add(Folded());
     }
   }
 
@@ -151,30 +153,32 @@ class VariantList {
     variant.unpacks = problem.pass == ConvolutionPass::kBackwardWeights;
   }
 
-  void AddWithFusion(const ConvolutionVariant& base) {
+  // What follows the product is part of cuDNN's graph, or left to own kernels.
+  void Add(const ConvolutionVariant& base) {
     const bool forward = base.problem.pass == ConvolutionPass::kForward;
-    const bool data = base.problem.pass == ConvolutionPass::kBackwardData;
     const bool adds_bias = forward && operands_.bias;
     const bool relu = forward && operands_.relu;
-    const bool masks = data && operands_.mask_dx;
+    const bool masks = base.problem.pass == ConvolutionPass::kBackwardData && operands_.mask_dx;
     if (adds_bias || relu || masks) {
-      ConvolutionVariant fused = base;
-      fused.name += " fused";
+      ConvolutionVariant& fused = AddAs("fused", base);
       fused.problem.adds_bias = adds_bias;
       fused.problem.relu = relu;
       fused.problem.masks = masks;
-      variants_.push_back(std::move(fused));
     }
     variants_.push_back(base);
     variants_.back().finishes = adds_bias || relu || masks;
-    if (!forward && !data && base.problem.dtype == DType::kBFloat16) {
-      ConvolutionVariant rounded = base;
-      rounded.name += " bf16";
-      rounded.is_fallback = true;
+    if (base.problem.result_dtype != base.problem.dtype) {
+      ConvolutionVariant& rounded = AddAs("rounded", base);
+      rounded.rounds = true;
       rounded.unpacks = true;
-      rounded.problem.result_dtype = DType::kBFloat16;
-      variants_.push_back(std::move(rounded));
+      rounded.problem.result_dtype = rounded.problem.dtype;
     }
+  }
+
+  ConvolutionVariant& AddAs(const char* form, const ConvolutionVariant& base) {
+    variants_.push_back(base);
+    variants_.back().name += fmt::format(" {}", form);
+    return variants_.back();
   }
 
   const Operands& operands_;

@@ -8,7 +8,8 @@
 //   folded      x is copied first, with its padding, each square of stride x stride places as one:
 //               a convolution of stride 1 with more channels and a smaller kernel
 //   fused       bias and ReLU, or the mask of the data gradient, are part of cuDNN's graph
-//   bf16        the gradient of bf16 weights is rounded, where cuDNN cannot write it as fp32
+//   rounded     the gradient of bf16 weights, summed in fp32, is written as bf16: few engines of
+//               cuDNN can do otherwise, and none before Hopper
 #pragma once
 
 #include <cstdint>
@@ -25,12 +26,12 @@ struct ConvolutionVariant {
   std::string name;            // "split fused"
   ConvolutionProblem problem;  // of one call
   int64_t calls = 1;           // one per group
-  bool is_fallback = false;
-  bool packs_x = false;       // it is copied into a tensor of the sizes of problem.x first
-  Packing packing;            // how x lies in it
-  bool packs_weight = false;  // forward: they get the channels of that copy, folded as x is
-  bool unpacks = false;       // the weights' gradient is written elsewhere first
-  bool finishes = false;      // an own kernel adds bias and ReLU, or masks dx
+  bool rounds = false;         // the fp32 gradient of the weights, to bf16
+  bool packs_x = false;        // it is copied into a tensor of the sizes of problem.x first
+  Packing packing;             // how x lies in it
+  bool packs_weight = false;   // forward: they get the channels of that copy, folded as x is
+  bool unpacks = false;        // the weights' gradient is written elsewhere first
+  bool finishes = false;       // an own kernel adds bias and ReLU, or masks dx
 };
 
 // The most promising first. Looks at the operands' types, sizes and addresses alone.

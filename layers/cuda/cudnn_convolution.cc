@@ -132,7 +132,7 @@ std::vector<CandidateGroup> ConvolutionCandidates(ConvolutionPass pass, const Co
   for (const ConvolutionVariant& variant : ConvolutionVariants(pass, conv, operands)) {
     groups.push_back({.candidates = CandidatesOrRefusal(
                           variant.name, [&] { return CandidatesOf(variant, operands, resources); }),
-                      .is_fallback = variant.is_fallback});
+                      .rounds = variant.rounds});
   }
   return groups;
 }

@@ -70,6 +70,14 @@ Attributes& SetWeightLayout(Attributes& tensor, const ConvolutionProblem& proble
                    problem.channels_per_group, problem.channels_per_group);
 }
 
+void RequireVersion() {
+  if (cudnnGetVersion() / 10000 >= CUDNN_MAJOR) return;
+  throw Error(ExitCode::kDevice,
+              fmt::format("{} is loaded, Convoy was built with cuDNN {}.{}.{}", CudnnVersion(),
+                          CUDNN_MAJOR, CUDNN_MINOR, CUDNN_PATCHLEVEL),
+              "install that version, or put it first in LD_LIBRARY_PATH");
+}
+
 class GraphBuilder {
  public:
   GraphBuilder(const ConvolutionProblem& problem, Graph& graph) : problem_(problem), graph_(graph) {
@@ -167,27 +175,36 @@ std::string CudnnVersion() {
   return fmt::format("cuDNN {}.{}.{}", version / 10000, version % 10000 / 100, version % 100);
 }
 
-CudnnContext::CudnnContext(int device) {
-  if (cudnnGetVersion() / 10000 < CUDNN_MAJOR) {
-    throw Error(ExitCode::kDevice,
-                fmt::format("{} is loaded, Convoy was built with cuDNN {}.{}.{}", CudnnVersion(),
-                            CUDNN_MAJOR, CUDNN_MINOR, CUDNN_PATCHLEVEL),
-                "install that version, or put it first in LD_LIBRARY_PATH");
-  }
-  CONVOY_CUDA_CALL(cudaSetDevice(device));
+struct CudnnContext::Parts {
   cudnnHandle_t handle = nullptr;
-  Require(cudnnCreate(&handle), "cudnnCreate");
-  handle_ = handle;
+  void* stream = nullptr;
+  std::shared_ptr<const fe::DeviceProperties> described;  // null: the device of the handle
+};
+
+CudnnContext::CudnnContext(int device) : parts_(std::make_unique<Parts>()) {
+  RequireVersion();
+  CONVOY_CUDA_CALL(cudaSetDevice(device));
+  Require(cudnnCreate(&parts_->handle), "cudnnCreate");
 }
 
-CudnnContext::~CudnnContext() { cudnnDestroy(static_cast<cudnnHandle_t>(handle_)); }
+CudnnContext::CudnnContext(const std::string& properties) : parts_(std::make_unique<Parts>()) {
+  RequireVersion();
+  auto described = std::make_shared<fe::DeviceProperties>();
+  RequireGood("device properties", [&] {
+    return described->deserialize({properties.begin(), properties.end()});
+  });
+  parts_->described = std::move(described);
+}
+
+CudnnContext::~CudnnContext() {
+  if (parts_->handle != nullptr) cudnnDestroy(parts_->handle);
+}
 
 void CudnnContext::Use(Stream& stream) {
-  if (stream.native_handle() == stream_) return;
-  Require(cudnnSetStream(static_cast<cudnnHandle_t>(handle_),
-                         static_cast<cudaStream_t>(stream.native_handle())),
+  if (stream.native_handle() == parts_->stream) return;
+  Require(cudnnSetStream(parts_->handle, static_cast<cudaStream_t>(stream.native_handle())),
           "cudnnSetStream");
-  stream_ = stream.native_handle();
+  parts_->stream = stream.native_handle();
 }
 
 struct ConvolutionGraph::Parts {
@@ -211,7 +228,10 @@ std::vector<std::string> ConvolutionGraph::ProposePlans(CudnnContext& context,
                                                         const PlanLimits& limits) {
   Graph& graph = parts_->graph;
   RequireGood("build_operation_graph", [&] {
-    return graph.build_operation_graph(static_cast<cudnnHandle_t>(context.handle()));
+    const CudnnContext::Parts& parts = *context.parts_;
+    if (!parts.described) return graph.build_operation_graph(parts.handle);
+    graph.set_device_properties(parts.described);
+    return graph.build_operation_graph();
   });
   RequireGood("create_execution_plans", [&] {
     return graph.create_execution_plans({fe::HeurMode_t::A, fe::HeurMode_t::FALLBACK});
@@ -250,8 +270,8 @@ void ConvolutionGraph::Execute(CudnnContext& context, const std::string& name,
     if (memory[operand] != nullptr) addresses.emplace(IdOf(operand), memory[operand]);
   }
   RequireGood("execute", [&] {
-    return parts_->graph.execute_plan_at_index(static_cast<cudnnHandle_t>(context.handle()),
-                                               addresses, workspace, parts_->indices.at(name));
+    return parts_->graph.execute_plan_at_index(context.parts_->handle, addresses, workspace,
+                                               parts_->indices.at(name));
   });
 }
 

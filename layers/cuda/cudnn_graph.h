@@ -44,22 +44,26 @@ struct ConvolutionProblem {
   std::array<int64_t, kConvolutionOperands> alignment = {16, 16, 16, 16, 16};
 };
 
-// A device's cuDNN.
+// A device's cuDNN, or cuDNN for a device that is only described.
 class CudnnContext {
  public:
   // Throws (kDevice) where the library is too old or cannot be set up.
   explicit CudnnContext(int device);
+  // For a device that need not be there: plans can be proposed and built, but not executed.
+  // `properties` is the JSON of cuDNN's device property descriptor. Throws (kDevice) where cuDNN
+  // does not know it.
+  explicit CudnnContext(const std::string& properties);
   CudnnContext(const CudnnContext&) = delete;
   CudnnContext& operator=(const CudnnContext&) = delete;
   ~CudnnContext();
 
   // What is executed from now on is queued on `stream`.
   void Use(Stream& stream);
-  void* handle() const { return handle_; }
 
  private:
-  void* handle_ = nullptr;
-  void* stream_ = nullptr;
+  friend class ConvolutionGraph;
+  struct Parts;
+  std::unique_ptr<Parts> parts_;
 };
 
 // "cuDNN 9.19.0", the one that is loaded.

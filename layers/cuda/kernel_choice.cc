@@ -8,7 +8,7 @@ namespace {
 
 // How many candidates of a product are measured: its groups share them, and each has a few.
 constexpr size_t kMeasuredPerProduct = 12;
-constexpr size_t kMeasuredPerGroup = 3;
+constexpr size_t kMeasuredPerGroup = 2;
 
 // Measured together until they take so long, so that short kernels are told apart.
 constexpr double kSampleSeconds = 200e-6;
@@ -96,17 +96,9 @@ std::unique_ptr<BoundProduct> KernelChooser::Choose(const std::string& product,
   if (std::unique_ptr<BoundProduct> given = MakeGiven(product, groups)) return given;
   prepare();
   FastestSoFar fastest;
-  for (const bool fallback : {false, true}) {
-    if (fastest.product) break;
-    const auto count = static_cast<size_t>(
-        std::count_if(groups.begin(), groups.end(),
-                      [&](const CandidateGroup& group) { return group.is_fallback == fallback; }));
-    const size_t per_group =
-        std::max(kMeasuredPerGroup, kMeasuredPerProduct / std::max<size_t>(1, count));
-    for (const CandidateGroup& group : groups) {
-      if (group.is_fallback == fallback) fastest.TryGroup(group, per_group, measure_);
-    }
-  }
+  const size_t per_group =
+      std::max(kMeasuredPerGroup, kMeasuredPerProduct / std::max<size_t>(1, groups.size()));
+  for (const CandidateGroup& group : groups) fastest.TryGroup(group, per_group, measure_);
   if (!fastest.product) {
     throw Error(ExitCode::kDevice,
                 fmt::format("{}: none of {} kernels runs{}{}", product, fastest.tried,

@@ -21,7 +21,7 @@ struct KernelCandidate {
 // Ways of one kind, the most promising first.
 struct CandidateGroup {
   std::vector<KernelCandidate> candidates;
-  bool is_fallback = false;  // only where nothing of the other groups runs
+  bool rounds = false;  // an fp32 result, to the type of the operands
 };
 
 // What `list` gives. Where it throws (kDevice), one candidate that tells why: others may work.

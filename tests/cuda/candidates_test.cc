@@ -190,7 +190,7 @@ class Candidates : public testing::TestWithParam<Case> {
       for (const KernelCandidate& candidate : group.candidates) {
         std::string verdict;
         try {
-          verdict = VerdictOn(candidate, group.is_fallback, all_expected);
+          verdict = VerdictOn(candidate, group.rounds, all_expected);
           ++ran_;
         } catch (const Error& error) {
           if (error.exit_code() != ExitCode::kDevice) throw;
@@ -337,7 +337,7 @@ class Candidates : public testing::TestWithParam<Case> {
   }
 
   // Throws (kDevice) where the library refuses.
-  std::string VerdictOn(const KernelCandidate& candidate, bool is_fallback,
+  std::string VerdictOn(const KernelCandidate& candidate, bool rounds,
                         const std::vector<Expected>& all_expected) const {
     const Precision& precision = GetParam().precision;
     const std::unique_ptr<BoundProduct> product = candidate.make();
@@ -348,8 +348,7 @@ class Candidates : public testing::TestWithParam<Case> {
     double worst = 0;
     for (size_t i = 0; i < bits.size(); ++i) {
       const Expected& expected = all_expected[i];
-      // Fallbacks round the gradients of weights too.
-      const bool is_rounded = expected.tensor.dtype == DType::kBFloat16 || is_fallback;
+      const bool is_rounded = expected.tensor.dtype == DType::kBFloat16 || rounds;
       const Comparison comparison =
           Compare(expected, AllowedFor(precision, is_rounded, expected.length), bits[i]);
       EXPECT_EQ(comparison.wrong, 0)

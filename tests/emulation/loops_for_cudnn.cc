@@ -86,9 +86,12 @@ void RunLoops(const ConvolutionProblem& problem, const ConvolutionMemory& memory
   }
 }
 
-CudnnContext::CudnnContext(int) {}
+struct CudnnContext::Parts {
+  Stream* stream = nullptr;
+};
+CudnnContext::CudnnContext(int) : parts_(std::make_unique<Parts>()) {}
 CudnnContext::~CudnnContext() = default;
-void CudnnContext::Use(Stream& stream) { handle_ = &stream; }
+void CudnnContext::Use(Stream& stream) { parts_->stream = &stream; }
 
 struct ConvolutionGraph::Parts {
   ConvolutionProblem problem;
@@ -106,7 +109,7 @@ void ConvolutionGraph::Execute(CudnnContext& context, const std::string&,
     const auto alignment = static_cast<uintptr_t>(parts_->problem.alignment[i]);
     EXPECT_EQ(reinterpret_cast<uintptr_t>(memory[i]) % alignment, 0u);
   }
-  Enqueue(*static_cast<Stream*>(context.handle()),
+  Enqueue(*context.parts_->stream,
           [problem = parts_->problem, memory] { RunLoops(problem, memory); });
 }
 
