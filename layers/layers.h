@@ -126,6 +126,11 @@ struct LossSums {
   }
 };
 
+// fp64 [4], where `sums` lies.
+Tensor ViewOf(LossSums& sums);
+// What such a tensor holds, behind what was queued on `stream`, which is waited for.
+LossSums ReadLossSums(Stream& stream, const Tensor& sums);
+
 // The time of a vendor's bare primitives, the floor under an operation.
 struct OperationLimit {
   std::string operation;  // as OperationTimer names it
@@ -158,8 +163,9 @@ class Network {
   // Default: all, and what the spec says.
   virtual void SetLearning(const std::vector<bool>& learns, bool input_gradient) = 0;
 
-  // Of the last Forward. Waits for the stream. Only for a segment that ends in the loss.
-  virtual LossSums ReadLoss(Stream& stream) = 0;
+  // The LossSums of the last Forward, fp64 [4] in the backend's memory. Only for a segment that
+  // ends in the loss.
+  virtual Tensor loss_sums() = 0;
 
   // The output of item `index` after Forward; empty where it was fused into a later one.
   virtual Tensor Activation(int index) const = 0;

@@ -58,11 +58,8 @@ class Operation {
   virtual void AppendLimits(int repetitions, std::vector<OperationLimit>& limits) {
     (void)repetitions, (void)limits;
   }
-  // The loss alone answers. Waits for the stream.
-  virtual LossSums ReadLoss(Stream& stream) {
-    (void)stream;
-    return {};
-  }
+  // Network::loss_sums; the loss alone answers.
+  virtual Tensor loss_sums() { return {}; }
 };
 
 }  // namespace convoy

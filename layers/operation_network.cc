@@ -99,9 +99,9 @@ void OperationNetwork::SetLearning(const std::vector<bool>& learns, bool input_g
   while (lowest_ < plan_.size() && !(learns_[lowest_] && has_parameters_[lowest_])) ++lowest_;
 }
 
-LossSums OperationNetwork::ReadLoss(Stream& stream) {
+Tensor OperationNetwork::loss_sums() {
   CONVOY_CHECK(ends_in_loss_, "this segment does not end in the loss");
-  return operations_.back()->ReadLoss(stream);
+  return operations_.back()->loss_sums();
 }
 
 Tensor OperationNetwork::Activation(int index) const {

@@ -43,7 +43,7 @@ class OperationNetwork : public Network {
   void Forward(const StepContext& context) override;
   void Backward(const StepContext& context, BackwardObserver& observer) override;
   void SetLearning(const std::vector<bool>& learns, bool input_gradient) override;
-  LossSums ReadLoss(Stream& stream) override;
+  Tensor loss_sums() override;
   Tensor Activation(int index) const override;
   std::vector<OperationLimit> MeasureLimits(int repetitions) override;
 

@@ -105,8 +105,8 @@ void RankModel::WaitFor(Request request, Stream& stream) {
   exchange_wait_s_ += SecondsSince(start);
 }
 
-LossSums RankModel::ReadLoss(Stream& stream) {
-  return plan_.owns_loss ? steps_.back().network->ReadLoss(stream) : LossSums{};
+Tensor RankModel::loss_sums() const {
+  return plan_.owns_loss ? steps_.back().network->loss_sums() : Tensor{};
 }
 
 Tensor RankModel::probabilities() const {

@@ -45,8 +45,8 @@ class RankModel {
   // Collective over the towers. Ranges that the observer sees are of this rank's gradient arena.
   void Backward(StepContext context, BackwardObserver& observer);
 
-  // Of the last Forward; zero on a tower without the loss.
-  LossSums ReadLoss(Stream& stream);
+  // Network::loss_sums; empty on a tower without the loss.
+  Tensor loss_sums() const;
   // [rows, classes], fp32 or fp64; empty on a tower without the loss.
   Tensor probabilities() const;
 

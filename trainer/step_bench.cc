@@ -83,6 +83,66 @@ int64_t PeakMemory() {
   return int64_t{1024} * usage.ru_maxrss;
 }
 
+// Steps on one batch, queued and finished as training does it.
+class BenchLoop {
+ public:
+  BenchLoop(World& world, Watchdog* watchdog, TrainingStep& step, RankModel& model,
+            const Batch& batch)
+      : world_(world), watchdog_(watchdog), step_(step), model_(model), batch_(batch) {}
+
+  void Run(int steps) {
+    last_result_ = Clock::now();
+    for (int i = 0; i < steps; ++i) {
+      Queue();
+      if (i >= step_.steps_ahead()) Finish();
+    }
+    for (int i = 0; i < std::min(steps, step_.steps_ahead()); ++i) Finish();
+  }
+  // Times so far do not count.
+  void Forget() {
+    times_.clear();
+    seconds_.clear();
+  }
+
+  const std::vector<StepTimes>& times() const { return times_; }
+  // From the result of one step to that of the next.
+  const std::vector<double>& seconds() const { return seconds_; }
+  // The mean loss of the very first step.
+  double first_loss() const { return first_loss_; }
+
+ private:
+  void Queue() {
+    world_.SetStep(++queued_);
+    // Where the host takes part in every step, all ranks begin it together. Devices keep together
+    // by themselves.
+    if (step_.steps_ahead() == 0) {
+      world_.all().Barrier("bench");
+      last_result_ = Clock::now();
+    }
+    times_.push_back(step_.Run(batch_, {}, 1e-6, 0));
+    model_.Prefetch(batch_);
+  }
+
+  void Finish() {
+    const Watchdog::StepWatch watch(watchdog_, ++finished_);
+    const StepVerdict verdict = Agree(world_, {.loss = step_.ReadResult().loss});
+    seconds_.push_back(SecondsSince(last_result_));
+    last_result_ = Clock::now();
+    if (finished_ == 1) first_loss_ = verdict.loss.loss / verdict.loss.weight;
+  }
+
+  World& world_;
+  Watchdog* watchdog_;
+  TrainingStep& step_;
+  RankModel& model_;
+  const Batch& batch_;
+  int64_t queued_ = 0, finished_ = 0;
+  double first_loss_ = 0;
+  std::vector<StepTimes> times_;
+  std::vector<double> seconds_;
+  Clock::time_point last_result_;
+};
+
 void RequirePlausible(double loss, int classes) {
   const double chance = std::log(static_cast<double>(classes));
   if (std::isfinite(loss) && loss > 0.3 * chance && loss < 3 * chance + 1) return;
@@ -133,32 +193,17 @@ StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& lo
   if (!times_apart) step.SetTimer(&collector);
 
   StepBenchResult result{.backend = resources.Describe()};
-  std::vector<StepTimes> times;
-  const auto run_step = [&](int number, bool counts) {
-    world.SetStep(number);
-    world.all().Barrier("bench");
-    const Clock::time_point start = Clock::now();
-    const StepTimes step_times = step.Run(batch, {}, 1e-6, 0);
-    model->Prefetch(batch);
-    const Watchdog::StepWatch watch(grid.watchdog(), number);
-    const StepVerdict verdict = Agree(world, {.loss = step.ReadLoss()});
-    if (counts) {
-      result.step_s.push_back(SecondsSince(start));
-      times.push_back(step_times);
-    }
-    return verdict;
-  };
-  for (int i = 0; i < options.warm_up + options.steps; ++i) {
-    if (i == options.warm_up) collector.Clear();
-    const StepVerdict verdict = run_step(i, i >= options.warm_up);
-    if (i > 0) continue;
-    result.first_loss = verdict.loss.loss / verdict.loss.weight;
-    RequirePlausible(result.first_loss, network.classes);
-  }
+  BenchLoop loop(world, grid.watchdog(), step, *model, batch);
+  loop.Run(options.warm_up);
+  collector.Clear();
+  loop.Forget();
+  loop.Run(options.steps);
+  result.first_loss = loop.first_loss();
+  RequirePlausible(result.first_loss, network.classes);
+  result.step_s = loop.seconds();
   const auto median_of = [&](double StepTimes::*member) {
     std::vector<double> values;
-    values.reserve(times.size());
-    for (const StepTimes& one : times) values.push_back(one.*member);
+    for (const StepTimes& one : loop.times()) values.push_back(one.*member);
     return Median(values);
   };
   result.forward_s = median_of(&StepTimes::forward_s);
@@ -171,7 +216,7 @@ StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& lo
   result.device_memory_bytes = backend.device_memory_in_use();
   if (times_apart) {
     step.SetTimer(&collector);
-    for (int i = 0; i < options.steps; ++i) run_step(options.warm_up + options.steps + i, false);
+    loop.Run(options.steps);
   }
   result.operations = collector.Rows();
   if (times_apart) {

@@ -54,15 +54,16 @@ TrainingResult TrainingRun::RunSteps() {
       loader_log_->AddBadSamples(loader_->loader(), step_ + 1, "training");
     }
     const double fetch_s = SecondsSince(fetch_start);
-    const StepVerdict verdict = FinishStep(
+    const StepVerdict verdict = Agree(
         {.stop = signals.StopAsked(), .checkpoint = signals.TakeCheckpointAsked(), .fault = fault});
+    if (verdict.stop || verdict.checkpoint) FinishAllSteps();
     if (verdict.stop) return Stopped();
     if (verdict.checkpoint) Save(Importance::kShould);
-    DoStep(fetch_s);
+    QueueStep(fetch_s);
     const bool epoch_ends = batch_ == 0;
     const bool due = config_.checkpoint_every > 0 && step_ % config_.checkpoint_every == 0;
     if (epoch_ends || due || Finished()) {
-      FinishStep({});
+      FinishAllSteps();
       if (epoch_ends || Finished()) {
         loader_log_->EndEpoch(loader_->loader(), step_, epoch_ends ? epoch_ - 1 : epoch_,
                               metrics_.get());
@@ -109,23 +110,23 @@ int64_t TrainingRun::TotalSteps() const {
   return config_.steps ? std::min(total, *config_.steps) : total;
 }
 
-void TrainingRun::DoStep(double fetch_s) {
+void TrainingRun::QueueStep(double fetch_s) {
   const Clock::time_point exchange_start = Clock::now();
   const Batch& batch = loader_->Exchange();
-  pending_ = StepMetrics{.step = step_ + 1, .epoch = epoch_};
-  pending_->wait_data_ms = 1e3 * (fetch_s + SecondsSince(exchange_start));
-  pending_->lr = optimizer_->LearningRateAt(Now(), StepEpochs());
+  StepMetrics& metrics = under_way_.emplace_back(StepMetrics{.step = step_ + 1, .epoch = epoch_});
+  metrics.wait_data_ms = 1e3 * (fetch_s + SecondsSince(exchange_start));
+  metrics.lr = optimizer_->LearningRateAt(Now(), StepEpochs());
   world_.SetStep(step_ + 1);
   const StepTimes times = step_runner_->Run(batch, Now(), StepEpochs(), config_.seed);
   // A device waits by itself: only a host that waits can tell.
   if (world_.size() == 1 || !step_runner_->waits_on_device()) {
-    pending_->wait_comm_ms = 1e3 * (times.exchange_wait_s + times.reduce_wait_s);
+    metrics.wait_comm_ms = 1e3 * (times.exchange_wait_s + times.reduce_wait_s);
   }
   loader_log_->AddBadSamples(loader_->loader(), step_ + 1, "training");
 
   const double step_s = SecondsSince(last_step_end_);
   last_step_end_ = Clock::now();
-  pending_->images_per_s = static_cast<double>(batch.global_count) / step_s;
+  metrics.images_per_s = static_cast<double>(batch.global_count) / step_s;
   window_images_ += batch.global_count;
   window_s_ += step_s;
   loader_log_->AddTime(step_s);
@@ -136,52 +137,63 @@ void TrainingRun::DoStep(double fetch_s) {
   }
 }
 
-// Agrees on the step that was done last, if there is one, and on what the ranks bring besides.
+StepVerdict TrainingRun::Agree(StepReport report) {
+  if (std::ssize(under_way_) > step_runner_->steps_ahead()) return FinishStep(std::move(report));
+  return convoy::Agree(world_, report);
+}
+
+void TrainingRun::FinishAllSteps() {
+  while (!under_way_.empty()) FinishStep({});
+}
+
+// Of the oldest step under way.
 StepVerdict TrainingRun::FinishStep(StepReport report) {
-  if (pending_) {
-    const Watchdog::StepWatch watch(grid().watchdog(), step_);
-    report.loss = step_runner_->ReadLoss();
-    report.non_finite = step_runner_->NonFinite();
+  StepMetrics& metrics = under_way_.front();
+  {
+    const Watchdog::StepWatch watch(grid().watchdog(), metrics.step);
+    const StepResult result = step_runner_->ReadResult();
+    report.loss = result.loss;
+    report.non_finite = result.non_finite;
   }
-  const StepVerdict verdict = Agree(world_, report);
-  if (!pending_) return verdict;
+  const StepVerdict verdict = convoy::Agree(world_, report);
   // Without weight where every image of the batch was dropped: nothing was learned.
   if (verdict.loss.weight > 0) loss_ = verdict.loss.loss / verdict.loss.weight;
-  if (verdict.non_finite || !std::isfinite(loss_)) ThrowNonFinite(report.non_finite);
-  pending_->loss = loss_;
-  if (metrics_) metrics_->Add(*pending_);
-  ShowProgress(*pending_);
-  pending_.reset();
+  if (verdict.non_finite || !std::isfinite(loss_)) ThrowNonFinite(metrics.step, report.non_finite);
+  metrics.loss = loss_;
+  if (metrics_) metrics_->Add(metrics);
+  ShowProgress(metrics);
+  under_way_.pop_front();
   return verdict;
 }
 
-void TrainingRun::ThrowNonFinite(bool here) {
+void TrainingRun::ThrowNonFinite(int64_t step, bool here) {
   RunTogether(world_, [&] {
     const std::string tensor = here ? step_runner_->FirstNonFinite() : std::string();
     if (!tensor.empty()) {
       throw Error(ExitCode::kNumbers,
-                  fmt::format("step {}: {} is not finite (rank {}, loss {})", step_, tensor,
+                  fmt::format("step {}: {} is not finite (rank {}, loss {})", step, tensor,
                               world_.rank(), loss_),
                   kNumbersHint);
     }
   });
   throw AgreedError(
-      Error(ExitCode::kNumbers, fmt::format("step {}: the loss is {}", step_, loss_), kNumbersHint),
+      Error(ExitCode::kNumbers, fmt::format("step {}: the loss is {}", step, loss_), kNumbersHint),
       0);
 }
 
 void TrainingRun::ShowProgress(const StepMetrics& metrics) {
   if (!progress_) return;
   const int64_t total = TotalSteps();
-  const double per_step = SecondsSince(run_start_) / static_cast<double>(step_ - first_step_);
-  const double remaining_s = per_step * static_cast<double>(total - step_);
-  const bool prints = config_.print_freq > 0 && step_ % config_.print_freq == 0;
+  const int64_t step = metrics.step;
+  const double per_step = SecondsSince(run_start_) / static_cast<double>(step - first_step_);
+  const double remaining_s = per_step * static_cast<double>(total - step);
+  const bool prints = config_.print_freq > 0 && step % config_.print_freq == 0;
   const double images_per_s = window_s_ > 0 ? static_cast<double>(window_images_) / window_s_ : 0;
-  const std::string text = fmt::format(
-      "epoch {}/{}  step {}  loss {:.4f}  lr {:.3g}  {:.1f} images/s", metrics.epoch + 1,
-      config_.epochs, metrics.step, metrics.loss, metrics.lr, images_per_s);
-  progress_->Show(static_cast<double>(step_) / static_cast<double>(total), remaining_s, text);
-  if (prints || step_ == total) {
+  const std::string text =
+      fmt::format("epoch {}/{}  step {}  loss {:.4f}  lr {:.3g}  {:.1f} images/s",
+                  metrics.epoch + 1, config_.epochs, step, metrics.loss, metrics.lr, images_per_s);
+  progress_->Show(static_cast<double>(step) / static_cast<double>(total), remaining_s, text);
+  if (prints || step == total) {
     const std::string comm = metrics.wait_comm_ms
                                  ? fmt::format("  comm {:.0f} ms", *metrics.wait_comm_ms)
                                  : std::string();

@@ -1,6 +1,7 @@
 // trainer/training_run.h - the training loop: batches, steps, agreement, evaluation, checkpoints.
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -63,10 +64,14 @@ class TrainingRun {
   int64_t TotalSteps() const;
 
   TrainingResult RunSteps();
-  // One step.
-  void DoStep(double fetch_s);
+  // One step. A device is given the next one before the result of this one is read.
+  void QueueStep(double fetch_s);
+  // Agrees on what the ranks bring, and finishes the oldest step where more than
+  // TrainingStep::steps_ahead are under way.
+  StepVerdict Agree(StepReport report);
+  void FinishAllSteps();
   StepVerdict FinishStep(StepReport report);
-  [[noreturn]] void ThrowNonFinite(bool here);
+  [[noreturn]] void ThrowNonFinite(int64_t step, bool here);
   void ShowProgress(const StepMetrics& metrics);
 
   // After some steps.
@@ -95,7 +100,7 @@ class TrainingRun {
   std::unique_ptr<Progress> progress_;    // rank 0
   std::optional<LoaderLog> loader_log_;
 
-  // `step_` updates are done; batch `batch_` of `epoch_` comes next.
+  // `step_` updates are done or under way; batch `batch_` of `epoch_` comes next.
   int64_t step_ = 0, epoch_ = 0, batch_ = 0;
   int64_t first_step_ = 0, saved_step_ = -1;
   std::vector<double> evaluations_;
@@ -103,7 +108,7 @@ class TrainingRun {
   bool is_best_ = false;
   int failed_saves_ = 0;
   double loss_ = 0;
-  std::optional<StepMetrics> pending_;  // of a step that the ranks have not agreed on yet
+  std::deque<StepMetrics> under_way_;  // steps that the ranks have not agreed on yet
   Clock::time_point run_start_, last_step_end_;
   int64_t window_images_ = 0;  // since the last printed line
   double window_s_ = 0;

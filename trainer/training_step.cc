@@ -108,8 +108,12 @@ TrainingStep::TrainingStep(Backend& backend, Stream& stream, const RankPlan& pla
       update_stream_(grid.replicas().queues_on_device() ? backend.MakeStream() : nullptr),
       runner_(backend.MakeStepRunner(options.records && grid.replicas().queues_on_device() &&
                                      grid.towers().queues_on_device())),
-      non_finite_(backend.Allocate(sizeof(int32_t))),
-      non_finite_on_host_(backend.AllocateStaging(sizeof(int32_t))) {
+      non_finite_(backend.Allocate(sizeof(int32_t))) {
+  for (ResultSlot& slot : results_) {
+    slot.loss = backend.AllocateStaging(sizeof(LossSums));
+    slot.non_finite = backend.AllocateStaging(sizeof(int32_t));
+    *static_cast<LossSums*>(slot.loss.data()) = {};
+  }
   Shape input = plan.network.input;
   for (const LayerSpec& layer : plan.network.layers) {
     if (!ParametersOf(layer, input).empty()) layers_.push_back(layer.name);
@@ -169,7 +173,30 @@ StepTimes TrainingStep::Run(const Batch& batch, const ScheduleInputs& inputs, do
   } else {
     runner_->Run(stream_, context, ranges, queue_work);
   }
+  QueueResult();
   return times;
+}
+
+// Apart from the step's work, since a recording would copy to the same place every time.
+void TrainingStep::QueueResult() {
+  ResultSlot& slot = results_[next_result_];
+  CONVOY_CHECK(slot.copied == nullptr, "{} results are unread", results_.size());
+  next_result_ = (next_result_ + 1) % results_.size();
+  if (const Tensor loss = model_.loss_sums()) {
+    stream_.Copy(slot.loss.data(), loss.data, loss.bytes());
+  }
+  stream_.Copy(slot.non_finite.data(), non_finite_.data(), sizeof(int32_t));
+  slot.copied = stream_.Record();
+}
+
+StepResult TrainingStep::ReadResult() {
+  ResultSlot& slot = results_[next_read_];
+  CONVOY_CHECK(slot.copied != nullptr, "no result is unread");
+  next_read_ = (next_read_ + 1) % results_.size();
+  slot.copied->Synchronize();
+  slot.copied.reset();
+  return {.loss = *static_cast<const LossSums*>(slot.loss.data()),
+          .non_finite = *static_cast<const int32_t*>(slot.non_finite.data()) != 0};
 }
 
 void TrainingStep::Queue(const StepContext& context, const std::vector<UpdateRange>& ranges,
@@ -216,7 +243,6 @@ void TrainingStep::Queue(const StepContext& context, const std::vector<UpdateRan
     }
     times.update_s += SecondsSince(start);
   }
-  stream_.Copy(non_finite_on_host_.data(), non_finite_.data(), sizeof(int32_t));
 }
 
 void TrainingStep::Update(Stream& stream, const Bucket& bucket,
@@ -235,13 +261,6 @@ void TrainingStep::Update(Stream& stream, const Bucket& bucket,
                            .non_finite = ViewOf(non_finite_, DType::kInt32, Shape{1})});
 }
 
-bool TrainingStep::waits_on_device() const { return update_stream_ != nullptr; }
-
-bool TrainingStep::NonFinite() {
-  stream_.Synchronize();
-  return *static_cast<const int32_t*>(non_finite_on_host_.data()) != 0;
-}
-
 std::string TrainingStep::FirstNonFinite() {
   const auto is_finite = [&](const Tensor& tensor) {
     std::vector<char> values(static_cast<size_t>(tensor.bytes()));
@@ -249,9 +268,12 @@ std::string TrainingStep::FirstNonFinite() {
     return tensor.dtype == DType::kFloat64 ? AllFinite<double>(values) : AllFinite<float>(values);
   };
   const ArenaLayout& layout = store_.parameter_layout();
+  const bool has_gradients = results_[next_read_].copied == nullptr;
   for (size_t i = parameters_.size(); i-- > 0;) {
     const std::string& name = parameters_[i].name;
-    if (!is_finite(layout.View(store_.gradients(), name))) return "the gradient of " + name;
+    if (has_gradients && !is_finite(layout.View(store_.gradients(), name))) {
+      return "the gradient of " + name;
+    }
     if (!is_finite(layout.View(store_.parameters(), name))) return name;
   }
   return {};

@@ -2,7 +2,9 @@
 // with the network or the batch is allocated before the first.
 #pragma once
 
+#include <array>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "comm/comm.h"
@@ -21,6 +23,12 @@ struct StepTimes {
   double update_s = 0;
 };
 
+// What a step came to on this rank.
+struct StepResult {
+  LossSums loss;            // zero on a tower without the loss
+  bool non_finite = false;  // a gradient or weight became NaN or infinite; updates have stopped
+};
+
 struct TrainingStepOptions {
   BucketOptions buckets;
   // Queue a recording of the step, where the device and the groups can.
@@ -37,6 +45,8 @@ class TrainingStep {
 
   // Collective over the world. `batch`: this replica's rows; the gradient is that of the mean loss
   // over the batch.global_count samples of all replicas. `step_epochs`: length of a step in epochs.
+  // On a device, it may return before the step has run; at most steps_ahead() + 1 results are left
+  // unread.
   StepTimes Run(const Batch& batch, const ScheduleInputs& inputs, double step_epochs,
                 uint64_t seed);
 
@@ -44,21 +54,24 @@ class TrainingStep {
   // not recorded.
   void SetTimer(OperationTimer* timer) { timer_ = timer; }
 
+  // How many steps to queue behind the one whose result is read next, so that a device never waits
+  // for the host: 0 where the host takes part in every step.
+  int steps_ahead() const { return waits_on_device() ? kMaxStepsAhead : 0; }
   // Whether collectives are waited for by the device alone, so that StepTimes does not see it.
-  bool waits_on_device() const;
+  bool waits_on_device() const { return update_stream_ != nullptr; }
 
-  // Of the last Run; zero on a tower without the loss.
-  LossSums ReadLoss() { return model_.ReadLoss(stream_); }
-  // Whether a gradient or weight of this rank became NaN or infinite; updates have stopped then.
-  bool NonFinite();
-  // The first gradient or parameter of this rank that is not finite, in backward order: "the
-  // gradient of conv1.weight"; empty when all are.
+  // Of the oldest Run whose result was not read yet. Waits until it has run.
+  StepResult ReadResult();
+  // After a result that is not finite: the first gradient or parameter of this rank that is not, in
+  // backward order: "the gradient of conv1.weight"; empty when all are. Gradients of a step that
+  // later ones overwrite are not told apart from their parameters, which have taken them up.
   std::string FirstNonFinite();
 
  private:
   void SetLearning(const ScheduleInputs& inputs, double step_epochs);
   // Queues forward, backward, reductions and updates.
   void Queue(const StepContext& context, const std::vector<UpdateRange>& ranges, StepTimes& times);
+  void QueueResult();
   // Queues the update of a bucket's ranges.
   void Update(Stream& stream, const Bucket& bucket, const std::vector<UpdateRange>& ranges);
 
@@ -78,7 +91,15 @@ class TrainingStep {
   // backward up.
   std::unique_ptr<Stream> update_stream_;
   std::unique_ptr<StepRunner> runner_;
-  Buffer non_finite_, non_finite_on_host_;  // int32; copied behind every step
+  // Where results are copied behind their steps, on the host.
+  struct ResultSlot {
+    Buffer loss, non_finite;        // LossSums, int32
+    std::unique_ptr<Event> copied;  // null where nothing is to be read
+  };
+  static constexpr int kMaxStepsAhead = 1;
+  std::array<ResultSlot, kMaxStepsAhead + 1> results_;
+  size_t next_result_ = 0, next_read_ = 0;  // in results_
+  Buffer non_finite_;                       // int32, of the updates
   OperationTimer* timer_ = nullptr;
 };
 

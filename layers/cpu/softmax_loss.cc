@@ -63,7 +63,7 @@ class SoftmaxLossOperation final : public Operation {
     }
   }
 
-  LossSums ReadLoss(Stream&) override { return sums_; }
+  Tensor loss_sums() override { return ViewOf(sums_); }
 
  private:
   // Writes the probabilities of one row; returns the logarithm of the sum of e^logit.

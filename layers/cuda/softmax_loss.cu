@@ -125,8 +125,8 @@ class SoftmaxLossOperation final : public Operation {
         smoothing_(loss.label_smoothing),
         rows_(wiring.x.shape[0]),
         classes_(wiring.x.shape[1]),
-        row_sums_(AllocateDevice(resources.device, (rows_ + 1) * kSumsBytes)),
-        pinned_sums_(AllocatePinned(resources.device, kSumsBytes)) {}
+        row_sums_(AllocateDevice(resources.device,
+                                 (rows_ + 1) * static_cast<int64_t>(sizeof(LossSums)))) {}
 
   void Forward(const StepContext& context) override {
     Stream& stream = *context.stream;
@@ -167,15 +167,9 @@ class SoftmaxLossOperation final : public Operation {
     });
   }
 
-  LossSums ReadLoss(Stream& stream) override {
-    stream.Copy(pinned_sums_.data(), total(), kSumsBytes);
-    stream.Synchronize();
-    return *static_cast<const LossSums*>(pinned_sums_.data());
-  }
+  Tensor loss_sums() override { return ViewOf(*total()); }
 
  private:
-  static constexpr auto kSumsBytes = static_cast<int64_t>(sizeof(LossSums));
-
   LossSums* row_sums() const { return static_cast<LossSums*>(row_sums_.data()); }
   LossSums* total() const { return row_sums() + rows_; }
 
@@ -184,7 +178,6 @@ class SoftmaxLossOperation final : public Operation {
   double smoothing_;
   int64_t rows_, classes_;
   Buffer row_sums_;  // and their total
-  Buffer pinned_sums_;
 };
 
 }  // namespace

@@ -29,8 +29,8 @@ class OracleLayer {
   // dx may be null (not wanted). Weight gradients are written where `learns`.
   virtual void Backward(const StepContext& context, bool learns, const double* x, const double* y,
                         const double* dy, double* dx) = 0;
-  // The loss layer alone answers.
-  virtual LossSums ReadLoss() const { return {}; }
+  // Network::loss_sums; the loss layer alone answers.
+  virtual Tensor loss_sums() { return {}; }
 };
 
 std::unique_ptr<OracleLayer> Make(const Convolution& conv, const Site& site);

@@ -59,7 +59,7 @@ class OracleSoftmaxLoss final : public OracleLayer {
     }
   }
 
-  LossSums ReadLoss() const override { return sums_; }
+  Tensor loss_sums() override { return ViewOf(sums_); }
 
  private:
   double smoothing_;

@@ -104,7 +104,7 @@ class SegmentRun {
   std::vector<double> Gradient(const std::string& name) const;
   std::vector<double> Gradients() const { return Values(arenas_.gradients); }
   std::vector<double> BufferValues() const { return Values(arenas_.buffers); }
-  LossSums Loss() const { return network_->ReadLoss(*stream_); }
+  LossSums Loss() const { return ReadLossSums(*stream_, network_->loss_sums()); }
 
   void SetInput(const std::vector<double>& values) const { Set(network_->input(), values); }
   void SetInput(uint64_t seed, double deviation = 1) const;

@@ -86,6 +86,16 @@ TEST(DeviceTraining, RecordedAndRepeatedRunsAreBitwiseEqual) {
   }
 }
 
+TEST(DeviceTraining, StepsThatAreQueuedAheadChangeNoBit) {
+  const RunResult ahead = RunSmall({1, 1}, OnDevice());
+  SmallRunOptions one_by_one = OnDevice();
+  one_by_one.queues_ahead = false;
+  one_by_one.make_backend = [&] { return MakeTestedBackend(1, ahead.kernel_choices); };
+  const RunResult want = RunSmall({1, 1}, one_by_one);
+  EXPECT_EQ(ahead.losses, want.losses);
+  EXPECT_EQ(ahead.weights, want.weights);
+}
+
 // Fresh work is queued, and recorded, when other layers learn.
 TEST(DeviceTraining, AFrozenLayerStaysAsItWas) {
   SmallRunOptions frozen = OnDevice(), oracle{.frozen = true, .lr = 2e-5};

@@ -69,7 +69,7 @@ class Bench {
 
   double Objective() {
     network_->Forward(context_);
-    if (is_loss_) return context_.loss_scale * network_->ReadLoss(stream_).loss;
+    if (is_loss_) return context_.loss_scale * ReadLossSums(stream_, network_->loss_sums()).loss;
     const double* y = network_->output().As<double>();
     double sum = 0;
     for (size_t i = 0; i < direction_.size(); ++i) sum += direction_[i] * y[i];

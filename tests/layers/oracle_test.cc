@@ -262,7 +262,7 @@ TEST(OracleLoss, SumsWeightedRowsAndRanksTheLabel) {
       .stream = &stream,
       .rows = {{labels, DType::kInt32, Shape{3}}, {weights, DType::kFloat32, Shape{3}}, {}}};
   network->Forward(context);
-  const LossSums sums = network->ReadLoss(stream);
+  const LossSums sums = ReadLossSums(stream, network->loss_sums());
   EXPECT_EQ(sums.weight, 2);
   EXPECT_EQ(sums.top1, 1);
   EXPECT_EQ(sums.top5, 1);

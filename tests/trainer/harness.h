@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -88,11 +89,22 @@ class Harness {
 
   // One step; the mean loss over the global batch, the same on every rank.
   double Step(const Batch& batch, double epoch_time = 0) {
-    step_.Run(batch, {.epoch = epoch_time, .total_epochs = 1000}, 1e-6, options_.seed);
-    double loss = step_.ReadLoss().loss;
-    Sum(world_.all(), &loss, 1);
-    return loss / static_cast<double>(batch.global_count);
+    QueueStep(batch, epoch_time);
+    return FinishStep();
   }
+  // The same in two parts: as many as steps_ahead() may be queued before the first is finished.
+  void QueueStep(const Batch& batch, double epoch_time) {
+    step_.Run(batch, {.epoch = epoch_time, .total_epochs = 1000}, 1e-6, options_.seed);
+    counts_.push_back(batch.global_count);
+  }
+  double FinishStep() {
+    double loss = step_.ReadResult().loss.loss;
+    Sum(world_.all(), &loss, 1);
+    loss /= static_cast<double>(counts_.front());
+    counts_.pop_front();
+    return loss;
+  }
+  int steps_ahead() const { return step_.steps_ahead(); }
 
   static void Sum(Communicator& group, double* values, int64_t count) {
     HostStream stream;
@@ -195,6 +207,7 @@ class Harness {
   int64_t rows_;
   RankModel model_;
   TrainingStep step_;
+  std::deque<int64_t> counts_;  // samples of the batches that are under way
 };
 
 inline double LargestDifference(const std::vector<double>& a, const std::vector<double>& b) {

@@ -74,6 +74,7 @@ RunResult RunSmall(const GridShape& grid, const SmallRunOptions& options) {
                      .records = options.records,
                      .mutation = options.mutation});
     std::vector<double> losses;
+    const int ahead = options.queues_ahead ? harness.steps_ahead() : 0;
     for (int step = 0; step < kSteps; ++step) {
       const int64_t per_epoch = (kSamples + kBatch - 1) / kBatch;
       const int64_t epoch = step / per_epoch, first = step % per_epoch * kBatch;
@@ -97,8 +98,10 @@ RunResult RunSmall(const GridShape& grid, const SmallRunOptions& options) {
         sample.mirror = words[0] & 1;
         sample.colour_shift[1] = 10 * ToUniform(words[1]);
       }
-      losses.push_back(harness.Step(batch, static_cast<double>(epoch)));
+      harness.QueueStep(batch, static_cast<double>(epoch));
+      if (step >= ahead) losses.push_back(harness.FinishStep());
     }
+    for (int step = 0; step < ahead; ++step) losses.push_back(harness.FinishStep());
     RunResult own{.kernel_choices = harness.backend().kernel_choices(),
                   .losses = losses,
                   .weights = {},
