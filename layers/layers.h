@@ -249,8 +249,12 @@ class Backend {
  public:
   virtual ~Backend() = default;
 
-  // One line for people: "cpu: oneDNN 3.2, 2 threads".
+  // One line for people: "cpu: oneDNN 3.2, 2 threads", "cuda:0: NVIDIA H200, 150 GB, CUDA 13.0".
   virtual std::string Describe() const = 0;
+  // The same without the device's ordinal. Where it is the same, kernel choices hold.
+  virtual std::string Platform() const { return Describe(); }
+  // The vendor's libraries with their versions, in which ranks must not differ; empty on the host.
+  virtual std::string Libraries() const { return {}; }
   virtual Device device() const = 0;
   // The type of master weights, gradients and states: fp32, fp64 on the oracle.
   virtual DType master_dtype() const = 0;
@@ -282,7 +286,8 @@ class Backend {
   virtual void Update(Stream& stream, const UpdateRequest& request) = 0;
   // `records`: whether all that will be queued can be recorded, collectives included.
   virtual std::unique_ptr<StepRunner> MakeStepRunner(bool records);
-  // How products are computed that were compiled so far; empty where there is nothing to choose.
+  // How the products are computed that were compiled so far; empty where there is nothing to
+  // choose.
   virtual KernelChoices kernel_choices() const { return {}; }
   // What is compiled from here on is computed as `choices` say, where they name it.
   virtual void UseKernelChoices(const KernelChoices& choices) { (void)choices; }

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
-#include <string_view>
+#include <string>
 #include <vector>
 
 #include "comm/nccl.h"
@@ -60,24 +60,17 @@ std::string FirstObstacle(const std::vector<DeviceFinding>& findings, const Worl
   return {};
 }
 
-// The part of Backend::Describe() that names CUDA and its libraries; empty where there is none.
-std::string LibrariesOf(const std::string& backend) {
-  constexpr std::string_view kBefore = ", CUDA ";
-  const size_t at = backend.find(kBefore);
-  return at == std::string::npos ? std::string() : backend.substr(at + 2);
-}
-
 // Of NCCL too where it may carry collectives.
 void RequireSameLibraries(const Backend& backend, CommunicatorKind communicator, World& world) {
   if (world.size() == 1) return;
-  std::string own = backend.Describe();
+  std::string own = backend.Libraries();
   RunTogether(world, [&] {
     if (communicator != CommunicatorKind::kMpi) {
       own += ", NCCL " + NameOfNcclVersion(NcclVersion());
     }
   });
-  const std::vector<std::string> backends = GatherTexts(world, own, "libraries");
-  RunTogether(world, [&] { convoy::RequireSameLibraries(world.hosts(), backends); });
+  const std::vector<std::string> libraries = GatherTexts(world, own, "libraries");
+  RunTogether(world, [&] { convoy::RequireSameLibraries(world.hosts(), libraries); });
 }
 
 // Before there are threads and pinned memory, which stay where they begin.
@@ -145,13 +138,12 @@ ChosenDevice ChooseDevice(const ComputeConfig& config, World& world, Log& log) {
 }
 
 void RequireSameLibraries(const std::vector<std::string>& hosts,
-                          const std::vector<std::string>& backends) {
-  for (size_t rank = 1; rank < backends.size(); ++rank) {
-    const std::string first = LibrariesOf(backends[0]), other = LibrariesOf(backends[rank]);
-    if (other == first) continue;
+                          const std::vector<std::string>& libraries) {
+  for (size_t rank = 1; rank < libraries.size(); ++rank) {
+    if (libraries[rank] == libraries[0]) continue;
     throw Error(ExitCode::kUsage,
-                fmt::format("rank 0 ({}) has {}, rank {} ({}) has {}", hosts[0], first, rank,
-                            hosts[rank], other),
+                fmt::format("rank 0 ({}) has {}, rank {} ({}) has {}", hosts[0], libraries[0], rank,
+                            hosts[rank], libraries[rank]),
                 "install the same versions on every host, and see LD_LIBRARY_PATH there");
   }
 }
@@ -178,7 +170,7 @@ ComputeResources MakeComputeResources(const ComputeConfig& config, World& world,
     RequireSameLibraries(*backend, config.communicator, world);
     if (world.rank() == 0) {
       resources.kernel_cache =
-          KernelCache(KernelCacheFolder(config.kernel_cache), backend->Describe(), log);
+          KernelCache(KernelCacheFolder(config.kernel_cache), backend->Platform(), log);
     }
     ShareKernelChoices(world, *backend, resources.kernel_cache.choices(), 0);
   }

@@ -30,10 +30,9 @@ struct ChosenDevice {
 ChosenDevice ChooseDevice(const ComputeConfig& config, World& world, Log& log);
 
 // Throws (kUsage) unless all ranks have the same versions of CUDA and its libraries: their kernels
-// would round differently. `hosts` and `backends` (Backend::Describe(), and further libraries
-// behind it) by rank.
+// would round differently. `hosts` and `libraries` (Backend::Libraries() and NCCL) by rank.
 void RequireSameLibraries(const std::vector<std::string>& hosts,
-                          const std::vector<std::string>& backends);
+                          const std::vector<std::string>& libraries);
 
 // Destroyed in the order that they need: groups, stream, backend. A step that was recorded with a
 // group's collectives is destroyed before the group, which would wait for it otherwise.

@@ -34,15 +34,10 @@ std::string KernelCacheFolder(const std::string& asked) {
   return home.empty() ? home : home + "/.cache/convoy";
 }
 
-std::string PlatformOf(const std::string& backend) {
-  const size_t end = backend.find(": ");
-  return end == std::string::npos ? backend : backend.substr(end + 2);
-}
-
-KernelCache::KernelCache(const std::string& folder, const std::string& backend, Log& log)
-    : device_(PlatformOf(backend)), log_(&log), may_write_(!folder.empty()) {
+KernelCache::KernelCache(const std::string& folder, const std::string& platform, Log& log)
+    : platform_(platform), log_(&log), may_write_(!folder.empty()) {
   if (folder.empty()) return;
-  path_ = fmt::format("{}/kernels-{:016x}.json", folder, Hash64(device_));
+  path_ = fmt::format("{}/kernels-{:016x}.json", folder, Hash64(platform_));
   try {
     choices_ = Read();
   } catch (const Error& error) {
@@ -75,19 +70,19 @@ KernelChoices KernelCache::Read() const {
   if (!PathExists(path_)) return {};
   try {
     const Json json = Json::parse(ReadText(path_, ExitCode::kDisk));
-    if (json.at("format") == kFormat && json.at("device") == device_) {
+    if (json.at("format") == kFormat && json.at("device") == platform_) {
       return json.at("choices").get<KernelChoices>();
     }
   } catch (const Json::exception& error) {
     throw Error(ExitCode::kDisk, fmt::format("{} is damaged: {}", path_, error.what()));
   }
   throw Error(ExitCode::kDisk,
-              fmt::format("{} is not of the format \"{}\" for {}", path_, kFormat, device_));
+              fmt::format("{} is not of the format \"{}\" for {}", path_, kFormat, platform_));
 }
 
 void KernelCache::Write() const {
   MakeFolder(path_.substr(0, path_.rfind('/')));
-  const Json json = {{"format", kFormat}, {"device", device_}, {"choices", choices_}};
+  const Json json = {{"format", kFormat}, {"device", platform_}, {"choices", choices_}};
   WriteSharedText(path_, json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 

@@ -12,10 +12,6 @@ namespace convoy {
 // ~/.cache/convoy. Empty: nothing is kept ("none", or there is no home).
 std::string KernelCacheFolder(const std::string& asked);
 
-// What choices hold for: Backend::Describe() without the ordinal, since another device of the kind
-// with the same libraries chooses the same.
-std::string PlatformOf(const std::string& backend);
-
 // One file per kind of device and versions of its libraries. Whatever is wrong with it is a
 // warning: choices can always be measured again. Several processes may use one folder at once: what
 // they read is whole, and of two that write at one time the last one wins.
@@ -23,9 +19,9 @@ class KernelCache {
  public:
   // Keeps nothing.
   KernelCache() = default;
-  // Reads what `folder` has for `backend` (Backend::Describe()). An empty folder name keeps
-  // nothing. `log` outlives it.
-  KernelCache(const std::string& folder, const std::string& backend, Log& log);
+  // Reads what `folder` has for Backend::Platform(). An empty folder name keeps nothing. `log`
+  // outlives it.
+  KernelCache(const std::string& folder, const std::string& platform, Log& log);
 
   // What is known: read at first, and added since.
   const KernelChoices& choices() const { return choices_; }
@@ -41,7 +37,7 @@ class KernelCache {
   void Write() const;
 
   std::string path_;
-  std::string device_;  // what the file is for
+  std::string platform_;  // what the file is for
   Log* log_ = nullptr;
   bool may_write_ = false;
   KernelChoices choices_;

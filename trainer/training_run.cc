@@ -253,6 +253,8 @@ bool TrainingRun::Evaluate(const SignalWatch& signals) {
 }
 
 CheckpointInfo TrainingRun::InfoNow() const {
+  KernelChoices choices = backend().kernel_choices();
+  choices.merge(KernelChoices(resumed_choices_));
   return {.model = config_.model,
           .options = config_.model_options,
           .classes = training_set_->classes(),
@@ -268,8 +270,8 @@ CheckpointInfo TrainingRun::InfoNow() const {
           .evaluations = evaluations_,
           .evaluation_due = evaluation_due_,
           .rule = RuleName(config_.optimizer.rule),
-          .backend = backend().Describe(),
-          .kernel_choices = backend().kernel_choices(),
+          .platform = backend().Platform(),
+          .kernel_choices = std::move(choices),
           .settings = config_.settings,
           .version = kVersion,
           .ranks = world_.size(),

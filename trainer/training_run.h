@@ -100,6 +100,7 @@ class TrainingRun {
   std::unique_ptr<Progress> progress_;    // rank 0
   std::optional<LoaderLog> loader_log_;
 
+  KernelChoices resumed_choices_;  // rank 0: of the checkpoint, for what is not compiled yet
   // `step_` updates are done or under way; batch `batch_` of `epoch_` comes next.
   int64_t step_ = 0, epoch_ = 0, batch_ = 0;
   int64_t first_step_ = 0, saved_step_ = -1;

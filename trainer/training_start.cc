@@ -92,8 +92,8 @@ void TrainingRun::Start(const std::optional<std::string>& resumed_on_rank_0) {
   store_->RefreshCompute(stream());
   TakePosition(saved);
   // Timed choices are those of the kind of device that timed them.
-  const bool may_reuse = PlatformOf(saved.backend) == PlatformOf(backend().Describe());
-  KernelChoices choices = may_reuse ? saved.kernel_choices : KernelChoices();
+  if (saved.platform == backend().Platform()) resumed_choices_ = saved.kernel_choices;
+  KernelChoices choices = resumed_choices_;
   choices.merge(KernelChoices(resources_.kernel_cache.choices()));  // where they name nothing
   ShareKernelChoices(world_, backend(), choices, 0);
 }

@@ -152,11 +152,16 @@ class CudaBackend final : public Backend {
         state_(options.device) {}
 
   std::string Describe() const override {
-    const Versions versions = RuntimeVersions();
-    return fmt::format("cuda:{}: {}, {}, CUDA {}.{}, {}{}", options_.device, facts_.name,
-                       FormatBytes(static_cast<double>(facts_.memory_bytes)),
-                       versions.runtime / 1000, versions.runtime % 1000 / 10, library_->Describe(),
+    return fmt::format("cuda:{}: {}", options_.device, Platform());
+  }
+  std::string Platform() const override {
+    return fmt::format("{}, {}, {}{}", facts_.name,
+                       FormatBytes(static_cast<double>(facts_.memory_bytes)), Libraries(),
                        options_.tf32 ? ", TF32" : "");
+  }
+  std::string Libraries() const override {
+    const int runtime = RuntimeVersions().runtime;
+    return fmt::format("CUDA {}.{}, {}", runtime / 1000, runtime % 1000 / 10, library_->Describe());
   }
   Device device() const override { return {DeviceKind::kCuda, options_.device}; }
   DType master_dtype() const override { return DType::kFloat32; }

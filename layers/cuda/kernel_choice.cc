@@ -65,21 +65,23 @@ std::vector<KernelCandidate> CandidatesOrRefusal(
 }
 
 KernelChooser::KernelChooser(KernelChoices given, Measure measure)
-    : choices_(std::move(given)), measure_(std::move(measure)) {}
+    : given_(std::move(given)), measure_(std::move(measure)) {}
 
 void KernelChooser::Use(const KernelChoices& given) {
-  for (const auto& [product, choice] : given) choices_[product] = choice;
+  for (const auto& [product, choice] : given) given_[product] = choice;
 }
 
-std::unique_ptr<BoundProduct> KernelChooser::MakeGiven(
-    const std::string& product, const std::vector<CandidateGroup>& groups) const {
-  const auto given = choices_.find(product);
-  if (given == choices_.end()) return nullptr;
+std::unique_ptr<BoundProduct> KernelChooser::MakeGiven(const std::string& product,
+                                                       const std::vector<CandidateGroup>& groups) {
+  const auto given = given_.find(product);
+  if (given == given_.end()) return nullptr;
   for (const CandidateGroup& group : groups) {
     for (const KernelCandidate& candidate : group.candidates) {
       if (candidate.name != given->second) continue;
       try {
-        return candidate.make();
+        std::unique_ptr<BoundProduct> made = candidate.make();
+        choices_[product] = candidate.name;
+        return made;
       } catch (const Error& error) {
         // The library may refuse today what it offered once: then others are measured.
         if (error.exit_code() != ExitCode::kDevice) throw;
@@ -105,7 +107,7 @@ std::unique_ptr<BoundProduct> KernelChooser::Choose(const std::string& product,
                             fastest.tried == 0 ? "" : "; the last one, ", fastest.last_failure),
                 "the library may be too old for this device; --dtype or --batch-size may help");
   }
-  choices_[product] = fastest.name;
+  choices_[product] = given_[product] = fastest.name;
   return std::move(fastest.product);
 }
 

@@ -44,14 +44,15 @@ class KernelChooser {
 
   // Given too, from here on; instead of what was given or chosen for the same product.
   void Use(const KernelChoices& given);
-  // What was given and what was chosen.
+  // How the products are computed that were asked for.
   const KernelChoices& choices() const { return choices_; }
 
  private:
   std::unique_ptr<BoundProduct> MakeGiven(const std::string& product,
-                                          const std::vector<CandidateGroup>& groups) const;
+                                          const std::vector<CandidateGroup>& groups);
 
-  KernelChoices choices_;
+  KernelChoices given_;    // or chosen before
+  KernelChoices choices_;  // in use
   Measure measure_;
 };
 

@@ -74,7 +74,7 @@ class Library {
   // The weights' gradient, and that of the bias.
   virtual std::unique_ptr<BoundProduct> MatrixBackwardWeights(const MatrixOperands& operands) = 0;
 
-  // What was chosen so far, those that were given included (CudaOptions::kernel_choices).
+  // How the products are computed that were made so far.
   virtual KernelChoices choices() const = 0;
   // Products that are made from here on are computed as `choices` say, where they name them.
   virtual void UseChoices(const KernelChoices& choices) = 0;

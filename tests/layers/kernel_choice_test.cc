@@ -66,7 +66,7 @@ TEST_F(KernelChoiceTest, WhatIsGivenIsTakenWithoutMeasuring) {
   const auto product = chooser.Choose(kProduct, {{{Candidate("fast"), Candidate("slow")}}});
   EXPECT_EQ(NameOf(*product), "slow");
   EXPECT_TRUE(measured_.empty());
-  EXPECT_EQ(chooser.choices(), given);
+  EXPECT_EQ(chooser.choices(), (KernelChoices{{kProduct, "slow"}}));
 }
 
 TEST_F(KernelChoiceTest, WhatIsGivenButUnknownIsMeasuredAgain) {

@@ -38,9 +38,9 @@ struct CheckpointInfo {
   std::vector<double> evaluations;  // top-1 error in percent after each evaluated epoch
   bool evaluation_due = false;      // the run was stopped before the evaluation of this step
   std::string rule;                 // of the optimiser: what the momentum means
-  // How products were computed, and what chose them (Backend::Describe): a run that goes on there
-  // computes them alike.
-  std::string backend;
+  // How products were computed, and what computed them (Backend::Platform): a run that goes on
+  // there computes them alike.
+  std::string platform;
   KernelChoices kernel_choices;
 
   // For people.

@@ -68,7 +68,7 @@ std::map<std::string, std::string> MetadataOf(const CheckpointInfo& info) {
                        {"evaluations", info.evaluations},
                        {"evaluation_due", info.evaluation_due},
                        {"rule", info.rule},
-                       {"backend", info.backend},
+                       {"platform", info.platform},
                        {"kernel_choices", info.kernel_choices},
                        {"ranks", info.ranks},
                        {"replicas", info.replicas},
@@ -122,7 +122,7 @@ CheckpointInfo InfoFrom(const std::map<std::string, std::string>& metadata,
     info.evaluation_due = object.at("evaluation_due").get<bool>();
     info.rule = object.at("rule").get<std::string>();
     // Checkpoints of before the CUDA backend have neither.
-    info.backend = object.value("backend", std::string());
+    info.platform = object.value("platform", std::string());
     info.kernel_choices = object.value("kernel_choices", KernelChoices());
     info.ranks = object.at("ranks").get<int>();
     info.replicas = object.at("replicas").get<int>();
