@@ -10,8 +10,6 @@
 namespace convoy::cuda {
 namespace {
 
-using Operands = Library::ConvolutionOperands;
-
 // More groups than these are cheaper in one grouped kernel than in so many launches.
 constexpr int kMaxSplitGroups = 4;
 
@@ -19,7 +17,7 @@ constexpr int kMaxSplitGroups = 4;
 constexpr int64_t kMaxFoldedChannels = 64;
 
 // The alignment that the addresses of all calls share, 16 at most: what a thread loads at once.
-void FindAlignment(const Operands& operands, ConvolutionVariant& variant) {
+void FindAlignment(const ProductOperands& operands, ConvolutionVariant& variant) {
   // Copies begin where memory of their own begins.
   void* const copy = reinterpret_cast<void*>(uintptr_t{256});
   for (int64_t group = 0; group < variant.calls; ++group) {
@@ -58,27 +56,27 @@ Padding EvenWherePossible(const Convolution& conv, const Shape& x, const Shape& 
 
 class VariantList {
  public:
-  VariantList(ConvolutionPass pass, const Convolution& conv, const Operands& operands)
+  VariantList(ProductPass pass, const Convolution& conv, const ProductOperands& operands)
       : operands_(operands), groups_(conv.groups) {
-    const Shape& x = pass == ConvolutionPass::kBackwardData ? operands.dx.shape : operands.x.shape;
-    const Shape& y = pass == ConvolutionPass::kForward ? operands.y.shape : operands.dy.shape;
-    plain_.problem = {.pass = pass,
-                      .dtype = operands.x.dtype,
-                      .result_dtype = pass == ConvolutionPass::kBackwardWeights ? DType::kFloat32
-                                                                                : operands.x.dtype,
-                      .x = LayoutOf(x),
-                      .y = LayoutOf(y),
-                      .kernel = conv.kernel,
-                      .stride = conv.stride,
-                      .channels_per_group = x[3] / conv.groups,
-                      .padding = EvenWherePossible(conv, x, y)};
+    const Shape& x = pass == ProductPass::kBackwardData ? operands.dx.shape : operands.x.shape;
+    const Shape& y = pass == ProductPass::kForward ? operands.y.shape : operands.dy.shape;
+    plain_.problem = {
+        .pass = pass,
+        .dtype = operands.x.dtype,
+        .result_dtype = pass == ProductPass::kBackwardWeights ? DType::kFloat32 : operands.x.dtype,
+        .x = LayoutOf(x),
+        .y = LayoutOf(y),
+        .kernel = conv.kernel,
+        .stride = conv.stride,
+        .channels_per_group = x[3] / conv.groups,
+        .padding = EvenWherePossible(conv, x, y)};
     plain_.name = groups_ > 1 ? "grouped" : "plain";
   }
 
   std::vector<ConvolutionVariant> List() && {
     Add(plain_);
     if (groups_ > 1 && groups_ <= kMaxSplitGroups) Add(Split());
-    if (plain_.problem.pass != ConvolutionPass::kBackwardData) AddPacked();
+    if (plain_.problem.pass != ProductPass::kBackwardData) AddPacked();
     for (ConvolutionVariant& variant : variants_) FindAlignment(operands_, variant);
     return std::move(variants_);
   }
@@ -149,16 +147,16 @@ class VariantList {
   static void FillChannels(ConvolutionVariant& variant, int64_t channels) {
     ConvolutionProblem& problem = variant.problem;
     problem.x.channels = problem.channels_per_group = channels;
-    variant.packs_weight = problem.pass == ConvolutionPass::kForward;
-    variant.unpacks = problem.pass == ConvolutionPass::kBackwardWeights;
+    variant.packs_weight = problem.pass == ProductPass::kForward;
+    variant.unpacks = problem.pass == ProductPass::kBackwardWeights;
   }
 
   // What follows the product is part of cuDNN's graph, or left to own kernels.
   void Add(const ConvolutionVariant& base) {
-    const bool forward = base.problem.pass == ConvolutionPass::kForward;
+    const bool forward = base.problem.pass == ProductPass::kForward;
     const bool adds_bias = forward && operands_.bias;
     const bool relu = forward && operands_.relu;
-    const bool masks = base.problem.pass == ConvolutionPass::kBackwardData && operands_.mask_dx;
+    const bool masks = base.problem.pass == ProductPass::kBackwardData && operands_.mask_dx;
     if (adds_bias || relu || masks) {
       ConvolutionVariant& fused = AddAs("fused", base);
       fused.problem.adds_bias = adds_bias;
@@ -181,7 +179,7 @@ class VariantList {
     return variants_.back();
   }
 
-  const Operands& operands_;
+  const ProductOperands& operands_;
   int64_t groups_;
   ConvolutionVariant plain_;
   std::vector<ConvolutionVariant> variants_;
@@ -189,21 +187,8 @@ class VariantList {
 
 }  // namespace
 
-const char* NameOf(ConvolutionPass pass) {
-  switch (pass) {
-    case ConvolutionPass::kForward:
-      return "forward";
-    case ConvolutionPass::kBackwardData:
-      return "backward data";
-    case ConvolutionPass::kBackwardWeights:
-      return "backward weights";
-  }
-  return "";
-}
-
-ConvolutionMemory MemoryOfCall(const ConvolutionProblem& problem,
-                               const Library::ConvolutionOperands& operands, int64_t group, void* x,
-                               void* weight, void* weight_gradient) {
+ConvolutionMemory MemoryOfCall(const ConvolutionProblem& problem, const ProductOperands& operands,
+                               int64_t group, void* x, void* weight, void* weight_gradient) {
   const auto at = [&](void* data, int64_t elements, DType dtype) -> void* {
     if (data == nullptr) return nullptr;
     return static_cast<std::byte*>(data) + group * elements * SizeOf(dtype);
@@ -216,21 +201,21 @@ ConvolutionMemory MemoryOfCall(const ConvolutionProblem& problem,
   memory[kDy] = at(operands.dy.data, out, problem.dtype);
   if (problem.adds_bias) memory[kBias] = at(operands.compute_bias.data, out, problem.dtype);
   switch (problem.pass) {
-    case ConvolutionPass::kForward:
+    case ProductPass::kForward:
       memory[kResult] = at(operands.y.data, out, problem.dtype);
       break;
-    case ConvolutionPass::kBackwardData:
+    case ProductPass::kBackwardData:
       memory[kResult] = at(operands.dx.data, in, problem.dtype);
       break;
-    case ConvolutionPass::kBackwardWeights:
+    case ProductPass::kBackwardWeights:
       memory[kResult] = at(weight_gradient, weights, problem.result_dtype);
       break;
   }
   return memory;
 }
 
-std::vector<ConvolutionVariant> ConvolutionVariants(ConvolutionPass pass, const Convolution& conv,
-                                                    const Library::ConvolutionOperands& operands) {
+std::vector<ConvolutionVariant> ConvolutionVariants(ProductPass pass, const Convolution& conv,
+                                                    const ProductOperands& operands) {
   return VariantList(pass, conv, operands).List();
 }
 

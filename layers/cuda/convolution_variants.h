@@ -35,13 +35,12 @@ struct ConvolutionVariant {
 };
 
 // The most promising first. Looks at the operands' types, sizes and addresses alone.
-std::vector<ConvolutionVariant> ConvolutionVariants(ConvolutionPass pass, const Convolution& conv,
-                                                    const Library::ConvolutionOperands& operands);
+std::vector<ConvolutionVariant> ConvolutionVariants(ProductPass pass, const Convolution& conv,
+                                                    const ProductOperands& operands);
 
 // The operands of the call for group `group`. x, weights and their gradient lie where they are
 // given: in the caller's memory or in copies.
-ConvolutionMemory MemoryOfCall(const ConvolutionProblem& problem,
-                               const Library::ConvolutionOperands& operands, int64_t group, void* x,
-                               void* weight, void* weight_gradient);
+ConvolutionMemory MemoryOfCall(const ConvolutionProblem& problem, const ProductOperands& operands,
+                               int64_t group, void* x, void* weight, void* weight_gradient);
 
 }  // namespace convoy::cuda

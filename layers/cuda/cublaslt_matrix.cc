@@ -14,8 +14,6 @@
 namespace convoy::cuda {
 namespace {
 
-using Operands = Library::MatrixOperands;
-
 constexpr int kAlgorithms = 8;  // that are asked for
 
 void Require(cublasStatus_t status, const char* call) {
@@ -163,7 +161,7 @@ class MatrixProduct final : public BoundProduct {
  public:
   MatrixProduct(std::shared_ptr<const MatrixGraph> graph,
                 const cublasLtMatmulHeuristicResult_t& chosen, Finish finish,
-                const Operands& operands, const MatrixResources& resources)
+                const ProductOperands& operands, const MatrixResources& resources)
       : graph_(std::move(graph)),
         algorithm_(chosen.algo),
         finish_(finish),
@@ -193,7 +191,7 @@ class MatrixProduct final : public BoundProduct {
   std::shared_ptr<const MatrixGraph> graph_;
   cublasLtMatmulAlgo_t algorithm_;
   Finish finish_;
-  Operands operands_;
+  ProductOperands operands_;
   MatrixResources resources_;
   std::shared_ptr<const Buffer> workspace_;
   std::optional<BiasGradient> bias_gradient_;
@@ -207,7 +205,7 @@ std::string NameOf(const cublasLtMatmulAlgo_t& algorithm) {
 }
 
 std::vector<KernelCandidate> CandidatesOf(const std::string& kind, const MatrixProblem& problem,
-                                          Finish finish, const Operands& operands,
+                                          Finish finish, const ProductOperands& operands,
                                           const MatrixResources& resources) {
   std::vector<KernelCandidate> candidates;
   const bool tf32 = resources.tf32 && problem.left.dtype == DType::kFloat32;
@@ -232,18 +230,6 @@ RowMajor Matrix(const Tensor& tensor, int64_t rows, bool transposed = false) {
 
 }  // namespace
 
-const char* NameOf(MatrixPass pass) {
-  switch (pass) {
-    case MatrixPass::kForward:
-      return "forward";
-    case MatrixPass::kBackwardData:
-      return "backward data";
-    case MatrixPass::kBackwardWeights:
-      return "backward weights";
-  }
-  return "";
-}
-
 std::string CublasLtVersion() {
   const size_t version = cublasLtGetVersion();
   return fmt::format("cuBLASLt {}.{}.{}", version / 10000, version % 10000 / 100, version % 100);
@@ -258,7 +244,7 @@ CublasLtContext::CublasLtContext(int device) {
 
 CublasLtContext::~CublasLtContext() { cublasLtDestroy(static_cast<cublasLtHandle_t>(handle_)); }
 
-std::vector<CandidateGroup> MatrixCandidates(MatrixPass pass, const Operands& operands,
+std::vector<CandidateGroup> MatrixCandidates(ProductPass pass, const ProductOperands& operands,
                                              const MatrixResources& resources) {
   const int64_t rows = operands.x.shape[0], out = operands.weight.shape[0];
   std::vector<CandidateGroup> groups;
@@ -268,7 +254,7 @@ std::vector<CandidateGroup> MatrixCandidates(MatrixPass pass, const Operands& op
                       })});
   };
   switch (pass) {
-    case MatrixPass::kForward: {
+    case ProductPass::kForward: {
       MatrixProblem problem{.left = Matrix(operands.x, rows),
                             .right = Matrix(operands.weight, out, /*transposed=*/true),
                             .result = Matrix(operands.y, rows)};
@@ -285,14 +271,14 @@ std::vector<CandidateGroup> MatrixCandidates(MatrixPass pass, const Operands& op
       add("plain", problem, finishes ? Finish::kBiasRelu : Finish::kNothing);
       break;
     }
-    case MatrixPass::kBackwardData:
+    case ProductPass::kBackwardData:
       add("plain",
           {.left = Matrix(operands.dy, rows),
            .right = Matrix(operands.weight, out),
            .result = Matrix(operands.dx, rows)},
           operands.mask_dx ? Finish::kMask : Finish::kNothing);
       break;
-    case MatrixPass::kBackwardWeights: {
+    case ProductPass::kBackwardWeights: {
       const MatrixProblem problem{.left = Matrix(operands.dy, rows, /*transposed=*/true),
                                   .right = Matrix(operands.x, rows),
                                   .result = Matrix(operands.weight_gradient, out)};

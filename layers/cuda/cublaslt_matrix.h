@@ -40,12 +40,7 @@ struct MatrixResources {
   bool tf32 = false;            // fp32 factors may be rounded to TF32
 };
 
-enum class MatrixPass { kForward, kBackwardData, kBackwardWeights };
-// "forward", "backward data", "backward weights"
-const char* NameOf(MatrixPass pass);
-
-std::vector<CandidateGroup> MatrixCandidates(MatrixPass pass,
-                                             const Library::MatrixOperands& operands,
+std::vector<CandidateGroup> MatrixCandidates(ProductPass pass, const ProductOperands& operands,
                                              const MatrixResources& resources);
 
 }  // namespace convoy::cuda

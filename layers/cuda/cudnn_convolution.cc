@@ -10,8 +10,6 @@
 namespace convoy::cuda {
 namespace {
 
-using Operands = Library::ConvolutionOperands;
-
 // The shapes of x and of the weights as cuDNN sees them.
 Shape PackedShape(const ConvolutionProblem& problem) {
   return {problem.x.batch, problem.x.height, problem.x.width, problem.x.channels};
@@ -26,7 +24,7 @@ int64_t BytesOf(const Shape& shape, DType dtype) { return shape.count() * SizeOf
 
 class ConvolutionProduct final : public BoundProduct {
  public:
-  ConvolutionProduct(const Operands& operands, const ConvolutionVariant& variant,
+  ConvolutionProduct(const ProductOperands& operands, const ConvolutionVariant& variant,
                      std::shared_ptr<ConvolutionGraph> graph, std::string plan,
                      const ConvolutionResources& resources)
       : operands_(operands),
@@ -67,7 +65,7 @@ class ConvolutionProduct final : public BoundProduct {
       UnpackGradient(stream, packed_gradient_, variant_.packing.fold, operands_.weight_gradient);
     }
     if (!variant_.finishes) return;
-    if (variant_.problem.pass == ConvolutionPass::kForward) {
+    if (variant_.problem.pass == ProductPass::kForward) {
       AddBiasRelu(stream, operands_.bias, operands_.relu, operands_.y);
     } else {
       MaskGradient(stream, operands_.x, operands_.dx);
@@ -79,7 +77,7 @@ class ConvolutionProduct final : public BoundProduct {
   void FindPackedMemory(const Shape& shape, const ConvolutionResources& resources) {
     const int64_t bytes = BytesOf(shape, variant_.problem.dtype);
     PackedImages* const kept = operands_.packed_x.get();
-    if (kept != nullptr && variant_.problem.pass == ConvolutionPass::kForward) {
+    if (kept != nullptr && variant_.problem.pass == ProductPass::kForward) {
       packed_memory_ = kept->FindOrMake(variant_.packing, shape, bytes);
     } else if (kept != nullptr) {
       packed_memory_ = kept->Find(variant_.packing, shape);
@@ -95,7 +93,7 @@ class ConvolutionProduct final : public BoundProduct {
     return ViewOf(weight_memory_, dtype, shape);
   }
 
-  Operands operands_;
+  ProductOperands operands_;
   ConvolutionVariant variant_;
   std::shared_ptr<ConvolutionGraph> graph_;
   std::string plan_;
@@ -109,7 +107,7 @@ class ConvolutionProduct final : public BoundProduct {
 
 // The plans that cuDNN proposes for a variant.
 std::vector<KernelCandidate> CandidatesOf(const ConvolutionVariant& variant,
-                                          const Operands& operands,
+                                          const ProductOperands& operands,
                                           const ConvolutionResources& resources) {
   std::vector<KernelCandidate> candidates;
   const auto graph = std::make_shared<ConvolutionGraph>(variant.problem);
@@ -125,8 +123,8 @@ std::vector<KernelCandidate> CandidatesOf(const ConvolutionVariant& variant,
 
 }  // namespace
 
-std::vector<CandidateGroup> ConvolutionCandidates(ConvolutionPass pass, const Convolution& conv,
-                                                  const Operands& operands,
+std::vector<CandidateGroup> ConvolutionCandidates(ProductPass pass, const Convolution& conv,
+                                                  const ProductOperands& operands,
                                                   const ConvolutionResources& resources) {
   std::vector<CandidateGroup> groups;
   for (const ConvolutionVariant& variant : ConvolutionVariants(pass, conv, operands)) {

@@ -21,8 +21,8 @@ struct ConvolutionResources {
 };
 
 // One group per variant.
-std::vector<CandidateGroup> ConvolutionCandidates(ConvolutionPass pass, const Convolution& conv,
-                                                  const Library::ConvolutionOperands& operands,
+std::vector<CandidateGroup> ConvolutionCandidates(ProductPass pass, const Convolution& conv,
+                                                  const ProductOperands& operands,
                                                   const ConvolutionResources& resources);
 
 }  // namespace convoy::cuda

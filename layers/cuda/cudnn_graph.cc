@@ -88,11 +88,11 @@ class GraphBuilder {
 
   void Build() {
     switch (problem_.pass) {
-      case ConvolutionPass::kForward:
+      case ProductPass::kForward:
         return BuildForward();
-      case ConvolutionPass::kBackwardData:
+      case ProductPass::kBackwardData:
         return BuildBackwardData();
-      case ConvolutionPass::kBackwardWeights:
+      case ProductPass::kBackwardWeights:
         return BuildBackwardWeights();
     }
   }

@@ -9,13 +9,10 @@
 
 #include "core/dtype.h"
 #include "core/stream.h"
+#include "layers/cuda/product_pass.h"
 #include "layers/spec.h"
 
 namespace convoy::cuda {
-
-enum class ConvolutionPass { kForward, kBackwardData, kBackwardWeights };
-// "forward", "backward data", "backward weights"
-const char* NameOf(ConvolutionPass pass);
 
 // Images [N, H, W, C], or a range of the channels of wider ones.
 struct ImageLayout {
@@ -30,7 +27,7 @@ enum ConvolutionOperand { kX, kWeight, kDy, kBias, kResult, kConvolutionOperands
 using ConvolutionMemory = std::array<void*, kConvolutionOperands>;
 
 struct ConvolutionProblem {
-  ConvolutionPass pass = ConvolutionPass::kForward;
+  ProductPass pass = ProductPass::kForward;
   DType dtype = DType::kFloat32;         // of x, weights, dy and the bias
   DType result_dtype = DType::kFloat32;  // sums are fp32 in any case
   ImageLayout x, y;

@@ -12,6 +12,7 @@
 
 #include "core/stream.h"
 #include "core/tensor.h"
+#include "layers/cuda/product_pass.h"
 #include "layers/layers.h"
 
 namespace convoy::cuda {
@@ -26,6 +27,25 @@ class BoundProduct {
   virtual void Run(Stream& stream) = 0;
 };
 
+// The operands of a layer's products. Of a convolution, x and y are NHWC; of a fully connected
+// layer, x is [N, in] (any shape of that count), weight [out, in] and y [N, out]. `name` is the
+// layer's, for messages and kernel choices. In a network that was cut over towers, or behind a
+// pooling, x and y are what Wiring says.
+struct ProductOperands {
+  std::string name;
+  Tensor x, weight, y;
+  Tensor bias;             // fp32 [O]; empty where there is none
+  Tensor compute_bias;     // the same in the type of y
+  bool relu = false;       // forward ends in a ReLU
+  Tensor dy, dx;           // dx is empty where nobody can ask for it
+  bool mask_dx = false;    // dx is zero where x is not above zero
+  Tensor weight_gradient;  // fp32
+  Tensor bias_gradient;    // fp32; empty where there is no bias
+  // Where a convolution's forward always runs on the same x before the gradient of the weights:
+  // what forward leaves for it. Null where a network does not train.
+  std::shared_ptr<PackedImages> packed_x;
+};
+
 // Products are made while their activations and gradients hold nothing yet: candidates that are
 // measured overwrite them, x and dy included. Weights and biases keep their values.
 class Library {
@@ -35,44 +55,12 @@ class Library {
   // "cuDNN 9.19.0, cuBLASLt 13.1"
   virtual std::string Describe() const = 0;
 
-  // The operands of one convolution. `name` is the layer's, for messages and kernel choices. In a
-  // network that was cut over towers, or behind a pooling, x and y are what Wiring says.
-  struct ConvolutionOperands {
-    std::string name;
-    Tensor x, weight, y;
-    Tensor bias;             // fp32 [O]; empty where there is none
-    Tensor compute_bias;     // the same in the type of y
-    bool relu = false;       // forward ends in a ReLU
-    Tensor dy, dx;           // dx is empty where nobody can ask for it
-    bool mask_dx = false;    // dx is zero where x is not above zero
-    Tensor weight_gradient;  // fp32
-    // Where forward always runs on the same x before the gradient of the weights: what forward
-    // leaves for it. Null where a network does not train.
-    std::shared_ptr<PackedImages> packed_x;
-  };
-  // y = x * weight + bias, then the ReLU.
-  virtual std::unique_ptr<BoundProduct> ConvolutionForward(const Convolution& conv,
-                                                           const ConvolutionOperands& operands) = 0;
-  virtual std::unique_ptr<BoundProduct> ConvolutionBackwardData(
-      const Convolution& conv, const ConvolutionOperands& operands) = 0;
-  virtual std::unique_ptr<BoundProduct> ConvolutionBackwardWeights(
-      const Convolution& conv, const ConvolutionOperands& operands) = 0;
-
-  // The operands of a fully connected layer: x [N, in] (any shape of that count), weight [out, in],
-  // y [N, out].
-  struct MatrixOperands {
-    std::string name;
-    Tensor x, weight, y;
-    Tensor bias, compute_bias;  // as above
-    bool relu = false;
-    Tensor dy, dx;
-    bool mask_dx = false;
-    Tensor weight_gradient, bias_gradient;  // fp32; bias_gradient is empty where there is no bias
-  };
-  virtual std::unique_ptr<BoundProduct> MatrixForward(const MatrixOperands& operands) = 0;
-  virtual std::unique_ptr<BoundProduct> MatrixBackwardData(const MatrixOperands& operands) = 0;
-  // The weights' gradient, and that of the bias.
-  virtual std::unique_ptr<BoundProduct> MatrixBackwardWeights(const MatrixOperands& operands) = 0;
+  // Forward: y = x * weight + bias, then the ReLU. Backward of the weights writes bias_gradient
+  // too, for a fully connected layer alone.
+  virtual std::unique_ptr<BoundProduct> MakeConvolution(ProductPass pass, const Convolution& conv,
+                                                        const ProductOperands& operands) = 0;
+  virtual std::unique_ptr<BoundProduct> MakeFullyConnected(ProductPass pass,
+                                                           const ProductOperands& operands) = 0;
 
   // How the products are computed that were made so far.
   virtual KernelChoices choices() const = 0;

@@ -67,58 +67,53 @@ class ProductOperation final : public Operation {
   int device_;
 };
 
+ProductOperands OperandsOf(const Wiring& wiring) {
+  const LayerParameters& parameters = wiring.parameters;
+  return {.name = wiring.name,
+          .x = wiring.x,
+          .weight = parameters.compute_weight,
+          .y = wiring.y,
+          .bias = parameters.bias,
+          .compute_bias = parameters.compute_bias,
+          .relu = wiring.relu,
+          .dy = wiring.dy,
+          .dx = wiring.dx,
+          .mask_dx = wiring.mask_dx,
+          .weight_gradient = parameters.weight_gradient,
+          .bias_gradient = parameters.bias_gradient,
+          .packed_x = nullptr};
+}
+
+// `make` gives the product of a pass.
+template <typename Make>
+Products MakeProducts(const Wiring& wiring, Make&& make) {
+  Products products{.forward = make(ProductPass::kForward)};
+  if (wiring.training) products.backward_weights = make(ProductPass::kBackwardWeights);
+  if (wiring.training && wiring.dx) products.backward_data = make(ProductPass::kBackwardData);
+  return products;
+}
+
 }  // namespace
 
 std::unique_ptr<Operation> MakeConvolution(const Convolution& conv, const Wiring& wiring,
                                            const OperationResources& resources) {
-  const LayerParameters& parameters = wiring.parameters;
-  std::shared_ptr<PackedImages> packed_x;
-  if (wiring.training) packed_x = std::make_shared<PackedImages>(resources.device);
-  const Library::ConvolutionOperands operands{.name = wiring.name,
-                                              .x = wiring.x,
-                                              .weight = parameters.compute_weight,
-                                              .y = wiring.y,
-                                              .bias = parameters.bias,
-                                              .compute_bias = parameters.compute_bias,
-                                              .relu = wiring.relu,
-                                              .dy = wiring.dy,
-                                              .dx = wiring.dx,
-                                              .mask_dx = wiring.mask_dx,
-                                              .weight_gradient = parameters.weight_gradient,
-                                              .packed_x = std::move(packed_x)};
-  Library& library = *resources.library;
-  Products products{.forward = library.ConvolutionForward(conv, operands)};
-  if (wiring.training) {
-    products.backward_weights = library.ConvolutionBackwardWeights(conv, operands);
-    if (conv.has_bias) {
-      products.bias_gradient.emplace(wiring.dy, parameters.bias_gradient, resources.device);
-    }
-    if (wiring.dx) products.backward_data = library.ConvolutionBackwardData(conv, operands);
+  ProductOperands operands = OperandsOf(wiring);
+  if (wiring.training) operands.packed_x = std::make_shared<PackedImages>(resources.device);
+  Products products = MakeProducts(wiring, [&](ProductPass pass) {
+    return resources.library->MakeConvolution(pass, conv, operands);
+  });
+  if (wiring.training && conv.has_bias) {
+    products.bias_gradient.emplace(wiring.dy, operands.bias_gradient, resources.device);
   }
   return std::make_unique<ProductOperation>(wiring, std::move(products), resources.device);
 }
 
 std::unique_ptr<Operation> MakeFullyConnected(const Wiring& wiring,
                                               const OperationResources& resources) {
-  const LayerParameters& parameters = wiring.parameters;
-  const Library::MatrixOperands operands{.name = wiring.name,
-                                         .x = wiring.x,
-                                         .weight = parameters.compute_weight,
-                                         .y = wiring.y,
-                                         .bias = parameters.bias,
-                                         .compute_bias = parameters.compute_bias,
-                                         .relu = wiring.relu,
-                                         .dy = wiring.dy,
-                                         .dx = wiring.dx,
-                                         .mask_dx = wiring.mask_dx,
-                                         .weight_gradient = parameters.weight_gradient,
-                                         .bias_gradient = parameters.bias_gradient};
-  Library& library = *resources.library;
-  Products products{.forward = library.MatrixForward(operands)};
-  if (wiring.training) {
-    products.backward_weights = library.MatrixBackwardWeights(operands);
-    if (wiring.dx) products.backward_data = library.MatrixBackwardData(operands);
-  }
+  const ProductOperands operands = OperandsOf(wiring);
+  Products products = MakeProducts(wiring, [&](ProductPass pass) {
+    return resources.library->MakeFullyConnected(pass, operands);
+  });
   return std::make_unique<ProductOperation>(wiring, std::move(products), resources.device);
 }
 

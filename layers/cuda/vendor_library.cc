@@ -56,78 +56,52 @@ class VendorLibrary final : public Library {
     return fmt::format("{}, {}", CudnnVersion(), CublasLtVersion());
   }
 
-  std::unique_ptr<BoundProduct> ConvolutionForward(const Convolution& conv,
-                                                   const ConvolutionOperands& operands) override {
-    return Choose(ConvolutionPass::kForward, conv, operands);
-  }
-  std::unique_ptr<BoundProduct> ConvolutionBackwardData(
-      const Convolution& conv, const ConvolutionOperands& operands) override {
-    return Choose(ConvolutionPass::kBackwardData, conv, operands);
-  }
-  std::unique_ptr<BoundProduct> ConvolutionBackwardWeights(
-      const Convolution& conv, const ConvolutionOperands& operands) override {
-    return Choose(ConvolutionPass::kBackwardWeights, conv, operands);
+  std::unique_ptr<BoundProduct> MakeConvolution(ProductPass pass, const Convolution& conv,
+                                                const ProductOperands& operands) override {
+    const bool tensor_cores = operands.x.dtype == DType::kBFloat16 || options_.tf32;
+    const ConvolutionResources resources{
+        .device = options_.device,
+        .context = &cudnn_,
+        .workspace = &workspace_,
+        .packed = &packed_,
+        .limits = {.tensor_cores = tensor_cores, .workspace_bytes = options_.workspace_bytes}};
+    const Padding& padding = conv.padding;
+    return Choose(pass, operands,
+                  fmt::format(" stride {} padding {},{},{},{} groups {}", conv.stride, padding.top,
+                              padding.left, padding.bottom, padding.right, conv.groups),
+                  ConvolutionCandidates(pass, conv, operands, resources));
   }
 
-  std::unique_ptr<BoundProduct> MatrixForward(const MatrixOperands& operands) override {
-    return Choose(MatrixPass::kForward, operands);
-  }
-  std::unique_ptr<BoundProduct> MatrixBackwardData(const MatrixOperands& operands) override {
-    return Choose(MatrixPass::kBackwardData, operands);
-  }
-  std::unique_ptr<BoundProduct> MatrixBackwardWeights(const MatrixOperands& operands) override {
-    return Choose(MatrixPass::kBackwardWeights, operands);
+  std::unique_ptr<BoundProduct> MakeFullyConnected(ProductPass pass,
+                                                   const ProductOperands& operands) override {
+    const MatrixResources resources{.device = options_.device,
+                                    .context = &cublaslt_,
+                                    .workspace = &workspace_,
+                                    .workspace_bytes = options_.workspace_bytes,
+                                    .tf32 = options_.tf32};
+    return Choose(pass, operands, "", MatrixCandidates(pass, operands, resources));
   }
 
   KernelChoices choices() const override { return chooser_.choices(); }
   void UseChoices(const KernelChoices& choices) override { chooser_.Use(choices); }
 
  private:
-  std::unique_ptr<BoundProduct> Choose(ConvolutionPass pass, const Convolution& conv,
-                                       const ConvolutionOperands& operands) {
-    const bool is_forward = pass == ConvolutionPass::kForward;
-    const Padding& padding = conv.padding;
-    const std::string product = fmt::format(
-        "{} {} x {} weight {} y {} stride {} padding {},{},{},{} groups {}{}{}{}{}", operands.name,
-        cuda::NameOf(pass), cuda::Describe(operands.x), cuda::Describe(operands.weight),
-        cuda::Describe(operands.y), conv.stride, padding.top, padding.left, padding.bottom,
-        padding.right, conv.groups, is_forward && operands.bias ? " bias" : "",
-        is_forward && operands.relu ? " relu" : "",
-        pass == ConvolutionPass::kBackwardData && operands.mask_dx ? " mask" : "",
-        Precision(operands.x));
-    const ConvolutionResources resources{
-        .device = options_.device,
-        .context = &cudnn_,
-        .workspace = &workspace_,
-        .packed = &packed_,
-        .limits = {.tensor_cores = operands.x.dtype == DType::kBFloat16 || options_.tf32,
-                   .workspace_bytes = options_.workspace_bytes}};
-    return std::make_unique<NamedProduct>(
-        fmt::format("{} {}", operands.name, cuda::NameOf(pass)),
-        chooser_.Choose(product, ConvolutionCandidates(pass, conv, operands, resources),
-                        [&] { FillWithNoise(operands.x, operands.dy); }));
-  }
-
-  std::unique_ptr<BoundProduct> Choose(MatrixPass pass, const MatrixOperands& operands) {
-    const bool is_forward = pass == MatrixPass::kForward;
-    const bool has_bias = pass == MatrixPass::kBackwardWeights
-                              ? static_cast<bool>(operands.bias_gradient)
-                              : is_forward && operands.bias;
-    const std::string product = fmt::format(
-        "{} {} x {} weight {} y {}{}{}{}{}", operands.name, cuda::NameOf(pass),
-        cuda::Describe(operands.x), cuda::Describe(operands.weight), cuda::Describe(operands.y),
-        has_bias ? " bias" : "", is_forward && operands.relu ? " relu" : "",
-        pass == MatrixPass::kBackwardData && operands.mask_dx ? " mask" : "",
-        Precision(operands.x));
-    const MatrixResources resources{.device = options_.device,
-                                    .context = &cublaslt_,
-                                    .workspace = &workspace_,
-                                    .workspace_bytes = options_.workspace_bytes,
-                                    .tf32 = options_.tf32};
-    return std::make_unique<NamedProduct>(
-        fmt::format("{} {}", operands.name, cuda::NameOf(pass)),
-        chooser_.Choose(product, MatrixCandidates(pass, operands, resources),
-                        [&] { FillWithNoise(operands.x, operands.dy); }));
+  std::unique_ptr<BoundProduct> Choose(ProductPass pass, const ProductOperands& operands,
+                                       const std::string& settings,
+                                       const std::vector<CandidateGroup>& candidates) {
+    const std::string name = fmt::format("{} {}", operands.name, NameOf(pass));
+    const bool is_forward = pass == ProductPass::kForward;
+    const bool adds_bias = is_forward && operands.bias;
+    const bool sums_bias = pass == ProductPass::kBackwardWeights && operands.bias_gradient;
+    const std::string problem = fmt::format(
+        "{} x {} weight {} y {}{}{}{}{}{}", name, cuda::Describe(operands.x),
+        cuda::Describe(operands.weight), cuda::Describe(operands.y), settings,
+        adds_bias || sums_bias ? " bias" : "", is_forward && operands.relu ? " relu" : "",
+        pass == ProductPass::kBackwardData && operands.mask_dx ? " mask" : "",
+        options_.tf32 && operands.x.dtype == DType::kFloat32 ? " tf32" : "");
+    return std::make_unique<NamedProduct>(name, chooser_.Choose(problem, candidates, [&] {
+      FillWithNoise(operands.x, operands.dy);
+    }));
   }
 
   // What measured products read beside the weights, which hold their values already. dy may be
@@ -136,10 +110,6 @@ class VendorLibrary final : public Library {
     CONVOY_CUDA_CALL(cudaDeviceSynchronize());
     cuda::FillWithNoise(*stream_, x);
     if (dy) cuda::FillWithNoise(*stream_, dy);
-  }
-
-  const char* Precision(const Tensor& x) const {
-    return options_.tf32 && x.dtype == DType::kFloat32 ? " tf32" : "";
   }
 
   CudaOptions options_;

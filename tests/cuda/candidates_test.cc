@@ -274,45 +274,32 @@ class Candidates : public testing::TestWithParam<Case> {
     const auto& [layer, precision, pass] = GetParam();
     const bool masks = pass == Pass::kMaskedBackwardData;
     const bool is_data = masks || pass == Pass::kBackwardData;
+    const ProductPass product_pass = pass == Pass::kForward ? ProductPass::kForward
+                                     : is_data              ? ProductPass::kBackwardData
+                                                            : ProductPass::kBackwardWeights;
+    const ProductOperands operands{.name = layer.name,
+                                   .x = x_,
+                                   .weight = weight_,
+                                   .y = y_,
+                                   .bias = bias_,
+                                   .compute_bias = compute_bias_,
+                                   .relu = layer.relu,
+                                   .dy = dy_,
+                                   .dx = dx_,
+                                   .mask_dx = masks,
+                                   .weight_gradient = weight_gradient_,
+                                   .bias_gradient = bias_gradient_,
+                                   .packed_x = nullptr};
     if (const auto* conv = std::get_if<Convolution>(&layer.spec.layer)) {
-      const ConvolutionPass convolution_pass = pass == Pass::kForward ? ConvolutionPass::kForward
-                                               : is_data ? ConvolutionPass::kBackwardData
-                                                         : ConvolutionPass::kBackwardWeights;
       return ConvolutionCandidates(
-          convolution_pass, *conv,
-          {.name = layer.name,
-           .x = x_,
-           .weight = weight_,
-           .y = y_,
-           .bias = bias_,
-           .compute_bias = compute_bias_,
-           .relu = layer.relu,
-           .dy = dy_,
-           .dx = dx_,
-           .mask_dx = masks,
-           .weight_gradient = weight_gradient_},
+          product_pass, *conv, operands,
           {.context = &device_->cudnn,
            .workspace = &device_->workspace,
            .packed = &device_->packed,
            .limits = {.tensor_cores = precision.tf32 || precision.dtype == DType::kBFloat16,
                       .workspace_bytes = device_->workspace_bytes}});
     }
-    const MatrixPass matrix_pass = pass == Pass::kForward ? MatrixPass::kForward
-                                   : is_data              ? MatrixPass::kBackwardData
-                                                          : MatrixPass::kBackwardWeights;
-    return MatrixCandidates(matrix_pass,
-                            {.name = layer.name,
-                             .x = x_,
-                             .weight = weight_,
-                             .y = y_,
-                             .bias = bias_,
-                             .compute_bias = compute_bias_,
-                             .relu = layer.relu,
-                             .dy = dy_,
-                             .dx = dx_,
-                             .mask_dx = masks,
-                             .weight_gradient = weight_gradient_,
-                             .bias_gradient = bias_gradient_},
+    return MatrixCandidates(product_pass, operands,
                             {.context = &device_->cublaslt,
                              .workspace = &device_->workspace,
                              .workspace_bytes = device_->workspace_bytes,

@@ -60,7 +60,7 @@ Tensor Pretended(DType dtype, const Shape& shape) {
   return {reinterpret_cast<void*>(uintptr_t{1} << 20), dtype, shape};
 }
 
-Library::ConvolutionOperands OperandsOf(const TestedConvolution& tested, DType dtype) {
+ProductOperands OperandsOf(const TestedConvolution& tested, DType dtype) {
   const auto& conv = std::get<Convolution>(tested.layer.layer);
   const Shape weight{conv.out_channels, conv.kernel, conv.kernel, tested.input[2] / conv.groups};
   const Shape bias{conv.out_channels};
@@ -89,7 +89,7 @@ class PlansCheck {
  public:
   explicit PlansCheck(const std::string& properties) : context_(properties) {}
 
-  void Check(const TestedConvolution& tested, const Precision& precision, ConvolutionPass pass) {
+  void Check(const TestedConvolution& tested, const Precision& precision, ProductPass pass) {
     Found found;
     const std::string product = fmt::format("{} of {} {} {}", tested.layer.name,
                                             tested.input.ToString(), NameOf(pass), precision.name);
@@ -103,7 +103,7 @@ class PlansCheck {
       found.fused |= variant.problem.adds_bias && variant.problem.relu;
     }
     Require(found.any, product, "no kernel that repeats its bits");
-    if (pass == ConvolutionPass::kForward) Require(found.fused, product, "no fused kernel");
+    if (pass == ProductPass::kForward) Require(found.fused, product, "no fused kernel");
     std::fflush(stdout);
   }
 
@@ -148,8 +148,8 @@ int Run(const std::string& device) {
   PlansCheck check(PropertiesOf(device));
   for (const TestedConvolution& tested : ConvolutionsOfAlexNet()) {
     for (const Precision& precision : kPrecisions) {
-      for (const ConvolutionPass pass : {ConvolutionPass::kForward, ConvolutionPass::kBackwardData,
-                                         ConvolutionPass::kBackwardWeights}) {
+      for (const ProductPass pass :
+           {ProductPass::kForward, ProductPass::kBackwardData, ProductPass::kBackwardWeights}) {
         check.Check(tested, precision, pass);
       }
     }

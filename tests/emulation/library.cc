@@ -86,68 +86,18 @@ class LoopLibrary final : public Library {
 
   std::string Describe() const override { return "plain loops"; }
 
-  std::unique_ptr<BoundProduct> ConvolutionForward(const Convolution& conv,
-                                                   const ConvolutionOperands& o) override {
-    return Bind(o.name + " forward", [conv, o] {
-      std::vector<double> sums = ZerosLike(o.y);
-      ForEachMultiplyAdd(conv, o.x.shape, o.y.shape, [&](int64_t y, int64_t x, int64_t w) {
-        sums[static_cast<size_t>(y)] += At(o.x, x) * At(o.weight, w);
-      });
-      Finish(sums, o.bias, o.relu, o.y);
+  std::unique_ptr<BoundProduct> MakeConvolution(ProductPass pass, const Convolution& conv,
+                                                const ProductOperands& o) override {
+    return Bind(pass, o, [pass, conv, o] {
+      RunPass(pass, o,
+              [&](auto&& visit) { ForEachMultiplyAdd(conv, o.x.shape, o.y.shape, visit); });
     });
   }
-  std::unique_ptr<BoundProduct> ConvolutionBackwardData(const Convolution& conv,
-                                                        const ConvolutionOperands& o) override {
-    return Bind(o.name + " backward data", [conv, o] {
-      std::vector<double> sums = ZerosLike(o.dx);
-      ForEachMultiplyAdd(conv, o.x.shape, o.y.shape, [&](int64_t y, int64_t x, int64_t w) {
-        sums[static_cast<size_t>(x)] += At(o.dy, y) * At(o.weight, w);
-      });
-      WriteMasked(sums, o.x, o.mask_dx, o.dx);
-    });
-  }
-  std::unique_ptr<BoundProduct> ConvolutionBackwardWeights(const Convolution& conv,
-                                                           const ConvolutionOperands& o) override {
-    return Bind(o.name + " backward weights", [conv, o] {
-      std::vector<double> sums = ZerosLike(o.weight_gradient);
-      ForEachMultiplyAdd(conv, o.x.shape, o.y.shape, [&](int64_t y, int64_t x, int64_t w) {
-        sums[static_cast<size_t>(w)] += At(o.dy, y) * At(o.x, x);
-      });
-      Finish(sums, {}, false, o.weight_gradient);
-    });
-  }
-
-  std::unique_ptr<BoundProduct> MatrixForward(const MatrixOperands& o) override {
-    return Bind(o.name + " forward", [o] {
-      std::vector<double> sums = ZerosLike(o.y);
-      ForEachMatrixMultiplyAdd(o, [&](int64_t y, int64_t x, int64_t w) {
-        sums[static_cast<size_t>(y)] += At(o.x, x) * At(o.weight, w);
-      });
-      Finish(sums, o.bias, o.relu, o.y);
-    });
-  }
-  std::unique_ptr<BoundProduct> MatrixBackwardData(const MatrixOperands& o) override {
-    return Bind(o.name + " backward data", [o] {
-      std::vector<double> sums = ZerosLike(o.dx);
-      ForEachMatrixMultiplyAdd(o, [&](int64_t y, int64_t x, int64_t w) {
-        sums[static_cast<size_t>(x)] += At(o.dy, y) * At(o.weight, w);
-      });
-      WriteMasked(sums, o.x, o.mask_dx, o.dx);
-    });
-  }
-  std::unique_ptr<BoundProduct> MatrixBackwardWeights(const MatrixOperands& o) override {
-    return Bind(o.name + " backward weights", [o] {
-      std::vector<double> sums = ZerosLike(o.weight_gradient);
-      ForEachMatrixMultiplyAdd(o, [&](int64_t y, int64_t x, int64_t w) {
-        sums[static_cast<size_t>(w)] += At(o.dy, y) * At(o.x, x);
-      });
-      Finish(sums, {}, false, o.weight_gradient);
-      if (!o.bias_gradient) return;
-      std::vector<double> biases = ZerosLike(o.bias_gradient);
-      for (int64_t i = 0; i < o.dy.count(); ++i) {
-        biases[static_cast<size_t>(i % o.bias_gradient.count())] += At(o.dy, i);
-      }
-      Finish(biases, {}, false, o.bias_gradient);
+  std::unique_ptr<BoundProduct> MakeFullyConnected(ProductPass pass,
+                                                   const ProductOperands& o) override {
+    return Bind(pass, o, [pass, o] {
+      RunPass(pass, o, [&](auto&& visit) { ForEachMatrixMultiplyAdd(o, visit); });
+      if (pass == ProductPass::kBackwardWeights && o.bias_gradient) SumBias(o);
     });
   }
 
@@ -157,8 +107,44 @@ class LoopLibrary final : public Library {
   }
 
  private:
+  // for_each(visit) visits every multiply-add.
+  template <typename ForEach>
+  static void RunPass(ProductPass pass, const ProductOperands& o, ForEach&& for_each) {
+    switch (pass) {
+      case ProductPass::kForward: {
+        std::vector<double> sums = ZerosLike(o.y);
+        for_each([&](int64_t y, int64_t x, int64_t w) {
+          sums[static_cast<size_t>(y)] += At(o.x, x) * At(o.weight, w);
+        });
+        return Finish(sums, o.bias, o.relu, o.y);
+      }
+      case ProductPass::kBackwardData: {
+        std::vector<double> sums = ZerosLike(o.dx);
+        for_each([&](int64_t y, int64_t x, int64_t w) {
+          sums[static_cast<size_t>(x)] += At(o.dy, y) * At(o.weight, w);
+        });
+        return WriteMasked(sums, o.x, o.mask_dx, o.dx);
+      }
+      case ProductPass::kBackwardWeights: {
+        std::vector<double> sums = ZerosLike(o.weight_gradient);
+        for_each([&](int64_t y, int64_t x, int64_t w) {
+          sums[static_cast<size_t>(w)] += At(o.dy, y) * At(o.x, x);
+        });
+        return Finish(sums, {}, false, o.weight_gradient);
+      }
+    }
+  }
+
+  static void SumBias(const ProductOperands& o) {
+    std::vector<double> sums = ZerosLike(o.bias_gradient);
+    for (int64_t i = 0; i < o.dy.count(); ++i) {
+      sums[static_cast<size_t>(i % o.bias_gradient.count())] += At(o.dy, i);
+    }
+    Finish(sums, {}, false, o.bias_gradient);
+  }
+
   template <typename Visit>
-  static void ForEachMatrixMultiplyAdd(const MatrixOperands& o, Visit&& visit) {
+  static void ForEachMatrixMultiplyAdd(const ProductOperands& o, Visit&& visit) {
     const int64_t rows = o.x.shape[0], in = o.x.count() / rows, out = o.weight.shape[0];
     for (int64_t n = 0; n < rows; ++n) {
       for (int64_t f = 0; f < out; ++f) {
@@ -168,8 +154,9 @@ class LoopLibrary final : public Library {
   }
 
   // As the vendor's library does it: what nobody chose yet is chosen now.
-  std::unique_ptr<BoundProduct> Bind(const std::string& product, std::function<void()> work) {
-    choices_.try_emplace(product, "loops");
+  std::unique_ptr<BoundProduct> Bind(ProductPass pass, const ProductOperands& o,
+                                     std::function<void()> work) {
+    choices_.try_emplace(fmt::format("{} {}", o.name, NameOf(pass)), "loops");
     return std::make_unique<Loops>(std::move(work));
   }
 

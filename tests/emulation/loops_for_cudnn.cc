@@ -66,14 +66,14 @@ void RunLoops(const ConvolutionProblem& problem, const ConvolutionMemory& memory
       return At(memory[operand], problem.dtype, i);
     };
     switch (problem.pass) {
-      case ConvolutionPass::kForward:
+      case ProductPass::kForward:
         sums[y] += value(kX, x) * value(kWeight, weight);
         channels[y] = channel;
         break;
-      case ConvolutionPass::kBackwardData:
+      case ProductPass::kBackwardData:
         sums[x] += value(kDy, y) * value(kWeight, weight);
         break;
-      case ConvolutionPass::kBackwardWeights:
+      case ProductPass::kBackwardWeights:
         sums[weight] += value(kDy, y) * value(kX, x);
         break;
     }

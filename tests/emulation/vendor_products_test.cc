@@ -32,7 +32,7 @@ class VendorProductsTest : public testing::Test {
     return tensor;
   }
 
-  Library::ConvolutionOperands MakeOperands(const Convolution& conv, const Shape& x, DType dtype) {
+  ProductOperands MakeOperands(const Convolution& conv, const Shape& x, DType dtype) {
     const LayerSpec layer{"conv", conv};
     const Shape y = OutputShape(layer, x.DropFirst()).Prepend(x[0]);
     const Shape weight{conv.out_channels, conv.kernel, conv.kernel, x[3] / conv.groups};
@@ -51,8 +51,8 @@ class VendorProductsTest : public testing::Test {
   }
 
   // What one plain call gives.
-  static std::vector<double> Expected(ConvolutionPass pass, const Convolution& conv,
-                                      const Library::ConvolutionOperands& operands) {
+  static std::vector<double> Expected(ProductPass pass, const Convolution& conv,
+                                      const ProductOperands& operands) {
     const auto layout = [](const Shape& shape) {
       return ImageLayout{shape[0], shape[1], shape[2], shape[3], shape[3]};
     };
@@ -67,24 +67,23 @@ class VendorProductsTest : public testing::Test {
               .stride = conv.stride,
               .channels_per_group = operands.x.shape[3] / conv.groups,
               .padding = conv.padding,
-              .adds_bias = pass == ConvolutionPass::kForward,
-              .relu = pass == ConvolutionPass::kForward,
-              .masks = pass == ConvolutionPass::kBackwardData},
+              .adds_bias = pass == ProductPass::kForward,
+              .relu = pass == ProductPass::kForward,
+              .masks = pass == ProductPass::kBackwardData},
              {operands.x.data, operands.weight.data, operands.dy.data, operands.compute_bias.data,
               values.data()});
     return {values.begin(), values.end()};
   }
 
-  static const Tensor& ResultOf(ConvolutionPass pass,
-                                const Library::ConvolutionOperands& operands) {
-    if (pass == ConvolutionPass::kForward) return operands.y;
-    return pass == ConvolutionPass::kBackwardData ? operands.dx : operands.weight_gradient;
+  static const Tensor& ResultOf(ProductPass pass, const ProductOperands& operands) {
+    if (pass == ProductPass::kForward) return operands.y;
+    return pass == ProductPass::kBackwardData ? operands.dx : operands.weight_gradient;
   }
 
   // Runs every variant; gives their names.
-  std::vector<std::string> Check(ConvolutionPass pass, const Convolution& conv, const Shape& x,
+  std::vector<std::string> Check(ProductPass pass, const Convolution& conv, const Shape& x,
                                  DType dtype) {
-    const Library::ConvolutionOperands operands = MakeOperands(conv, x, dtype);
+    const ProductOperands operands = MakeOperands(conv, x, dtype);
     const std::vector<double> expected = Expected(pass, conv, operands);
     const Tensor& result = ResultOf(pass, operands);
     CudnnContext context(0);
@@ -123,14 +122,14 @@ const Convolution kFirst{.out_channels = 8, .kernel = 5, .stride = 4, .padding =
 
 TEST_F(VendorProductsTest, ForwardOfGroups) {
   for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
-    EXPECT_EQ(Check(ConvolutionPass::kForward, kGrouped, {2, 5, 4, 8}, dtype),
+    EXPECT_EQ(Check(ProductPass::kForward, kGrouped, {2, 5, 4, 8}, dtype),
               (Names{"grouped fused:loops", "grouped:loops", "split fused:loops", "split:loops"}));
   }
 }
 
 TEST_F(VendorProductsTest, GradientOfTheDataOfGroups) {
   for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
-    EXPECT_EQ(Check(ConvolutionPass::kBackwardData, kGrouped, {2, 5, 4, 8}, dtype),
+    EXPECT_EQ(Check(ProductPass::kBackwardData, kGrouped, {2, 5, 4, 8}, dtype),
               (Names{"grouped fused:loops", "grouped:loops", "split fused:loops", "split:loops"}));
   }
 }
@@ -139,32 +138,31 @@ TEST_F(VendorProductsTest, GradientOfTheDataOfGroups) {
 Names WithForms(const Names& variants) {
   Names names;
   for (const std::string& variant : variants) {
-    for (const char* form : {"", " rounded"})
-      names.push_back(variant + form + ":loops");
+    for (const char* form : {"", " rounded"}) names.push_back(variant + form + ":loops");
   }
   return names;
 }
 
 TEST_F(VendorProductsTest, GradientOfTheWeightsOfGroups) {
-  EXPECT_EQ(Check(ConvolutionPass::kBackwardWeights, kGrouped, {2, 5, 4, 8}, DType::kFloat32),
+  EXPECT_EQ(Check(ProductPass::kBackwardWeights, kGrouped, {2, 5, 4, 8}, DType::kFloat32),
             (Names{"grouped:loops", "split:loops"}));
-  EXPECT_EQ(Check(ConvolutionPass::kBackwardWeights, kGrouped, {2, 5, 4, 8}, DType::kBFloat16),
+  EXPECT_EQ(Check(ProductPass::kBackwardWeights, kGrouped, {2, 5, 4, 8}, DType::kBFloat16),
             WithForms({"grouped", "split"}));
 }
 
 TEST_F(VendorProductsTest, ForwardOfTheFirstLayer) {
-  EXPECT_EQ(Check(ConvolutionPass::kForward, kFirst, {2, 14, 10, 3}, DType::kFloat32),
+  EXPECT_EQ(Check(ProductPass::kForward, kFirst, {2, 14, 10, 3}, DType::kFloat32),
             (Names{"plain fused:loops", "plain:loops", "padded fused:loops", "padded:loops",
                    "folded fused:loops", "folded:loops"}));
-  EXPECT_EQ(Check(ConvolutionPass::kForward, kFirst, {2, 14, 10, 3}, DType::kBFloat16),
+  EXPECT_EQ(Check(ProductPass::kForward, kFirst, {2, 14, 10, 3}, DType::kBFloat16),
             (Names{"plain fused:loops", "plain:loops", "padded fused:loops", "padded:loops",
                    "packed fused:loops", "packed:loops", "folded fused:loops", "folded:loops"}));
 }
 
 TEST_F(VendorProductsTest, GradientOfTheWeightsOfTheFirstLayer) {
-  EXPECT_EQ(Check(ConvolutionPass::kBackwardWeights, kFirst, {2, 14, 10, 3}, DType::kFloat32),
+  EXPECT_EQ(Check(ProductPass::kBackwardWeights, kFirst, {2, 14, 10, 3}, DType::kFloat32),
             (Names{"plain:loops", "padded:loops", "folded:loops"}));
-  EXPECT_EQ(Check(ConvolutionPass::kBackwardWeights, kFirst, {2, 14, 10, 3}, DType::kBFloat16),
+  EXPECT_EQ(Check(ProductPass::kBackwardWeights, kFirst, {2, 14, 10, 3}, DType::kBFloat16),
             WithForms({"plain", "padded", "packed", "folded"}));
 }
 
@@ -190,8 +188,7 @@ TEST_F(VendorProductsTest, FoldedLayersOfManySizes) {
   for (const Case& test : cases) {
     const Convolution conv{
         .out_channels = 4, .kernel = test.kernel, .stride = test.stride, .padding = test.padding};
-    for (const ConvolutionPass pass :
-         {ConvolutionPass::kForward, ConvolutionPass::kBackwardWeights}) {
+    for (const ProductPass pass : {ProductPass::kForward, ProductPass::kBackwardWeights}) {
       for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
         const Names names = Check(pass, conv, test.x, dtype);
         EXPECT_THAT(names, testing::Contains("folded:loops")) << test.x.ToString();
@@ -218,10 +215,10 @@ TEST_F(VendorProductsTest, TheGradientOfTheWeightsReadsWhatForwardPacked) {
   const auto packs_again = [&](const std::string& forward_name, const std::string& weights_name) {
     auto operands = MakeOperands(kFirst, x, DType::kBFloat16);
     operands.packed_x = std::make_shared<PackedImages>(0);
-    const auto expected = Expected(ConvolutionPass::kBackwardWeights, kFirst, operands);
+    const auto expected = Expected(ProductPass::kBackwardWeights, kFirst, operands);
     CudnnContext context(0);
     SharedMemory workspace(0), packed(0);
-    const auto make = [&](ConvolutionPass pass, const std::string& name) {
+    const auto make = [&](ProductPass pass, const std::string& name) {
       for (const CandidateGroup& group : ConvolutionCandidates(
                pass, kFirst, operands,
                {.context = &context, .workspace = &workspace, .packed = &packed})) {
@@ -229,8 +226,8 @@ TEST_F(VendorProductsTest, TheGradientOfTheWeightsReadsWhatForwardPacked) {
       }
       return std::unique_ptr<BoundProduct>();
     };
-    const auto forward = make(ConvolutionPass::kForward, forward_name);
-    const auto weights = make(ConvolutionPass::kBackwardWeights, weights_name);
+    const auto forward = make(ProductPass::kForward, forward_name);
+    const auto weights = make(ProductPass::kBackwardWeights, weights_name);
     const auto stream = MakeStream(0);
     forward->Run(*stream);
     const auto is_right = [&] {
@@ -271,7 +268,7 @@ TEST_F(VendorProductsTest, PackedCopiesLiveAsLongAsTheyAreHeld) {
 }
 
 TEST_F(VendorProductsTest, FoldsWhatIsStridedAndNarrowAlone) {
-  const auto offers = [&](const Convolution& conv, int64_t channels, ConvolutionPass pass) {
+  const auto offers = [&](const Convolution& conv, int64_t channels, ProductPass pass) {
     const auto variants =
         ConvolutionVariants(pass, conv, MakeOperands(conv, {1, 12, 12, channels}, DType::kFloat32));
     return std::any_of(variants.begin(), variants.end(), [](const ConvolutionVariant& variant) {
@@ -279,13 +276,13 @@ TEST_F(VendorProductsTest, FoldsWhatIsStridedAndNarrowAlone) {
     });
   };
   const Convolution conv{.out_channels = 4, .kernel = 3, .stride = 2};
-  EXPECT_TRUE(offers(conv, 16, ConvolutionPass::kForward));
-  EXPECT_FALSE(offers(conv, 17, ConvolutionPass::kForward));
-  EXPECT_FALSE(offers(conv, 3, ConvolutionPass::kBackwardData));
-  EXPECT_FALSE(offers({.out_channels = 4, .kernel = 3}, 3, ConvolutionPass::kForward));
-  EXPECT_FALSE(offers({.out_channels = 4, .kernel = 2, .stride = 2}, 3, ConvolutionPass::kForward));
-  EXPECT_FALSE(offers({.out_channels = 4, .kernel = 3, .stride = 2, .groups = 2}, 4,
-                      ConvolutionPass::kForward));
+  EXPECT_TRUE(offers(conv, 16, ProductPass::kForward));
+  EXPECT_FALSE(offers(conv, 17, ProductPass::kForward));
+  EXPECT_FALSE(offers(conv, 3, ProductPass::kBackwardData));
+  EXPECT_FALSE(offers({.out_channels = 4, .kernel = 3}, 3, ProductPass::kForward));
+  EXPECT_FALSE(offers({.out_channels = 4, .kernel = 2, .stride = 2}, 3, ProductPass::kForward));
+  EXPECT_FALSE(
+      offers({.out_channels = 4, .kernel = 3, .stride = 2, .groups = 2}, 4, ProductPass::kForward));
 }
 
 TEST_F(VendorProductsTest, NoiseFillsBothTypes) {
@@ -312,10 +309,10 @@ TEST_F(VendorProductsTest, NoiseFillsBothTypes) {
 TEST_F(VendorProductsTest, PaddingThatIsNotReadIsMadeEven) {
   // Behind the last window: 9 + 1 + 0 and 9 + 1 + 1 hold as many windows of 3, every second place.
   const Convolution conv{.out_channels = 4, .kernel = 3, .stride = 2, .padding = {1, 1, 0, 0}};
-  const auto variants = ConvolutionVariants(ConvolutionPass::kForward, conv,
+  const auto variants = ConvolutionVariants(ProductPass::kForward, conv,
                                             MakeOperands(conv, {1, 8, 8, 4}, DType::kFloat32));
   EXPECT_EQ(variants.at(0).problem.padding, Padding::Same(1));
-  EXPECT_EQ(Check(ConvolutionPass::kForward, conv, {1, 8, 8, 4}, DType::kFloat32),
+  EXPECT_EQ(Check(ProductPass::kForward, conv, {1, 8, 8, 4}, DType::kFloat32),
             (Names{"plain fused:loops", "plain:loops", "folded fused:loops", "folded:loops"}));
 }
 
