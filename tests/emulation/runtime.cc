@@ -4,6 +4,8 @@
 #include "core/cuda/runtime.h"
 
 #include <condition_variable>
+#include <cstdlib>
+#include <cstring>
 #include <deque>
 #include <exception>
 #include <mutex>
@@ -18,7 +20,7 @@
 namespace convoy::cuda {
 namespace {
 
-constexpr int kDevices = 2;
+constexpr char kDevices[] = "CONVOY_EMULATED_DEVICES";  // how many there are; 2 by default
 constexpr int64_t kDeviceBytes = int64_t{64} << 30;
 
 using Work = std::function<void()>;
@@ -175,7 +177,12 @@ class EmulatedGraph final : public RecordedWork {
 
 void Enqueue(Stream& stream, std::function<void()> work) { Of(stream).Add(std::move(work)); }
 
-int DeviceCount() { return kDevices; }
+int DeviceCount() {
+  const char* devices = std::getenv(kDevices);
+  const int count = devices == nullptr ? 2 : std::atoi(devices);
+  if (count > 0) return count;
+  throw Error(ExitCode::kDevice, "there is no emulated device", "give --backend cpu");
+}
 
 DeviceFacts FactsOf(int device) {
   return {.name = "emulated",
