@@ -3,6 +3,7 @@
 // wait is a data race that the thread sanitizer sees.
 #include "core/cuda/runtime.h"
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
@@ -20,8 +21,18 @@
 namespace convoy::cuda {
 namespace {
 
-constexpr char kDevices[] = "CONVOY_EMULATED_DEVICES";  // how many there are; 2 by default
-constexpr int64_t kDeviceBytes = int64_t{64} << 30;
+// From the environment, or by default: how many devices there are, and what each one holds.
+int DevicesThere() {
+  const char* devices = std::getenv("CONVOY_EMULATED_DEVICES");
+  return devices == nullptr ? 2 : std::atoi(devices);
+}
+int64_t DeviceBytes() {
+  const char* megabytes = std::getenv("CONVOY_EMULATED_MEMORY_MB");
+  return megabytes == nullptr ? int64_t{64} << 30 : int64_t{1'000'000} * std::atoi(megabytes);
+}
+
+// By this process, which uses one device.
+std::atomic<int64_t> allocated_bytes = 0;
 
 using Work = std::function<void()>;
 
@@ -178,8 +189,7 @@ class EmulatedGraph final : public RecordedWork {
 void Enqueue(Stream& stream, std::function<void()> work) { Of(stream).Add(std::move(work)); }
 
 int DeviceCount() {
-  const char* devices = std::getenv(kDevices);
-  const int count = devices == nullptr ? 2 : std::atoi(devices);
+  const int count = DevicesThere();
   if (count > 0) return count;
   throw Error(ExitCode::kDevice, "there is no emulated device", "give --backend cpu");
 }
@@ -190,21 +200,28 @@ DeviceFacts FactsOf(int device) {
           .pci_bus_id = fmt::format("0000:{:02x}:00.0", device),
           .compute_capability = 90,
           .multiprocessors = 1,
-          .memory_bytes = kDeviceBytes};
+          .memory_bytes = DeviceBytes()};
 }
 
 Versions RuntimeVersions() { return {.driver = 13000, .runtime = 13000}; }
 
-MemoryState MemoryOf(int) { return {kDeviceBytes, kDeviceBytes}; }
+MemoryState MemoryOf(int) { return {DeviceBytes() - allocated_bytes, DeviceBytes()}; }
 
 std::unique_ptr<Stream> MakeStream(int device, Priority) {
   return std::make_unique<EmulatedStream>(device);
 }
 
 Buffer AllocateDevice(int device, int64_t bytes) {
+  if (bytes > MemoryOf(device).free_bytes) {
+    throw Error(ExitCode::kDevice,
+                fmt::format("cannot allocate {} bytes of emulated device memory", bytes));
+  }
   auto memory = std::make_shared<Buffer>(AllocateHost(bytes));
-  return Buffer(memory->data(), bytes, {DeviceKind::kCuda, device},
-                [memory](void*) mutable { memory.reset(); });
+  allocated_bytes += bytes;
+  return Buffer(memory->data(), bytes, {DeviceKind::kCuda, device}, [memory, bytes](void*) mutable {
+    memory.reset();
+    allocated_bytes -= bytes;
+  });
 }
 
 Buffer AllocatePinned(int, int64_t bytes) { return AllocateHost(bytes); }
