@@ -11,6 +11,7 @@ import json
 import math
 import os
 import random
+import re
 import struct
 import unittest
 import zlib
@@ -165,15 +166,27 @@ class OneRank(EmulatedDeviceTest):
 
     def test_benches_print_a_result(self):
         words = ["--model", "lenet5", "--batch-size", "4", "--threads", "1", *ON_BACKEND, "--json"]
-        process = run("bench", "step", *words)
+        # What is measured beside the steps takes what they leave.
+        process = run("bench", "step", *words, env=environment(CONVOY_EMULATED_MEMORY_MB="30"))
         self.assert_exit(process, 0)
         found = json.loads(process.stdout)
+        self.assertLess(found["device_memory_bytes"], 30e6)
         self.assertIn(DEVICE, found["backend"])
         self.assertGreater(found["images_per_s"], 0)
         self.assertGreater(found["limit_images_per_s"], 0)
         process = run("bench", "layers", *words)
         self.assert_exit(process, 0)
         self.assertIn("conv1 forward", process.stdout)
+
+    def test_a_batch_that_does_not_fit_is_refused_with_the_rows_that_would(self):
+        small = environment(CONVOY_EMULATED_MEMORY_MB="20")
+        words = ["--data", "synthetic:10000x10", "--steps", "1"]
+        process = self.train("run", *words, "--batch-size", "2000", env=small, code=8)
+        self.assert_error(process, 8, "activations of 2000 rows need ", " of 20 MB are free")
+        rows = int(re.search(r"about (\d+) rows per rank would fit", process.stderr).group(1))
+        self.assertLess(rows, 2000)
+        # About: what operations need besides is not counted.
+        self.train("run", *words, "--batch-size", rows * 3 // 4, env=small)
 
     def test_doctor_prints_the_device(self):
         process = run("doctor", "--backend", "cuda")
