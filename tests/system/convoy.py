@@ -62,14 +62,14 @@ def run(*arguments, ranks=0, launcher="convoyrun", env=None, **options):
     )
 
 
-def start(*arguments, ranks=0, **options):
+def start(*arguments, ranks=0, env=None, **options):
     """Starts convoy and gives the running process, for tests that disturb it."""
     return subprocess.Popen(
         command(*arguments, ranks=ranks),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(),
+        env=env or environment(),
         **options,
     )
 

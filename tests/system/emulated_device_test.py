@@ -13,16 +13,17 @@ import os
 import random
 import re
 import struct
+import time
 import unittest
 import zlib
 
 from convoy import BACKEND, ON_BACKEND, ConvoyTest, checkpoints, environment
-from convoy import losses, metrics, run, tensors
+from convoy import losses, metrics, run, start, tensors
 
 NETWORKS = {
     "lenet5": ["--model", "lenet5", "--batch-size", "8", "--steps", "10"],
     "cifar10-quick": ["--model", "cifar10-quick", "--batch-size", "4", "--steps", "4"],
-    "alexnet2012": ["--model", "alexnet2012", "--input", "67", "--batch-size", "2", "--steps", "3"],
+    "alexnet2012": ["--model", "alexnet2012", "--input", "67", "--batch-size", "2", "--steps", "2"],
     "alexnet-bn": ["--model", "alexnet-bn", "--input", "67", "--batch-size", "4", "--steps", "2"],
 }  # fmt: skip
 FIRST_LOSS, LATER_LOSSES = 1e-6, 1e-5
@@ -48,13 +49,16 @@ def write_image(path, seed):
 
 @unittest.skipUnless(BACKEND == "emulated", "CONVOY_BACKEND is not emulated")
 class EmulatedDeviceTest(ConvoyTest):
-    def train(self, name, *options, network="lenet5", ranks=0, code=0, env=None):
-        """Trains into the folder `name`; a later option wins. Gives the finished process."""
-        process = run(
+    def command(self, name, *options, network="lenet5"):
+        """Trains into the folder `name`; a later option wins."""
+        return [
             "train", "--data", "synthetic:60x10", *NETWORKS[network], "--lr", "0.00001", "--mean",
             "none", "--std", "60", "--threads", "1", "--workers", "1", "--output-dir",
-            self.path(name), *ON_BACKEND, *options, ranks=ranks, env=env,
-        )  # fmt: skip
+            self.path(name), *ON_BACKEND, *options,
+        ]  # fmt: skip
+
+    def train(self, name, *options, network="lenet5", ranks=0, code=0, env=None):
+        process = run(*self.command(name, *options, network=network), ranks=ranks, env=env)
         self.assert_exit(process, code)
         return process
 
@@ -197,17 +201,20 @@ class OneRank(EmulatedDeviceTest):
 
 
 class SeveralRanks(EmulatedDeviceTest):
-    def test_every_cut_gives_the_losses_of_one_rank(self):
-        self.train("one", network="alexnet2012")
-        for name, cut in (("towers", ["--towers", "2"]), ("replicas", ["--replicas", "2"])):
-            process = self.train(name, *cut, network="alexnet2012", ranks=2)
-            self.assertIn(STAGED, process.stderr)
-            self.assert_losses_agree(name, "one")
+    def check_cut(self, network, cut, ranks):
+        self.train("one", network=network)
+        process = self.train("cut", *cut, network=network, ranks=ranks)
+        self.assertIn(STAGED, process.stderr)
+        self.assert_losses_agree("cut", "one")
 
-    def test_four_ranks_have_the_losses_of_one(self):
-        self.train("one", network="cifar10-quick")
-        self.train("four", "--towers", "2", "--replicas", "2", network="cifar10-quick", ranks=4)
-        self.assert_losses_agree("four", "one")
+    def test_two_towers_have_the_losses_of_one_rank(self):
+        self.check_cut("alexnet2012", ["--towers", "2"], 2)
+
+    def test_two_replicas_have_the_losses_of_one_rank(self):
+        self.check_cut("cifar10-quick", ["--replicas", "2"], 2)
+
+    def test_two_replicas_of_two_towers_have_the_losses_of_one_rank(self):
+        self.check_cut("lenet5", ["--towers", "2", "--replicas", "2"], 4)
 
     def test_bf16_on_two_ranks_stays_near_one(self):
         self.train("one", "--dtype", "bf16")
@@ -268,6 +275,37 @@ class SeveralRanks(EmulatedDeviceTest):
         process = self.train("nccl", "--share-device", "off", ranks=2, env=two, code=8)
         self.assertIn("[rank 0 on ", process.stderr)
         self.assertIn("the emulated device has no NCCL", process.stderr)
+
+
+class DevicesThatFail(EmulatedDeviceTest):
+    """A device that fails in the middle of a run ends it with code 8, and the same command goes on."""
+
+    def check(self, device, *options, ranks=0, devices=1):
+        options = ["--steps", "40", "--lr", "0.01", "--checkpoint-every", "4", *options]
+        fault = self.path("fault")
+        env = environment(CONVOY_EMULATED_FAULT=fault, CONVOY_EMULATED_DEVICES=str(devices))
+        self.train("whole", *options, ranks=ranks, env=env)
+        process = start(*self.command("run", *options), ranks=ranks, env=env)
+        while process.poll() is None and len(checkpoints(self.path("run"))) < 2:
+            time.sleep(0.01)
+        with open(f"{fault}-{device}", "w", encoding="utf-8"):
+            pass
+        _, errors = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 8, errors)
+        self.assertIn(f"the emulated device cuda:{device} has failed", errors)
+        os.remove(f"{fault}-{device}")
+        process = self.train("run", *options, ranks=ranks, env=env)
+        self.assertIn("going on from", process.stderr)
+        self.assert_same_bits("run", "whole")
+
+    def test_of_one_rank(self):
+        self.check(0)
+
+    def test_that_two_towers_share(self):
+        self.check(0, "--towers", "2", ranks=2)
+
+    def test_of_one_replica_of_two(self):
+        self.check(1, "--share-device", "off", "--communicator", "mpi", ranks=2, devices=2)
 
 
 if __name__ == "__main__":
