@@ -255,6 +255,10 @@ class SeveralRanks(EmulatedDeviceTest):
                 self.assert_error(process, 2, "would share the device GPU-0", "--share-device on")
         self.assertFalse(os.path.exists(self.path("run")))
 
+    def test_nccl_that_cannot_connect_the_ranks_is_refused_once(self):
+        process = self.train("run", "--communicator", "nccl", ranks=2, code=2)
+        self.assert_error(process, 2, "NCCL cannot connect these ranks", "--communicator auto")
+
     def test_doctor_measures_the_ranks_of_a_shared_device(self):
         process = run("doctor", "--towers", "2", "--json", *ON_BACKEND, ranks=2)
         self.assert_exit(process, 0)
