@@ -1,8 +1,10 @@
 #include "comm/device_groups.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <optional>
+#include <string_view>
 
 #include "comm/nccl.h"
 
@@ -85,6 +87,17 @@ std::vector<RankDevice> GatherDevices(World& world, const RankDevice& own) {
                      .shares_allowed = rows[r].shares_allowed != 0});
   }
   return ranks;
+}
+
+CommunicatorChoice ChooseCommunicator(World& world, const GroupOptions& options) {
+  if (world.size() == 1) return {.nccl = false, .reason = "one rank: nothing is exchanged"};
+  RankDevice own{.uuid = options.device_uuid};
+  if (options.communicator != CommunicatorKind::kMpi) {
+    const char* shares = std::getenv("NCCL_MULTI_RANK_GPU_ENABLE");
+    own.shares_allowed = shares != nullptr && std::string_view(shares) == "1";
+    own.nccl_version = NcclVersion();
+  }
+  return ChooseCommunicator(options.communicator, GatherDevices(world, own));
 }
 
 }  // namespace convoy

@@ -29,4 +29,8 @@ CommunicatorChoice ChooseCommunicator(CommunicatorKind asked, const std::vector<
 // Collective over the world: what this rank has, from every rank.
 std::vector<RankDevice> GatherDevices(World& world, const RankDevice& own);
 
+// Both: what a ProcessGrid of these options uses. Collective over the world; every rank gets the
+// same, or throws the same.
+CommunicatorChoice ChooseCommunicator(World& world, const GroupOptions& options);
+
 }  // namespace convoy

@@ -1,6 +1,3 @@
-#include <cstdlib>
-#include <string_view>
-
 #include "comm/collective.h"
 #include "comm/comm.h"
 #include "comm/device_groups.h"
@@ -9,20 +6,6 @@
 #include "comm/watchdog.h"
 
 namespace convoy {
-namespace {
-
-CommunicatorChoice AgreedChoice(World& world, const GroupOptions& options) {
-  if (world.size() == 1) return {.nccl = false, .reason = "one rank: nothing is exchanged"};
-  RankDevice own{.uuid = options.device_uuid};
-  if (options.communicator != CommunicatorKind::kMpi) {
-    const char* shares = std::getenv("NCCL_MULTI_RANK_GPU_ENABLE");
-    own.shares_allowed = shares != nullptr && std::string_view(shares) == "1";
-    own.nccl_version = NcclVersion();
-  }
-  return ChooseCommunicator(options.communicator, GatherDevices(world, own));
-}
-
-}  // namespace
 
 ProcessGrid::ProcessGrid(World& world, const GridShape& shape, const GroupOptions& options)
     : shape_(shape) {
@@ -58,7 +41,7 @@ void ProcessGrid::GiveUp(const std::string& why) {
 }
 
 void ProcessGrid::MakeDeviceGroups(World& world, const GroupOptions& options) {
-  const CommunicatorChoice choice = AgreedChoice(world, options);
+  const CommunicatorChoice choice = ChooseCommunicator(world, options);
   description_ = choice.reason;
   watchdog_ = std::make_unique<Watchdog>(
       WatchdogOptions{.deadline_s = options.deadline_s,

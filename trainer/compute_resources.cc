@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "comm/device_groups.h"
 #include "comm/nccl.h"
 #include "core/numa.h"
 #include "core/text.h"
@@ -174,15 +175,16 @@ ComputeResources MakeComputeResources(const ComputeConfig& config, World& world,
     }
     ShareKernelChoices(world, *backend, resources.kernel_cache.choices(), 0);
   }
-  resources.grid = std::make_unique<ProcessGrid>(
-      world, shape,
-      GroupOptions{
-          .device = backend->device(),
-          .communicator = config.communicator,
-          .device_uuid = resources.device.cuda.uuid,
-          .make_stream = [backend] { return backend->MakeStream(); },
-          .allocate_pinned = [backend](int64_t bytes) { return backend->AllocateStaging(bytes); },
-          .deadline_s = config.deadline_s});
+  const GroupOptions groups{
+      .device = backend->device(),
+      .communicator = config.communicator,
+      .device_uuid = resources.device.cuda.uuid,
+      .make_stream = [backend] { return backend->MakeStream(); },
+      .allocate_pinned = [backend](int64_t bytes) { return backend->AllocateStaging(bytes); },
+      .deadline_s = config.deadline_s};
+  // What forbids it is said once.
+  if (is_cuda) RunTogether(world, [&] { ChooseCommunicator(world, groups); });
+  resources.grid = std::make_unique<ProcessGrid>(world, shape, groups);
   return resources;
 }
 

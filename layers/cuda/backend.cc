@@ -65,18 +65,19 @@ class CudaFactory : public OperationFactory {
 };
 
 // Bytes per second, read and written, of copies on the device: what an operation that computes
-// little can reach.
+// little can reach. Of less memory where the network leaves little.
 double CopyRate(int device) {
-  constexpr int64_t kBytes = 256 << 20;
+  constexpr int64_t kMostBytes = 256 << 20;
   constexpr int kCopies = 8;
-  const Buffer from = AllocateDevice(device, kBytes), to = AllocateDevice(device, kBytes);
+  const int64_t bytes = std::min(kMostBytes, MemoryOf(device).free_bytes / 4);
+  const Buffer from = AllocateDevice(device, bytes), to = AllocateDevice(device, bytes);
   const std::unique_ptr<Stream> stream = MakeStream(device);
-  stream->Copy(to.data(), from.data(), kBytes);
+  stream->Copy(to.data(), from.data(), bytes);
   const std::unique_ptr<Event> start = stream->Record();
-  for (int i = 0; i < kCopies; ++i) stream->Copy(to.data(), from.data(), kBytes);
+  for (int i = 0; i < kCopies; ++i) stream->Copy(to.data(), from.data(), bytes);
   const std::unique_ptr<Event> end = stream->Record();
   end->Synchronize();
-  return 2.0 * kCopies * static_cast<double>(kBytes) / end->SecondsSince(*start);
+  return 2.0 * kCopies * static_cast<double>(bytes) / end->SecondsSince(*start);
 }
 
 class CudaNetwork final : private CudaFactory, public OperationNetwork {

@@ -3,10 +3,15 @@
 // wait is a data race that the thread sanitizer sees.
 #include "core/cuda/runtime.h"
 
+#include <atomic>
 #include <condition_variable>
+#include <cstdlib>
+#include <cstring>
 #include <deque>
 #include <exception>
+#include <filesystem>
 #include <mutex>
+#include <set>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -18,8 +23,26 @@
 namespace convoy::cuda {
 namespace {
 
-constexpr int kDevices = 2;
-constexpr int64_t kDeviceBytes = int64_t{64} << 30;
+// From the environment, or by default: how many devices there are, and what each one holds.
+int DevicesThere() {
+  const char* devices = std::getenv("CONVOY_EMULATED_DEVICES");
+  return devices == nullptr ? 2 : std::atoi(devices);
+}
+int64_t DeviceBytes() {
+  const char* megabytes = std::getenv("CONVOY_EMULATED_MEMORY_MB");
+  return megabytes == nullptr ? int64_t{64} << 30 : int64_t{1'000'000} * std::atoi(megabytes);
+}
+
+// Device N fails, for good, once there is the file $CONVOY_EMULATED_FAULT-N: every later call of
+// the host says so, as CUDA's do.
+void RequireHealthy(int device) {
+  static const char* const file = std::getenv("CONVOY_EMULATED_FAULT");
+  if (file == nullptr || !std::filesystem::exists(fmt::format("{}-{}", file, device))) return;
+  throw Error(ExitCode::kDevice, fmt::format("the emulated device cuda:{} has failed", device));
+}
+
+// By this process, which uses one device.
+std::atomic<int64_t> allocated_bytes = 0;
 
 using Work = std::function<void()>;
 
@@ -32,6 +55,8 @@ struct Recording {
 // Reached when the work before it has been done.
 class EmulatedEvent final : public Event {
  public:
+  explicit EmulatedEvent(int device) : device_(device) {}
+
   struct State {
     std::mutex mutex;
     std::condition_variable changed;
@@ -52,8 +77,12 @@ class EmulatedEvent final : public Event {
     }
   };
 
-  void Synchronize() override { state->Wait(); }
+  void Synchronize() override {
+    state->Wait();
+    RequireHealthy(device_);
+  }
   bool Reached() override {
+    RequireHealthy(device_);
     const std::lock_guard lock(state->mutex);
     return state->reached;
   }
@@ -63,13 +92,23 @@ class EmulatedEvent final : public Event {
   }
 
   const std::shared_ptr<State> state = std::make_shared<State>();
+
+ private:
+  int device_;
 };
 
 class EmulatedStream final : public Stream {
  public:
   explicit EmulatedStream(int device)
-      : device_{DeviceKind::kCuda, device}, thread_([this] { RunQueue(); }) {}
+      : device_{DeviceKind::kCuda, device}, thread_([this] { RunQueue(); }) {
+    const std::lock_guard lock(streams_mutex_);
+    streams_.insert(this);
+  }
   ~EmulatedStream() override {
+    {
+      const std::lock_guard lock(streams_mutex_);
+      streams_.erase(this);
+    }
     {
       const std::lock_guard lock(mutex_);
       ends_ = true;
@@ -82,6 +121,7 @@ class EmulatedStream final : public Stream {
   void* native_handle() const override { return const_cast<EmulatedStream*>(this); }
 
   void Add(Work work) {
+    RequireHealthy(device_.index);
     if (IsRecording()) {
       recording_->works.push_back(std::move(work));
       return;
@@ -89,11 +129,12 @@ class EmulatedStream final : public Stream {
     {
       const std::lock_guard lock(mutex_);
       queue_.push_back(std::move(work));
+      ++queued_;
     }
     changed_.notify_all();
   }
   std::unique_ptr<Event> Record() override {
-    auto event = std::make_unique<EmulatedEvent>();
+    auto event = std::make_unique<EmulatedEvent>(device_.index);
     if (IsRecording()) {
       event->state->recording = recording_;
     } else {
@@ -113,11 +154,23 @@ class EmulatedStream final : public Stream {
   void Synchronize() override {
     CONVOY_CHECK(!IsRecording(), "the host waits for recorded work");
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return queue_.empty() && !runs_; });
+    changed_.wait(lock, [&] { return done_ == queued_; });
     if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
+    RequireHealthy(device_.index);
   }
   void Copy(void* to, const void* from, int64_t bytes) override {
     Add([to, from, bytes] { HostStream().Copy(to, from, bytes); });
+  }
+
+  // Until the work that was queued by now is done.
+  static void WaitForAll(int device) {
+    const std::lock_guard streams_lock(streams_mutex_);
+    for (EmulatedStream* stream : streams_) {
+      if (stream->device_.index != device) continue;
+      std::unique_lock lock(stream->mutex_);
+      const int64_t queued = stream->queued_;
+      stream->changed_.wait(lock, [&] { return stream->done_ >= queued; });
+    }
   }
 
   bool IsRecording() const { return recording_ && !recording_->ended; }
@@ -131,7 +184,6 @@ class EmulatedStream final : public Stream {
       if (queue_.empty()) return;
       const Work work = std::move(queue_.front());
       queue_.pop_front();
-      runs_ = true;
       lock.unlock();
       std::exception_ptr failure;
       try {
@@ -140,7 +192,7 @@ class EmulatedStream final : public Stream {
         failure = std::current_exception();
       }
       lock.lock();
-      runs_ = false;
+      ++done_;
       if (!failure_) failure_ = failure;
       changed_.notify_all();
     }
@@ -151,9 +203,13 @@ class EmulatedStream final : public Stream {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Work> queue_;
-  bool runs_ = false, ends_ = false;
+  int64_t queued_ = 0, done_ = 0;
+  bool ends_ = false;
   std::exception_ptr failure_;
   std::thread thread_;
+
+  static inline std::mutex streams_mutex_;
+  static inline std::set<EmulatedStream*> streams_;
 };
 
 EmulatedStream& Of(Stream& stream) { return static_cast<EmulatedStream&>(stream); }
@@ -171,11 +227,25 @@ class EmulatedGraph final : public RecordedWork {
   std::shared_ptr<Recording> recording_;
 };
 
+// Host memory that is given back as CUDA does: when the device has done what was queued before.
+Buffer FreedBehindWork(int device, Device of, int64_t bytes, std::function<void()> freed) {
+  auto memory = std::make_shared<Buffer>(AllocateHost(bytes));
+  return Buffer(memory->data(), bytes, of, [memory, device, freed](void*) mutable {
+    EmulatedStream::WaitForAll(device);
+    memory.reset();
+    freed();
+  });
+}
+
 }  // namespace
 
 void Enqueue(Stream& stream, std::function<void()> work) { Of(stream).Add(std::move(work)); }
 
-int DeviceCount() { return kDevices; }
+int DeviceCount() {
+  const int count = DevicesThere();
+  if (count > 0) return count;
+  throw Error(ExitCode::kDevice, "there is no emulated device", "give --backend cpu");
+}
 
 DeviceFacts FactsOf(int device) {
   return {.name = "emulated",
@@ -183,24 +253,30 @@ DeviceFacts FactsOf(int device) {
           .pci_bus_id = fmt::format("0000:{:02x}:00.0", device),
           .compute_capability = 90,
           .multiprocessors = 1,
-          .memory_bytes = kDeviceBytes};
+          .memory_bytes = DeviceBytes()};
 }
 
 Versions RuntimeVersions() { return {.driver = 13000, .runtime = 13000}; }
 
-MemoryState MemoryOf(int) { return {kDeviceBytes, kDeviceBytes}; }
+MemoryState MemoryOf(int) { return {DeviceBytes() - allocated_bytes, DeviceBytes()}; }
 
 std::unique_ptr<Stream> MakeStream(int device, Priority) {
   return std::make_unique<EmulatedStream>(device);
 }
 
 Buffer AllocateDevice(int device, int64_t bytes) {
-  auto memory = std::make_shared<Buffer>(AllocateHost(bytes));
-  return Buffer(memory->data(), bytes, {DeviceKind::kCuda, device},
-                [memory](void*) mutable { memory.reset(); });
+  if (bytes > MemoryOf(device).free_bytes) {
+    throw Error(ExitCode::kDevice,
+                fmt::format("cannot allocate {} bytes of emulated device memory", bytes));
+  }
+  allocated_bytes += bytes;
+  return FreedBehindWork(device, {DeviceKind::kCuda, device}, bytes,
+                         [bytes] { allocated_bytes -= bytes; });
 }
 
-Buffer AllocatePinned(int, int64_t bytes) { return AllocateHost(bytes); }
+Buffer AllocatePinned(int device, int64_t bytes) {
+  return FreedBehindWork(device, Device{}, bytes, [] {});
+}
 
 void SetZero(Stream& stream, void* data, int64_t bytes) {
   Of(stream).Add([data, bytes] { std::memset(data, 0, static_cast<size_t>(bytes)); });

@@ -1,7 +1,8 @@
 """What the system tests share: running convoy as a user would, and reading what it leaves.
 
-CONVOY_BACKEND is cuda where tests/gpu runs them: all ranks share one device. CONVOY_SHARED is the
-folder of data/ and reference/, CONVOY_TIMEOUT_S the longest that a command may take.
+CONVOY_BACKEND is cuda where tests/gpu runs them: all ranks share one device. Where it is emulated,
+the program loads the emulated device of tests/emulation in the CUDA module's place. CONVOY_SHARED is
+the folder of data/ and reference/, CONVOY_TIMEOUT_S the longest that a command may take.
 """
 
 import json
@@ -17,6 +18,7 @@ BUILD = os.environ.get("CONVOY_BUILD", os.path.join(SOURCE, "build", "release"))
 CONVOY = os.path.join(BUILD, "launch", "convoy")
 CONVOYRUN = os.path.join(SOURCE, "launch", "convoyrun")
 BACKEND = os.environ.get("CONVOY_BACKEND", "cpu")
+EMULATED_MODULE = os.path.join(BUILD, "tests", "emulation", "module")
 SHARED = os.environ.get("CONVOY_SHARED", os.path.join(SOURCE, "..", "shared"))
 PHOTOS = os.path.join(SHARED, "data", "learnable-mini.tar")
 # Of one command: far more than any takes, so that a hang fails.
@@ -24,6 +26,7 @@ TIMEOUT_S = float(os.environ.get("CONVOY_TIMEOUT_S", "600"))
 ON_BACKEND = {
     "cpu": [],
     "cuda": ["--backend", "cuda", "--share-device", "on", "--communicator", "mpi"],
+    "emulated": ["--backend", "cuda", "--share-device", "on", "--kernel-cache", "none"],
 }[BACKEND]
 
 
@@ -32,6 +35,9 @@ def environment(**extra):
     no device."""
     if BACKEND == "cpu":
         extra = dict(extra, CUDA_VISIBLE_DEVICES="")
+    if BACKEND == "emulated":
+        folders = [EMULATED_MODULE, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
+        extra = {"LD_LIBRARY_PATH": ":".join(folders), "CONVOY_EMULATED_DEVICES": "1", **extra}
     return dict(
         os.environ,
         CONVOY=CONVOY,
@@ -56,14 +62,14 @@ def run(*arguments, ranks=0, launcher="convoyrun", env=None, **options):
     )
 
 
-def start(*arguments, ranks=0, **options):
+def start(*arguments, ranks=0, env=None, **options):
     """Starts convoy and gives the running process, for tests that disturb it."""
     return subprocess.Popen(
         command(*arguments, ranks=ranks),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(),
+        env=env or environment(),
         **options,
     )
 

@@ -10,15 +10,19 @@ import unittest
 from convoy import BACKEND, ON_BACKEND, ConvoyTest, checkpoints, metrics, run, start, tensors
 
 STEPS = 24
+NETWORK = ["--model", "alexnet-bn", "--input", "67"]
+EVALUATED = 1500  # images: long enough for a signal
+if BACKEND == "emulated":  # in plain loops
+    NETWORK, EVALUATED = ["--model", "lenet5"], 300
 
 
 def settings(folder, ranks):
     cut = {1: [], 2: ["--towers", "2"], 4: ["--towers", "2", "--replicas", "2"]}[ranks]
     return [
-        "train", "--data", "synthetic:60x10", "--model", "alexnet-bn", "--input", "67",
-        "--batch-size", "8", "--lr", "0.001", "--steps", str(STEPS), "--epochs", "100", "--mean",
-        "none", "--std", "60,60,60", "--checkpoint-every", "5", "--threads", "1", "--workers", "1",
-        "--output-dir", folder, "--print-freq", "1", *cut, *ON_BACKEND,
+        "train", "--data", "synthetic:60x10", *NETWORK, "--batch-size", "8", "--lr", "0.001",
+        "--steps", str(STEPS), "--epochs", "100", "--mean", "none", "--std", "60",
+        "--checkpoint-every", "5", "--threads", "1", "--workers", "1", "--output-dir", folder,
+        "--print-freq", "1", *cut, *ON_BACKEND,
     ]  # fmt: skip
 
 
@@ -100,7 +104,7 @@ class Resume(ConvoyTest):
             self.assert_same_run(folder, whole)
 
     def test_a_signal_during_an_evaluation_leaves_it_to_the_next_start(self):
-        words = [*settings("FOLDER", 2), "--val", "synthetic:1500x10"]
+        words = [*settings("FOLDER", 2), "--val", f"synthetic:{EVALUATED}x10"]
         at = words.index("FOLDER")
         whole, folder = self.path("whole"), self.path("stopped")
         words[at] = whole
