@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "comm/watchdog.h"
@@ -113,7 +114,9 @@ int64_t TrainingRun::TotalSteps() const {
 void TrainingRun::QueueStep(double fetch_s) {
   const Clock::time_point exchange_start = Clock::now();
   const Batch& batch = loader_->Exchange();
-  StepMetrics& metrics = under_way_.emplace_back(StepMetrics{.step = step_ + 1, .epoch = epoch_});
+  StepUnderWay& under_way = under_way_.emplace_back(
+      StepUnderWay{{.step = step_ + 1, .epoch = epoch_}, batch.global_count});
+  StepMetrics& metrics = under_way.metrics;
   metrics.wait_data_ms = 1e3 * (fetch_s + SecondsSince(exchange_start));
   metrics.lr = optimizer_->LearningRateAt(Now(), StepEpochs());
   world_.SetStep(step_ + 1);
@@ -124,12 +127,6 @@ void TrainingRun::QueueStep(double fetch_s) {
   }
   loader_log_->AddBadSamples(loader_->loader(), step_ + 1, "training");
 
-  const double step_s = SecondsSince(last_step_end_);
-  last_step_end_ = Clock::now();
-  metrics.images_per_s = static_cast<double>(batch.global_count) / step_s;
-  window_images_ += batch.global_count;
-  window_s_ += step_s;
-  loader_log_->AddTime(step_s);
   ++step_;
   if (++batch_ == StepsPerEpoch()) {
     batch_ = 0;
@@ -148,7 +145,7 @@ void TrainingRun::FinishAllSteps() {
 
 // Of the oldest step under way.
 StepVerdict TrainingRun::FinishStep(StepReport report) {
-  StepMetrics& metrics = under_way_.front();
+  auto& [metrics, images] = under_way_.front();
   {
     const Watchdog::StepWatch watch(grid().watchdog(), metrics.step);
     const StepResult result = step_runner_->ReadResult();
@@ -160,6 +157,12 @@ StepVerdict TrainingRun::FinishStep(StepReport report) {
   if (verdict.loss.weight > 0) loss_ = verdict.loss.loss / verdict.loss.weight;
   if (verdict.non_finite || !std::isfinite(loss_)) ThrowNonFinite(metrics.step, report.non_finite);
   metrics.loss = loss_;
+  const double step_s = SecondsSince(last_step_end_);
+  last_step_end_ = Clock::now();
+  metrics.images_per_s = static_cast<double>(images) / step_s;
+  window_images_ += images;
+  window_s_ += step_s;
+  loader_log_->AddTime(step_s);
   if (metrics_) metrics_->Add(metrics);
   ShowProgress(metrics);
   under_way_.pop_front();
@@ -167,6 +170,7 @@ StepVerdict TrainingRun::FinishStep(StepReport report) {
 }
 
 void TrainingRun::ThrowNonFinite(int64_t step, bool here) {
+  if (std::isnan(loss_)) loss_ = std::numeric_limits<double>::quiet_NaN();  // without a sign
   RunTogether(world_, [&] {
     const std::string tensor = here ? step_runner_->FirstNonFinite() : std::string();
     if (!tensor.empty()) {

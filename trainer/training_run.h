@@ -109,7 +109,11 @@ class TrainingRun {
   bool is_best_ = false;
   int failed_saves_ = 0;
   double loss_ = 0;
-  std::deque<StepMetrics> under_way_;  // steps that the ranks have not agreed on yet
+  struct StepUnderWay {
+    StepMetrics metrics;
+    int64_t images;  // of all replicas
+  };
+  std::deque<StepUnderWay> under_way_;  // that the ranks have not agreed on yet
   Clock::time_point run_start_, last_step_end_;
   int64_t window_images_ = 0;  // since the last printed line
   double window_s_ = 0;

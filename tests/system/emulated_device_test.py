@@ -134,6 +134,18 @@ class OneRank(EmulatedDeviceTest):
                 values = struct.unpack(f"<{len(content) // 4}f", content)
                 self.assertTrue(all(map(math.isfinite, values)), f"{name} of {path}")
 
+    def test_an_absurd_learning_rate_is_found_where_steps_are_queued_ahead(self):
+        process = self.train("run", "--lr", "1e6", "--steps", "60", code=7)
+        last = metrics(self.path("run"))[-1]["step"]
+        self.assert_error(process, 7, f"step {last + 1}: ", "fc5.", " is not finite", "--lr")
+
+    def test_every_step_counts_the_time_that_the_device_took(self):
+        self.train("run", "--checkpoint-every", "2", network="cifar10-quick")
+        rates = [row["images_per_s"] for row in metrics(self.path("run")) if "loss" in row]
+        self.assertEqual(len(rates), 4)
+        # What it takes to queue a step is a thousandth of what the step takes.
+        self.assertLess(max(rates), 100 * min(rates))
+
     def test_evaluation_and_prediction_agree_with_the_cpu(self):
         self.train("run", "--lr", "0.01")
         for seed in range(3):
