@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/clock.h"
+#include "layers/phase_timer.h"
 
 namespace convoy {
 
@@ -52,7 +53,7 @@ void RankModel::Forward(StepContext context) {
     }
     // The owner's next segment reads what was gathered; another tower ends here.
     const bool has_next = i + 1 < steps_.size();
-    GatherForward(*context.stream, *step.exchange, steps_[i - 1].network->output(),
+    GatherForward(context, *step.exchange, steps_[i - 1].network->output(),
                   has_next ? steps_[i + 1].network->input() : Tensor{});
   }
 }
@@ -67,7 +68,7 @@ void RankModel::Backward(StepContext context, BackwardObserver& observer) {
       continue;
     }
     const bool has_next = i + 1 < steps_.size();
-    ScatterBackward(*context.stream, *step.exchange,
+    ScatterBackward(context, *step.exchange,
                     has_next ? steps_[i + 1].network->input_gradient() : Tensor{},
                     steps_[i - 1].network->output_gradient());
   }
@@ -78,8 +79,10 @@ Tensor RankModel::Blocks(const Exchange& exchange) const {
                 exchange.part.Prepend(options_.rows).Prepend(towers_.size()));
 }
 
-void RankModel::GatherForward(Stream& stream, const Exchange& exchange, const Tensor& part,
-                              const Tensor& whole) {
+void RankModel::GatherForward(const StepContext& context, const Exchange& exchange,
+                              const Tensor& part, const Tensor& whole) {
+  const PhaseTimer timer(context, exchange.name, "exchange forward");
+  Stream& stream = *context.stream;
   const Tensor blocks = Blocks(exchange);
   WaitFor(exchange.kind == ExchangeKind::kAllGather
               ? towers_.AllGather(stream, part, blocks, exchange.name.c_str())
@@ -88,8 +91,10 @@ void RankModel::GatherForward(Stream& stream, const Exchange& exchange, const Te
   if (whole) backend_.ConcatenateChannels(stream, blocks, whole);
 }
 
-void RankModel::ScatterBackward(Stream& stream, const Exchange& exchange,
+void RankModel::ScatterBackward(const StepContext& context, const Exchange& exchange,
                                 const Tensor& whole_gradient, const Tensor& part_gradient) {
+  const PhaseTimer timer(context, exchange.name, "exchange backward");
+  Stream& stream = *context.stream;
   const Tensor blocks = Blocks(exchange);
   if (whole_gradient) backend_.SplitChannels(stream, whole_gradient, blocks);
   WaitFor(

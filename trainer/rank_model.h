@@ -73,10 +73,10 @@ class RankModel {
     bool runs_backward = true;
   };
 
-  void GatherForward(Stream& stream, const Exchange& exchange, const Tensor& part,
+  void GatherForward(const StepContext& context, const Exchange& exchange, const Tensor& part,
                      const Tensor& whole);
-  void ScatterBackward(Stream& stream, const Exchange& exchange, const Tensor& whole_gradient,
-                       const Tensor& part_gradient);
+  void ScatterBackward(const StepContext& context, const Exchange& exchange,
+                       const Tensor& whole_gradient, const Tensor& part_gradient);
   Tensor Blocks(const Exchange& exchange) const;
   void WaitFor(Request request, Stream& stream);
 

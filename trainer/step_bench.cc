@@ -230,6 +230,7 @@ StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& lo
     };
     result.forward_s = sum_of(" forward");
     result.backward_s = sum_of(" backward");
+    result.exchange_wait_s = sum_of(" exchange ");
     result.reduce_wait_s = sum_of(" exposed reduction");
     result.update_s = sum_of(" update");
   }

@@ -21,7 +21,8 @@ class CudaFactory : public OperationFactory {
   void Announce(int64_t bytes, int64_t rows) override {
     const MemoryState memory = MemoryOf(resources_.device);
     if (bytes <= memory.free_bytes) return;
-    const int64_t fits = memory.free_bytes / std::max<int64_t>(1, bytes / rows);
+    // `bytes` are activations and their gradients; operations keep a little besides.
+    const int64_t fits = memory.free_bytes * 9 / 10 / std::max<int64_t>(1, bytes / rows);
     throw Error(ExitCode::kDevice,
                 fmt::format("activations of {} rows need {} on cuda:{}, {} of {} are free", rows,
                             FormatBytes(static_cast<double>(bytes)), resources_.device,

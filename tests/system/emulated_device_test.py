@@ -201,8 +201,7 @@ class OneRank(EmulatedDeviceTest):
         self.assert_error(process, 8, "activations of 2000 rows need ", " of 20 MB are free")
         rows = int(re.search(r"about (\d+) rows per rank would fit", process.stderr).group(1))
         self.assertLess(rows, 2000)
-        # About: what operations need besides is not counted.
-        self.train("run", *words, "--batch-size", rows * 3 // 4, env=small)
+        self.train("run", *words, "--batch-size", rows, env=small)
 
     def test_doctor_prints_the_device(self):
         process = run("doctor", "--backend", "cuda")
