@@ -28,7 +28,9 @@ if(CONVOY_WARNINGS_AS_ERRORS)
 endif()
 if(CONVOY_SANITIZE)
   target_compile_options(convoy_defaults INTERFACE
-    -fsanitize=${CONVOY_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+    -fsanitize=${CONVOY_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all
+    # g++ loses track of what is set behind the sanitizers' checks.
+    -Wno-maybe-uninitialized)
   target_link_options(convoy_defaults INTERFACE -fsanitize=${CONVOY_SANITIZE})
 endif()
 if(CONVOY_FUZZ)

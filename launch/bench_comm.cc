@@ -55,7 +55,8 @@ Row Measure(const BucketRange& range, const Tensor& data, World& world, Communic
   }
   row.cpu_ms = 1e3 * (CpuSeconds() - cpu_before - cpu_fill) / repetitions;
   // Small whole numbers: their sums are exact in fp32.
-  const auto ranks = static_cast<float>(world.size() * (world.size() + 1) / 2);
+  const int sum_of_ranks = world.size() * (world.size() + 1) / 2;
+  const auto ranks = static_cast<float>(sum_of_ranks);
   for (int64_t e = 0; e < data.count(); ++e) {
     row.wrong += values[e] == ranks * static_cast<float>(e % 64) ? 0 : 1;
   }

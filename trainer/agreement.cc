@@ -51,6 +51,7 @@ std::string BroadcastText(World& world, const std::string& text, int root, const
 
 std::vector<std::string> GatherTexts(World& world, const std::string& own, const char* what) {
   std::vector<std::string> texts;
+  texts.reserve(static_cast<size_t>(world.size()));
   for (int rank = 0; rank < world.size(); ++rank) {
     texts.push_back(BroadcastText(world, own, rank, what));
   }

@@ -201,7 +201,7 @@ Allocator CollectiveMemoryOf(const ComputeResources& resources, Communicator& gr
 
 void ShareKernelChoices(World& world, Backend& backend, const KernelChoices& choices, int root) {
   std::string text;
-  for (const auto& [product, choice] : choices) text += product + "\n" + choice + "\n";
+  for (const auto& [product, choice] : choices) text += fmt::format("{}\n{}\n", product, choice);
   const std::vector<std::string> lines =
       Split(BroadcastText(world, text, root, "kernel choices"), '\n');
   KernelChoices shared;

@@ -18,8 +18,8 @@ LoaderOptions WithShare(LoaderOptions options, const ProcessGrid& grid) {
 
 }  // namespace
 
-ReplicaLoader::ReplicaLoader(const Dataset& dataset, LoaderOptions options, ProcessGrid& grid,
-                             Log& log)
+ReplicaLoader::ReplicaLoader(const Dataset& dataset, const LoaderOptions& options,
+                             ProcessGrid& grid, Log& log)
     : towers_(grid.host_towers()), loader_(Loader::Make(dataset, WithShare(options, grid), log)) {
   rows_ = loader_->rows() * towers_.size();
   if (towers_.size() == 1) return;

@@ -12,7 +12,7 @@ namespace convoy {
 class ReplicaLoader {
  public:
   // `options.share` is set here from the grid. `dataset`, `grid` and `log` outlive the loader.
-  ReplicaLoader(const Dataset& dataset, LoaderOptions options, ProcessGrid& grid, Log& log);
+  ReplicaLoader(const Dataset& dataset, const LoaderOptions& options, ProcessGrid& grid, Log& log);
 
   // Rows of a batch: what the replica's network must hold.
   int64_t rows() const { return rows_; }

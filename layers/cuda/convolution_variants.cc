@@ -19,7 +19,8 @@ constexpr int64_t kMaxFoldedChannels = 64;
 // The alignment that the addresses of all calls share, 16 at most: what a thread loads at once.
 void FindAlignment(const ProductOperands& operands, ConvolutionVariant& variant) {
   // Copies begin where memory of their own begins.
-  void* const copy = reinterpret_cast<void*>(uintptr_t{256});
+  alignas(16) std::byte start_of_memory{};
+  void* const copy = &start_of_memory;
   for (int64_t group = 0; group < variant.calls; ++group) {
     const ConvolutionMemory memory =
         MemoryOfCall(variant.problem, operands, group, variant.packs_x ? copy : operands.x.data,

@@ -205,7 +205,8 @@ TEST(CudaBackend, SaysHowManyRowsFit) {
     EXPECT_LT(rows, kRows);
     // The emulated device has 64 GiB, and nobody else uses it.
     if (IsEmulated()) {
-      EXPECT_EQ(rows, ((int64_t{64} << 30) - backend->device_memory_in_use()) / kRowBytes);
+      const int64_t free_bytes = (int64_t{64} << 30) - backend->device_memory_in_use();
+      EXPECT_EQ(rows, free_bytes * 9 / 10 / kRowBytes);  // operations keep a little besides
     }
   }
 }
