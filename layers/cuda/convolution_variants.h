@@ -8,8 +8,8 @@
 //   folded      x is copied first, with its padding, each square of stride x stride places as one:
 //               a convolution of stride 1 with more channels and a smaller kernel
 //   fused       bias and ReLU, or the mask of the data gradient, are part of cuDNN's graph
-//   rounded     the gradient of bf16 weights, summed in fp32, is written as bf16: few engines of
-//               cuDNN can do otherwise, and none before Hopper
+//   rounded     the gradient of bf16 weights, summed in fp32, is written as bf16: of cuDNN's
+//               engines, only one for Hopper can do otherwise
 #pragma once
 
 #include <cstdint>

@@ -34,6 +34,7 @@ Result cuDeviceGetCount(int* count) {
 Result cuLibraryLoadData(void** library) { return Give(library); }
 Result cuLibraryUnload() { return kSuccess; }
 Result cuLibraryGetKernel(void** kernel) { return Give(kernel); }
+Result cuKernelGetFunction(void** function) { return Give(function); }
 Result cuKernelSetAttribute() { return kSuccess; }
 
 // cuDNN refuses a driver that has not all of these.
