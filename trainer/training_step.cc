@@ -124,6 +124,15 @@ TrainingStep::TrainingStep(Backend& backend, Stream& stream, const RankPlan& pla
   }
 }
 
+// They use the recording, and memory that goes with it.
+TrainingStep::~TrainingStep() {
+  try {
+    stream_.Synchronize();
+  } catch (const Error&) {
+    // The device has failed; whoever waited for its work has said so.
+  }
+}
+
 void TrainingStep::SetLearning(const ScheduleInputs& inputs, double step_epochs) {
   std::vector<bool> learning;
   for (const std::string& layer : layers_) {

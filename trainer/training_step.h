@@ -42,6 +42,10 @@ class TrainingStep {
   TrainingStep(Backend& backend, Stream& stream, const RankPlan& plan, const ParameterStore& store,
                RankModel& model, ProcessGrid& grid, const Optimizer& optimizer,
                const std::vector<BucketRange>& buckets, const TrainingStepOptions& options);
+  TrainingStep(const TrainingStep&) = delete;
+  TrainingStep& operator=(const TrainingStep&) = delete;
+  // Waits for steps whose results nobody has read.
+  ~TrainingStep();
 
   // Collective over the world. `batch`: this replica's rows; the gradient is that of the mean loss
   // over the batch.global_count samples of all replicas. `step_epochs`: length of a step in epochs.
