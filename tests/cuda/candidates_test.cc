@@ -35,30 +35,18 @@ struct Precision {
   bool tf32;
 };
 
-enum class Pass { kForward, kBackwardData, kMaskedBackwardData, kBackwardWeights };
-
 struct Case {
   TestedLayer layer;
   Precision precision;
-  Pass pass;
+  ProductPass pass;
+  bool masks = false;  // backward data: with the ReLU's mask
 };
 
-std::string NameOf(Pass pass) {
-  switch (pass) {
-    case Pass::kForward:
-      return "forward";
-    case Pass::kBackwardData:
-      return "backward_data";
-    case Pass::kMaskedBackwardData:
-      return "masked_backward_data";
-    case Pass::kBackwardWeights:
-      return "backward_weights";
-  }
-  return "";
-}
-
 std::string NameOf(const Case& tested) {
-  return fmt::format("{}_{}_{}", tested.layer.name, tested.precision.name, NameOf(tested.pass));
+  std::string pass = NameOf(tested.pass);
+  std::replace(pass.begin(), pass.end(), ' ', '_');
+  return fmt::format("{}_{}_{}{}", tested.layer.name, tested.precision.name,
+                     tested.masks ? "masked_" : "", pass);
 }
 
 std::ostream& operator<<(std::ostream& out, const Case& tested) { return out << NameOf(tested); }
@@ -70,9 +58,12 @@ std::vector<Case> AllCases() {
     for (const Precision& precision :
          {Precision{"fp32", DType::kFloat32, false}, Precision{"tf32", DType::kFloat32, true},
           Precision{"bf16", DType::kBFloat16, false}}) {
-      for (const Pass pass : {Pass::kForward, Pass::kBackwardData, Pass::kMaskedBackwardData,
-                              Pass::kBackwardWeights}) {
+      for (const ProductPass pass :
+           {ProductPass::kForward, ProductPass::kBackwardData, ProductPass::kBackwardWeights}) {
         cases.push_back({layer, precision, pass});
+        if (pass == ProductPass::kBackwardData) {
+          cases.push_back({layer, precision, pass, /*masks=*/true});
+        }
       }
     }
   }
@@ -233,7 +224,7 @@ class Candidates : public testing::TestWithParam<Case> {
     const Shape& weight = reference.weight_shape;
     const int64_t rows = reference.y_shape.count() / reference.y_shape.back();
     switch (GetParam().pass) {
-      case Pass::kForward: {
+      case ProductPass::kForward: {
         std::vector<double> want = reference.y;
         for (size_t i = 0; i < want.size(); ++i) {
           want[i] += reference.bias[i % reference.bias.size()];
@@ -244,14 +235,13 @@ class Candidates : public testing::TestWithParam<Case> {
                  .want = std::move(want),
                  .length = weight.count() / weight[0]}};
       }
-      case Pass::kBackwardData:
-      case Pass::kMaskedBackwardData:
+      case ProductPass::kBackwardData:
         return {{.tensor = dx_,
                  .sums = reference.dx,
                  .want = reference.dx,
                  .length = weight.count() / weight.back() / (conv == nullptr ? 1 : conv->groups),
-                 .mask = GetParam().pass == Pass::kMaskedBackwardData ? &reference.x : nullptr}};
-      case Pass::kBackwardWeights: {
+                 .mask = GetParam().masks ? &reference.x : nullptr}};
+      case ProductPass::kBackwardWeights: {
         std::vector<Expected> expected;
         expected.push_back({.tensor = weight_gradient_,
                             .sums = reference.weight_gradient,
@@ -271,12 +261,7 @@ class Candidates : public testing::TestWithParam<Case> {
   }
 
   std::vector<CandidateGroup> MakeCandidates() const {
-    const auto& [layer, precision, pass] = GetParam();
-    const bool masks = pass == Pass::kMaskedBackwardData;
-    const bool is_data = masks || pass == Pass::kBackwardData;
-    const ProductPass product_pass = pass == Pass::kForward ? ProductPass::kForward
-                                     : is_data              ? ProductPass::kBackwardData
-                                                            : ProductPass::kBackwardWeights;
+    const auto& [layer, precision, pass, masks] = GetParam();
     const ProductOperands operands{.name = layer.name,
                                    .x = x_,
                                    .weight = weight_,
@@ -292,14 +277,14 @@ class Candidates : public testing::TestWithParam<Case> {
                                    .packed_x = nullptr};
     if (const auto* conv = std::get_if<Convolution>(&layer.spec.layer)) {
       return ConvolutionCandidates(
-          product_pass, *conv, operands,
+          pass, *conv, operands,
           {.context = &device_->cudnn,
            .workspace = &device_->workspace,
            .packed = &device_->packed,
            .limits = {.tensor_cores = precision.tf32 || precision.dtype == DType::kBFloat16,
                       .workspace_bytes = device_->workspace_bytes}});
     }
-    return MatrixCandidates(product_pass, operands,
+    return MatrixCandidates(pass, operands,
                             {.context = &device_->cublaslt,
                              .workspace = &device_->workspace,
                              .workspace_bytes = device_->workspace_bytes,
