@@ -170,18 +170,19 @@ StepVerdict TrainingRun::FinishStep(StepReport report) {
 }
 
 void TrainingRun::ThrowNonFinite(int64_t step, bool here) {
-  if (std::isnan(loss_)) loss_ = std::numeric_limits<double>::quiet_NaN();  // without a sign
+  // A NaN without its sign.
+  const double loss = std::isnan(loss_) ? std::numeric_limits<double>::quiet_NaN() : loss_;
   RunTogether(world_, [&] {
     const std::string tensor = here ? step_runner_->FirstNonFinite() : std::string();
     if (!tensor.empty()) {
       throw Error(ExitCode::kNumbers,
                   fmt::format("step {}: {} is not finite (rank {}, loss {})", step, tensor,
-                              world_.rank(), loss_),
+                              world_.rank(), loss),
                   kNumbersHint);
     }
   });
   throw AgreedError(
-      Error(ExitCode::kNumbers, fmt::format("step {}: the loss is {}", step, loss_), kNumbersHint),
+      Error(ExitCode::kNumbers, fmt::format("step {}: the loss is {}", step, loss), kNumbersHint),
       0);
 }
 
