@@ -75,7 +75,7 @@ int Run(const Options& options) {
   loading.global_batch = 32;
   loading.crop.colour = ColourNoise::k2012;
   loading.crop.colour_strength = [](int64_t) { return 0.1; };
-  const auto loader = Loader::Make(*dataset, loading, log);
+  const auto loader = Loader::Make(dataset, loading, log);
   std::vector<double> resident;
   for (int64_t epoch = 0; epoch < options.epochs; ++epoch) {
     std::set<int64_t> samples;

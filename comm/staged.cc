@@ -219,7 +219,8 @@ class StagedOperation final : public Request::Operation {
 Request StagedCommunicator::Submit(Stream& stream, const Collective& collective) {
   auto staged = std::make_shared<StagedJob>();
   if (stream.device().kind != DeviceKind::kCpu) staged->ready = stream.Record();
-  staged->job = queue_.Push([this, collective, &own = *staged] { Run(collective, own); });
+  // The queue drops the function once it has run, and with it this share of `staged`.
+  staged->job = queue_.Push([this, collective, staged] { Run(collective, *staged); });
   return Request(std::make_unique<StagedOperation>(*this, std::move(staged)));
 }
 

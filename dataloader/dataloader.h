@@ -36,7 +36,8 @@ struct EncodedSample {
   int side_of_synthetic = 256;
 };
 
-// Random access to labelled samples. Thread-safe.
+// Random access to labelled samples. Thread-safe. Loaders share it with whoever opened it, since
+// their threads read from it for as long as they live.
 class Dataset {
  public:
   virtual ~Dataset() = default;
@@ -79,11 +80,11 @@ struct DatasetOptions {
 //   CIFAR-10 and CIFAR-100 binary (a folder with data_batch_*.bin or train.bin; :train or :test)
 //   synthetic:N[xCLASSES]: N images of noise, the same in every run
 // Throws (kData) with what was found and what is expected.
-std::unique_ptr<Dataset> OpenDataset(const std::string& location, const DatasetOptions& options,
-                                     Log& log);
+std::shared_ptr<const Dataset> OpenDataset(const std::string& location,
+                                           const DatasetOptions& options, Log& log);
 
 // Every image file below `paths` (files or folders), unlabelled, for predictions. Throws (kData).
-std::unique_ptr<Dataset> OpenImages(const std::vector<std::string>& paths);
+std::shared_ptr<const Dataset> OpenImages(const std::vector<std::string>& paths);
 
 // --- Crops ---------------------------------------------------------------------------------------
 
@@ -182,7 +183,8 @@ struct LoaderOptions {
   std::optional<FinishOptions> finish;
   // Bytes of images that the system is told of before they are needed: hides a slow disk.
   int64_t read_ahead_bytes = 64'000'000;
-  Allocator allocator = AllocateHost;  // of pixel memory: pinned where a device wants it
+  // Of pixel memory: pinned if a device wants it. The loader's threads call it.
+  Allocator allocator = AllocateHost;
 };
 
 struct BadSample {
@@ -228,9 +230,11 @@ struct LoaderReport {
 
 class Loader {
  public:
-  // `dataset` and `log` outlive the loader. Throws (kUsage) for options that contradict each other.
-  static std::unique_ptr<Loader> Make(const Dataset& dataset, const LoaderOptions& options,
-                                      Log& log);
+  // The loader's threads read from `dataset` until the loader is destroyed, so the loader owns it
+  // together with the caller. What the functions in `options` use must live as long. `log` outlives
+  // the loader; only Next() writes to it. Throws (kUsage) for options that contradict each other.
+  static std::unique_ptr<Loader> Make(std::shared_ptr<const Dataset> dataset,
+                                      const LoaderOptions& options, Log& log);
   virtual ~Loader() = default;
 
   virtual int64_t batches_per_epoch() const = 0;

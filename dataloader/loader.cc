@@ -49,7 +49,7 @@ struct BatchRows {
 
 class PoolLoader final : public Loader {
  public:
-  PoolLoader(const Dataset& dataset, const LoaderOptions& options, Log& log);
+  PoolLoader(std::shared_ptr<const Dataset> dataset, const LoaderOptions& options, Log& log);
   ~PoolLoader() override;
 
   int64_t batches_per_epoch() const override { return batches_per_epoch_; }
@@ -72,9 +72,9 @@ class PoolLoader final : public Loader {
   void Account(const Slot& slot);
   void Fail(std::exception_ptr error);
 
-  const Dataset& dataset_;
+  const std::shared_ptr<const Dataset> dataset_;
   const LoaderOptions options_;
-  Log& log_;
+  Log& log_;  // the consumer's thread writes to it
   int64_t images_, batches_per_epoch_, views_, view_bytes_, bad_limit_;
   DType dtype_;
 
@@ -90,22 +90,23 @@ class PoolLoader final : public Loader {
   LoaderStatistics statistics_;
   std::vector<BadSample> bad_;
   int64_t bad_epoch_ = -1, bad_in_epoch_ = 0;
-  std::set<std::string> named_;  // bad samples that the log has told of
-  std::optional<ThreadPool> pool_;
+  std::set<std::string> named_;     // bad samples that the log has told of
+  std::optional<ThreadPool> pool_;  // last: its threads use the others
 };
 
-PoolLoader::PoolLoader(const Dataset& dataset, const LoaderOptions& options, Log& log)
-    : dataset_(dataset),
+PoolLoader::PoolLoader(std::shared_ptr<const Dataset> dataset, const LoaderOptions& options,
+                       Log& log)
+    : dataset_(std::move(dataset)),
       options_(options),
       log_(log),
       images_(options.share.Rows(options.global_batch)),
       read_ahead_(options.read_ahead_bytes, images_, options.threads) {
   const CropOptions& crop = options_.crop;
-  batches_per_epoch_ = (dataset.size() + options_.global_batch - 1) / options_.global_batch;
+  batches_per_epoch_ = (dataset_->size() + options_.global_batch - 1) / options_.global_batch;
   views_ = crop.views;
   dtype_ = options_.finish ? options_.finish->dtype : DType::kUInt8;
   view_bytes_ = int64_t{crop.crop} * crop.crop * crop.channels * SizeOf(dtype_);
-  bad_limit_ = options_.bad_sample_limit.value_or(std::max<int64_t>(8, dataset.size() / 1000));
+  bad_limit_ = options_.bad_sample_limit.value_or(std::max<int64_t>(8, dataset_->size() / 1000));
   pool_.emplace(options_.threads, "convoy-loader");
   for (int i = 0; i < options_.threads; ++i) pool_->Submit([this] { Run(); });
 }
@@ -145,7 +146,7 @@ BatchRows PoolLoader::RowsOf(int64_t epoch, int64_t index) const {
   BatchRows rows;
   rows.epoch = epoch;
   const int64_t first = index * options_.global_batch;
-  rows.global_count = std::min(options_.global_batch, dataset_.size() - first);
+  rows.global_count = std::min(options_.global_batch, dataset_->size() - first);
   const auto [begin, end] = options_.share.Range(options_.global_batch, rows.global_count);
   rows.first_position = first + begin;
   rows.images = end - begin;
@@ -203,7 +204,7 @@ Slot* PoolLoader::FindWork() {
 
 void PoolLoader::Run() {
   try {
-    SampleWorker worker(dataset_, options_);
+    SampleWorker worker(*dataset_, options_);
     Work(worker);
   } catch (...) {
     const std::lock_guard lock(mutex_);
@@ -374,10 +375,10 @@ std::vector<BadSample> PoolLoader::TakeBadSamples() {
 
 }  // namespace
 
-std::unique_ptr<Loader> Loader::Make(const Dataset& dataset, const LoaderOptions& options,
-                                     Log& log) {
-  CheckOptions(dataset, options);
-  return std::make_unique<PoolLoader>(dataset, options, log);
+std::unique_ptr<Loader> Loader::Make(std::shared_ptr<const Dataset> dataset,
+                                     const LoaderOptions& options, Log& log) {
+  CheckOptions(*dataset, options);
+  return std::make_unique<PoolLoader>(std::move(dataset), options, log);
 }
 
 }  // namespace convoy

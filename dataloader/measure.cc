@@ -94,11 +94,11 @@ void Decode(Decoding& tools, DecodeWork work) {
 
 }  // namespace
 
-std::unique_ptr<Dataset> CopyIntoMemory(const Dataset& source, int64_t least_bytes) {
+std::shared_ptr<const Dataset> CopyIntoMemory(const Dataset& source, int64_t least_bytes) {
   if (source.size() == 0) {
     throw Error(ExitCode::kData, fmt::format("{} has no images", source.Describe()));
   }
-  return std::make_unique<MemoryDataset>(source, least_bytes);
+  return std::make_shared<MemoryDataset>(source, least_bytes);
 }
 
 double TimeDecoding(const Dataset& dataset, int64_t first, int64_t count, int threads,

@@ -13,7 +13,7 @@ namespace convoy {
 // the start as copies, until they are `least_bytes` bytes or more. So a short data set is no
 // easier for the processor's caches than a long one. Throws what Dataset::Read() throws, and
 // (kData) where `source` is empty.
-std::unique_ptr<Dataset> CopyIntoMemory(const Dataset& source, int64_t least_bytes);
+std::shared_ptr<const Dataset> CopyIntoMemory(const Dataset& source, int64_t least_bytes);
 
 enum class DecodeWork {
   kEntropy,  // Huffman or arithmetic decoding of the whole file; no pixels but those of a last row

@@ -227,8 +227,8 @@ std::unique_ptr<Dataset> OpenFolder(const Place& place, const DatasetOptions& op
 
 }  // namespace
 
-std::unique_ptr<Dataset> OpenDataset(const std::string& location, const DatasetOptions& options,
-                                     Log& log) {
+std::shared_ptr<const Dataset> OpenDataset(const std::string& location,
+                                           const DatasetOptions& options, Log& log) {
   if (location.starts_with("synthetic:")) return OpenSynthetic(location);
   try {
     const Place place = ParseLocation(location);

@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "dataloader/crop_plan.h"
 #include "dataloader/names.h"
+#include "dataloader/parallel.h"
 
 namespace convoy {
 namespace {
@@ -101,25 +102,22 @@ bool SamplePacker::PixelsAreEqual(const EncodedSample& a, const EncodedSample& b
   return true;
 }
 
-PackingPool::PackingPool(int threads)
-    : packers_(static_cast<size_t>(threads)), pool_(threads, "convoy-pack") {}
+PackingPool::PackingPool(int threads) : packers_(static_cast<size_t>(threads)) {}
 
 void PackingPool::Run(int64_t count,
                       const std::function<PackedSample(SamplePacker&, int64_t)>& pack,
                       const std::function<void(int64_t, const PackedSample&)>& take) {
   constexpr int64_t kImagesPerThread = 32;
-  const auto threads = static_cast<int64_t>(packers_.size());
+  const auto threads = static_cast<int>(packers_.size());
   std::vector<PackedSample> stretch(static_cast<size_t>(kImagesPerThread * threads));
   for (int64_t first = 0; first < count; first += std::ssize(stretch)) {
     const int64_t here = std::min<int64_t>(std::ssize(stretch), count - first);
-    for (int64_t thread = 0; thread < threads; ++thread) {
-      pool_.Submit([&, thread] {
-        for (int64_t i = thread; i < here; i += threads) {
-          stretch[static_cast<size_t>(i)] = pack(packers_[static_cast<size_t>(thread)], first + i);
-        }
-      });
-    }
-    pool_.Wait();
+    ParallelFor(0, here, threads,
+                [&](int thread, int64_t i) {
+                  stretch[static_cast<size_t>(i)] =
+                      pack(packers_[static_cast<size_t>(thread)], first + i);
+                },
+                {});
     for (int64_t i = 0; i < here; ++i) take(first + i, stretch[static_cast<size_t>(i)]);
   }
 }

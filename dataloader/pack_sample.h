@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "core/thread_pool.h"
 #include "dataloader/crop_renderer.h"
 #include "dataloader/jpeg_writer.h"
 #include "dataloader/packing.h"
@@ -48,6 +47,7 @@ class SamplePacker {
 // Packs samples on several threads, and gives them out in order.
 class PackingPool {
  public:
+  // `threads` is at least 1.
   explicit PackingPool(int threads);
 
   // pack(packer, i) for each i of [0, count), by any thread; take(i, packed) in the order of i, by
@@ -56,8 +56,7 @@ class PackingPool {
            const std::function<void(int64_t i, const PackedSample& packed)>& take);
 
  private:
-  std::vector<SamplePacker> packers_;
-  ThreadPool pool_;
+  std::vector<SamplePacker> packers_;  // one per thread
 };
 
 }  // namespace convoy

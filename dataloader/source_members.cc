@@ -172,7 +172,7 @@ MemberTable ReadFolders(const std::string& root) {
   return builder.Finish({});
 }
 
-std::unique_ptr<Dataset> OpenImages(const std::vector<std::string>& paths) {
+std::shared_ptr<const Dataset> OpenImages(const std::vector<std::string>& paths) {
   std::vector<std::string> files;
   for (const std::string& path : paths) {
     std::error_code error;

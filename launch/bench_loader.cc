@@ -54,8 +54,8 @@ LoaderOptions OptionsOf(const LoaderBench& bench) {
   return options;
 }
 
-void PrintDigests(const LoaderBench& bench, const Dataset& dataset, ProcessGrid& grid, World& world,
-                  Log& log) {
+void PrintDigests(const LoaderBench& bench, const std::shared_ptr<const Dataset>& dataset,
+                  ProcessGrid& grid, World& world, Log& log) {
   ReplicaLoader loader(dataset, OptionsOf(bench), grid, log);
   loader.Seek(bench.epoch, bench.first_batch);
   Json digests = Json::array();
@@ -95,13 +95,13 @@ struct Rates {
 // What is measured in turn, over all ranks at once.
 class LoaderRounds {
  public:
-  LoaderRounds(const LoaderBench& bench, const Dataset& dataset, ProcessGrid& grid, World& world,
-               Log& log)
-      : bench_(bench), dataset_(dataset), grid_(grid), world_(world), log_(log) {}
+  LoaderRounds(const LoaderBench& bench, std::shared_ptr<const Dataset> dataset, ProcessGrid& grid,
+               World& world, Log& log)
+      : bench_(bench), dataset_(std::move(dataset)), grid_(grid), world_(world), log_(log) {}
 
   void Run() {
     EncodedSample sample;
-    dataset_.Read(0, sample);
+    dataset_->Read(0, sample);
     const bool is_compressed = sample.height == 0;
     for (int64_t round = 0; round < bench_.rounds; ++round) {
       loader.rates.push_back(LoaderRate(round, bench_.loading.workers, &part, &part_s));
@@ -181,12 +181,12 @@ class LoaderRounds {
     const int64_t images = std::max<int64_t>(bench_.batches * bench_.batch_size / world_.size(), 1);
     const int64_t first = (round * world_.size() + world_.rank()) * images;
     world_.all().Barrier("bench");
-    const double seconds = TimeDecoding(dataset_, first, images, threads, work);
+    const double seconds = TimeDecoding(*dataset_, first, images, threads, work);
     return static_cast<double>(images * world_.size()) / SlowestRank(seconds);
   }
 
   const LoaderBench& bench_;
-  const Dataset& dataset_;
+  const std::shared_ptr<const Dataset> dataset_;
   ProcessGrid& grid_;
   World& world_;
   Log& log_;
@@ -251,8 +251,8 @@ void PrintTable(const LoaderBench& bench, const LoaderRounds& rounds, const Load
   fmt::print("the first batch has the same digest on one thread\n");
 }
 
-void PrintRates(const LoaderBench& bench, const Dataset& dataset, ProcessGrid& grid, World& world,
-                Log& log) {
+void PrintRates(const LoaderBench& bench, const std::shared_ptr<const Dataset>& dataset,
+                ProcessGrid& grid, World& world, Log& log) {
   LoaderRounds rounds(bench, dataset, grid, world, log);
   rounds.CheckDigests();
   rounds.Run();
@@ -261,7 +261,7 @@ void PrintRates(const LoaderBench& bench, const Dataset& dataset, ProcessGrid& g
   if (bench.as_json) {
     PrintJson(bench, rounds, report, world);
   } else {
-    PrintTable(bench, rounds, report, dataset, world);
+    PrintTable(bench, rounds, report, *dataset, world);
   }
 }
 
@@ -331,7 +331,7 @@ ExitCode BenchLoaderCommand(int argc, const char* const* argv) {
   }
   return RunOnAllRanks(world_options, "", [&](World& world, Log& log) {
     ProcessGrid grid(world, GridOf({.towers = bench.towers}, world));
-    std::unique_ptr<Dataset> dataset = OpenTogether(bench.data, bench.loading, world, log);
+    std::shared_ptr<const Dataset> dataset = OpenTogether(bench.data, bench.loading, world, log);
     if (bench.in_memory_bytes > 0) {
       RunTogether(world, [&] { dataset = CopyIntoMemory(*dataset, bench.in_memory_bytes); });
     }
@@ -342,9 +342,9 @@ ExitCode BenchLoaderCommand(int argc, const char* const* argv) {
                                                 bench.first_batch, batches - 1));
     });
     if (bench.digest) {
-      PrintDigests(bench, *dataset, grid, world, log);
+      PrintDigests(bench, dataset, grid, world, log);
     } else {
-      PrintRates(bench, *dataset, grid, world, log);
+      PrintRates(bench, dataset, grid, world, log);
     }
     return ExitCode::kDone;
   });

@@ -2,9 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <iostream>
 #include <memory>
 #include <new>
+#include <system_error>
 
 #include "comm/comm.h"
 #include "core/text.h"
@@ -55,6 +60,19 @@ void RequireOneRank(const std::string& command) {
               "start it without mpirun or convoyrun");
 }
 
+void FlushOutput() {
+  errno = 0;
+  std::cout.flush();
+  const bool written = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+  const int reason = errno;
+  if (written || reason == EPIPE) return;
+  // An earlier write may have failed, and its reason is not kept.
+  throw Error(ExitCode::kDisk,
+              fmt::format("standard output could not be written{}{}", reason == 0 ? "" : ": ",
+                          reason == 0 ? "" : std::strerror(reason)),
+              "what was printed is incomplete; make room, and run the command again");
+}
+
 ExitCode RunOnAllRanks(const WorldOptions& options, const std::string& output_dir,
                        const std::function<ExitCode(World& world, Log& log)>& body) {
   const std::unique_ptr<World> world = MakeMpiWorld(options);
@@ -69,6 +87,7 @@ ExitCode RunOnAllRanks(const WorldOptions& options, const std::string& output_di
   try {
     Log log(LogLevel::kInfo, world->rank());
     const ExitCode code = body(*world, log);
+    FlushOutput();
     Record(output_dir, *world, code, ReasonOf(code));
     return code;
   } catch (const AgreedError& error) {
@@ -80,6 +99,8 @@ ExitCode RunOnAllRanks(const WorldOptions& options, const std::string& output_di
   } catch (const std::bad_alloc&) {
     return end_alone(Error(ExitCode::kDevice, "out of host memory",
                            "use a smaller --batch-size, or more ranks"));
+  } catch (const std::system_error& error) {
+    return end_alone(Error(ExitCode::kDisk, error.what()));
   } catch (const std::exception& exception) {
     return end_alone(Error(ExitCode::kDefect, exception.what(),
                            "this is a defect of Convoy; please report it with this line"));

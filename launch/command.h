@@ -30,6 +30,10 @@ ExitCode RunOnAllRanks(const WorldOptions& options, const std::string& output_di
 // Throws (kUsage) where a launcher started several ranks of a command that one process does alone.
 void RequireOneRank(const std::string& command);
 
+// Writes out what was printed to standard output. Throws (kDisk) if some of it could not be
+// written, so that a file that was cut short is noticed. A reader that has gone away is no error.
+void FlushOutput();
+
 // The fault as one line on standard error; `who`: "[rank 1 on node7] ", or nothing.
 void PrintError(const Error& error, const std::string& who = {});
 

@@ -109,10 +109,10 @@ double LinkSpeed(World& world) {
 }
 
 // Images per second that this rank's loader decodes when nobody computes.
-double LoaderSpeed(const Dataset& dataset, const DataConfig& loading, const NetworkSpec& network,
-                   Log& log) {
+double LoaderSpeed(std::shared_ptr<const Dataset> dataset, const DataConfig& loading,
+                   const NetworkSpec& network, Log& log) {
   LoaderOptions options = LoaderOptionsOf(loading, network, 64);
-  const std::unique_ptr<Loader> loader = Loader::Make(dataset, options, log);
+  const std::unique_ptr<Loader> loader = Loader::Make(std::move(dataset), options, log);
   loader->Recycle(loader->Next());  // threads and page cache are warm after the first
   int64_t images = 0;
   const Clock::time_point start = Clock::now();
@@ -160,9 +160,9 @@ ExitCode DoctorCommand(int argc, const char* const* argv) {
     const double link_gb_per_s = world.size() > 1 ? LinkSpeed(world) : 0;
     double loader_rate = 0, step_rate = 0;
     if (!data.empty()) {
-      const std::unique_ptr<Dataset> dataset = OpenTogether(data, loading, world, log);
+      const auto dataset = OpenTogether(data, loading, world, log);
       const NetworkSpec network = MakeModel(step.model, step.model_options);
-      loader_rate = LoaderSpeed(*dataset, loading, network, log) * world.size();
+      loader_rate = LoaderSpeed(dataset, loading, network, log) * world.size();
       step.warm_up = 1;
       step.steps = 2;
       step.limits = false;

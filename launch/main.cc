@@ -8,6 +8,7 @@
 #include <exception>
 #include <iostream>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "core/error.h"
@@ -72,11 +73,16 @@ int main(int argc, char** argv) {
   // A reader of our output that goes away must not end a run.
   std::signal(SIGPIPE, SIG_IGN);
   try {
-    return static_cast<int>(convoy::Main(argc, argv));
+    const convoy::ExitCode code = convoy::Main(argc, argv);
+    if (code == convoy::ExitCode::kDone) convoy::FlushOutput();
+    return static_cast<int>(code);
   } catch (const convoy::Error& error) {
     // Every rank meets the same fault here: one of them says so.
     if (convoy::RankBeforeMpi() == 0) convoy::PrintError(error);
     return static_cast<int>(error.exit_code());
+  } catch (const std::system_error& error) {
+    convoy::PrintError(convoy::Error(convoy::ExitCode::kDisk, error.what()));
+    return static_cast<int>(convoy::ExitCode::kDisk);
   } catch (const std::exception& exception) {
     fmt::print(stderr, "convoy: error: {}\n", exception.what());
     return static_cast<int>(convoy::ExitCode::kDefect);

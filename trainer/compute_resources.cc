@@ -166,7 +166,7 @@ ComputeResources MakeComputeResources(const ComputeConfig& config, World& world,
     resources.backend->RequireDType(config.dtype);
     resources.stream = resources.backend->MakeStream();
   });
-  Backend* backend = resources.backend.get();
+  const std::shared_ptr<Backend> backend = resources.backend;
   if (is_cuda) {
     RequireSameLibraries(*backend, config.communicator, world);
     if (world.rank() == 0) {
@@ -175,21 +175,24 @@ ComputeResources MakeComputeResources(const ComputeConfig& config, World& world,
     }
     ShareKernelChoices(world, *backend, resources.kernel_cache.choices(), 0);
   }
-  const GroupOptions groups{
-      .device = backend->device(),
-      .communicator = config.communicator,
-      .device_uuid = resources.device.cuda.uuid,
-      .make_stream = [backend] { return backend->MakeStream(); },
-      .allocate_pinned = [backend](int64_t bytes) { return backend->AllocateStaging(bytes); },
-      .deadline_s = config.deadline_s};
+  const GroupOptions groups{.device = backend->device(),
+                            .communicator = config.communicator,
+                            .device_uuid = resources.device.cuda.uuid,
+                            .make_stream = [backend] { return backend->MakeStream(); },
+                            .allocate_pinned = StagingMemoryOf(resources),
+                            .deadline_s = config.deadline_s};
   // What forbids it is said once.
   if (is_cuda) RunTogether(world, [&] { ChooseCommunicator(world, groups); });
   resources.grid = std::make_unique<ProcessGrid>(world, shape, groups);
   return resources;
 }
 
+Allocator StagingMemoryOf(const ComputeResources& resources) {
+  return [backend = resources.backend](int64_t bytes) { return backend->AllocateStaging(bytes); };
+}
+
 Allocator CollectiveMemoryOf(const ComputeResources& resources, Communicator& group, World& world) {
-  Backend* backend = resources.backend.get();
+  const std::shared_ptr<Backend> backend = resources.backend;
   if (backend->device().kind == DeviceKind::kCpu) {
     return [&world](int64_t bytes) { return world.AllocateShared(bytes); };
   }

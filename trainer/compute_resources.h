@@ -38,7 +38,7 @@ void RequireSameLibraries(const std::vector<std::string>& hosts,
 // group's collectives is destroyed before the group, which would wait for it otherwise.
 struct ComputeResources {
   ChosenDevice device;
-  std::unique_ptr<Backend> backend;
+  std::shared_ptr<Backend> backend;  // shared with the allocators that are made of it
   std::unique_ptr<Stream> stream;
   std::unique_ptr<ProcessGrid> grid;
   KernelCache kernel_cache;  // of rank 0; the others keep nothing
@@ -54,6 +54,10 @@ ComputeResources MakeComputeResources(const ComputeConfig& config, World& world,
 // Memory that collectives of `group` move: on the CPU, what the ranks of a host reach in each
 // other; on a device, what the group moves with the least work. What is given outlives it.
 Allocator CollectiveMemoryOf(const ComputeResources& resources, Communicator& group, World& world);
+
+// Memory on the host from which the device copies fast (pinned, for a device). Any thread may call
+// it, for as long as it likes: it shares the backend.
+Allocator StagingMemoryOf(const ComputeResources& resources);
 
 // Every rank's backend uses `choices` of rank `root`. Collective over the world.
 void ShareKernelChoices(World& world, Backend& backend, const KernelChoices& choices, int root);

@@ -58,12 +58,12 @@ class Evaluator {
   }
 
   // Compiles the models for a loader over `dataset`.
-  void Prepare(const Dataset& dataset) {
+  void Prepare(std::shared_ptr<const Dataset> dataset) {
     const NetworkSpec network = NetworkOf(infos_.front());
     LoaderOptions options = EvaluationOptions(
         LoaderOptionsOf(config_.loading, network, config_.batch_size), config_.views);
-    options.allocator = [this](int64_t bytes) { return backend().AllocateStaging(bytes); };
-    loader_ = std::make_unique<ReplicaLoader>(dataset, options, grid(), log_);
+    options.allocator = StagingMemoryOf(resources_);
+    loader_ = std::make_unique<ReplicaLoader>(std::move(dataset), options, grid(), log_);
     for (size_t i = 0; i < infos_.size(); ++i) Load(config_.checkpoints[i], infos_[i]);
   }
 
@@ -172,13 +172,13 @@ std::vector<Prediction::Candidate> MostProbable(const std::vector<double>& proba
 
 EvaluationResult Evaluate(const EvaluateConfig& config, World& world, Log& log) {
   Evaluator evaluator(config, world, log);
-  const std::unique_ptr<Dataset> dataset = OpenTogether(config.data, config.loading, world, log);
+  const auto dataset = OpenTogether(config.data, config.loading, world, log);
   log.Info("{}", dataset->Describe());
   RunTogether(world, [&] {
     RequireClasses(*dataset, config.data, evaluator.classes());
     RequireSameClasses(*dataset, config.data, evaluator.info().classes);
   });
-  evaluator.Prepare(*dataset);
+  evaluator.Prepare(dataset);
   return evaluator.Run();
 }
 
@@ -188,8 +188,8 @@ std::vector<Prediction> Predict(const EvaluateConfig& config, const std::vector<
   EvaluateConfig any_number_of_bad_images = config;
   any_number_of_bad_images.loading.bad_sample_limit = std::numeric_limits<int64_t>::max();
   Evaluator evaluator(any_number_of_bad_images, *world, log);
-  const std::unique_ptr<Dataset> dataset = OpenImages(paths);
-  evaluator.Prepare(*dataset);
+  const auto dataset = OpenImages(paths);
+  evaluator.Prepare(dataset);
   std::vector<Prediction> predictions(static_cast<size_t>(dataset->size()));
   for (int64_t i = 0; i < dataset->size(); ++i) {
     predictions[static_cast<size_t>(i)].image = dataset->Name(i);

@@ -1,5 +1,7 @@
 #include "trainer/replica_loader.h"
 
+#include <utility>
+
 namespace convoy {
 namespace {
 
@@ -18,9 +20,10 @@ LoaderOptions WithShare(LoaderOptions options, const ProcessGrid& grid) {
 
 }  // namespace
 
-ReplicaLoader::ReplicaLoader(const Dataset& dataset, const LoaderOptions& options,
+ReplicaLoader::ReplicaLoader(std::shared_ptr<const Dataset> dataset, const LoaderOptions& options,
                              ProcessGrid& grid, Log& log)
-    : towers_(grid.host_towers()), loader_(Loader::Make(dataset, WithShare(options, grid), log)) {
+    : towers_(grid.host_towers()),
+      loader_(Loader::Make(std::move(dataset), WithShare(options, grid), log)) {
   rows_ = loader_->rows() * towers_.size();
   if (towers_.size() == 1) return;
   replica_.shape = Shape{rows_, options.crop.crop, options.crop.crop, options.crop.channels};

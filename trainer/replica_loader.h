@@ -11,8 +11,10 @@ namespace convoy {
 
 class ReplicaLoader {
  public:
-  // `options.share` is set here from the grid. `dataset`, `grid` and `log` outlive the loader.
-  ReplicaLoader(const Dataset& dataset, const LoaderOptions& options, ProcessGrid& grid, Log& log);
+  // `options.share` is set here from the grid. `grid` and `log` outlive the loader; `dataset` is
+  // shared, see Loader::Make.
+  ReplicaLoader(std::shared_ptr<const Dataset> dataset, const LoaderOptions& options,
+                ProcessGrid& grid, Log& log);
 
   // Rows of a batch: what the replica's network must hold.
   int64_t rows() const { return rows_; }

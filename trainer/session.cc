@@ -74,9 +74,9 @@ Geometry GeometryOf(const std::string& name) {
       fmt::format("geometry {}: expected square2012, rectangle, squash or random-resized", name));
 }
 
-std::unique_ptr<Dataset> OpenTogether(const std::string& location, const DataConfig& config,
-                                      World& world, Log& log) {
-  std::unique_ptr<Dataset> dataset;
+std::shared_ptr<const Dataset> OpenTogether(const std::string& location, const DataConfig& config,
+                                            World& world, Log& log) {
+  std::shared_ptr<const Dataset> dataset;
   const DatasetOptions options{.devkit = config.devkit, .index_folder = config.index_folder};
   // The first rank of every host makes the index that the others then find.
   for (const bool first : {true, false}) {

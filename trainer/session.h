@@ -15,8 +15,8 @@
 namespace convoy {
 
 // Opens a data set on every rank, together. Throws (kData) on all of them when one cannot.
-std::unique_ptr<Dataset> OpenTogether(const std::string& location, const DataConfig& config,
-                                      World& world, Log& log);
+std::shared_ptr<const Dataset> OpenTogether(const std::string& location, const DataConfig& config,
+                                            World& world, Log& log);
 
 // Throws (kUsage) unless labels of `dataset` fit into `classes` classes.
 void RequireClasses(const Dataset& dataset, const std::string& location, int classes);

@@ -86,7 +86,7 @@ class TrainingRun {
   World& world_;
   Log& log_;
   ComputeResources resources_;
-  std::unique_ptr<Dataset> training_set_, validation_set_;
+  std::shared_ptr<const Dataset> training_set_, validation_set_;
   NetworkSpec network_;
   RankPlan plan_;
   std::optional<Optimizer> optimizer_;

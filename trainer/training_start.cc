@@ -144,25 +144,22 @@ void TrainingRun::TakePosition(CheckpointInfo& saved) {
 }
 
 void TrainingRun::MakeModelAndLoaders() {
-  const Allocator staging = [this](int64_t bytes) { return backend().AllocateStaging(bytes); };
   LoaderOptions options = LoaderOptionsOf(config_.loading, network_, config_.batch_size);
-  options.allocator = staging;
+  options.allocator = StagingMemoryOf(resources_);
   if (validation_set_) {
     LoaderOptions evaluation = EvaluationOptions(options, config_.views);
     evaluation.global_batch = EvaluationBatch();
-    evaluation_loader_ =
-        std::make_unique<ReplicaLoader>(*validation_set_, evaluation, grid(), log_);
+    evaluation_loader_ = std::make_unique<ReplicaLoader>(validation_set_, evaluation, grid(), log_);
   }
   options.seed = config_.seed;
   options.crop.random = config_.augment;
   options.crop.colour = network_.input[2] == 3 ? config_.colour : ColourNoise::kNone;
-  options.crop.colour_strength = [this](int64_t epoch) {
-    return config_.colour_scheduler.At(
-        config_.colour_strength,
-        {.epoch = static_cast<double>(epoch), .total_epochs = static_cast<double>(config_.epochs)},
-        0);
+  options.crop.colour_strength = [schedule = config_.colour_scheduler,
+                                  strength = config_.colour_strength,
+                                  epochs = static_cast<double>(config_.epochs)](int64_t epoch) {
+    return schedule.At(strength, {.epoch = static_cast<double>(epoch), .total_epochs = epochs}, 0);
   };
-  loader_ = std::make_unique<ReplicaLoader>(*training_set_, options, grid(), log_);
+  loader_ = std::make_unique<ReplicaLoader>(training_set_, options, grid(), log_);
   loader_->Seek(epoch_, batch_);
   CompileTogether(world_, resources_, [&] {
     model_ = std::make_unique<RankModel>(backend(), plan_, *store_, grid().towers(),

@@ -274,10 +274,10 @@ LoaderOptions EverythingDrawn(int threads) {
 
 TEST(Augmentation, TheStreamIsTheSameOnAnyNumberOfThreadsAndAfterAnySeek) {
   const testing::FakeDataset dataset(37);
-  const auto one = Loader::Make(dataset, EverythingDrawn(1), testing::QuietLog());
+  const auto one = testing::MakeLoader(dataset, EverythingDrawn(1));
   const std::vector<uint64_t> expected = HashesOf(*one, 12);
   for (const int threads : {2, 8}) {
-    const auto loader = Loader::Make(dataset, EverythingDrawn(threads), testing::QuietLog());
+    const auto loader = testing::MakeLoader(dataset, EverythingDrawn(threads));
     EXPECT_EQ(HashesOf(*loader, 12), expected);
     loader->Seek(1, 2);  // five batches an epoch
     EXPECT_EQ(HashesOf(*loader, 3),
@@ -285,21 +285,19 @@ TEST(Augmentation, TheStreamIsTheSameOnAnyNumberOfThreadsAndAfterAnySeek) {
   }
   LoaderOptions without = EverythingDrawn(1);
   without.crop.jitter = {};
-  EXPECT_NE(HashesOf(*Loader::Make(dataset, without, testing::QuietLog()), 1)[0], expected[0]);
+  EXPECT_NE(HashesOf(*testing::MakeLoader(dataset, without), 1)[0], expected[0]);
 }
 
 TEST(Augmentation, StrengthsAndGroupsWithoutSenseAreRefused) {
   const testing::FakeDataset dataset(9);
   LoaderOptions options = SmallOptions(8);
   options.crop.images_per_draw = 0;
-  EXPECT_EQ(
-      testing::ErrorOf([&] { Loader::Make(dataset, options, testing::QuietLog()); }).exit_code(),
-      ExitCode::kUsage);
+  EXPECT_EQ(testing::ErrorOf([&] { testing::MakeLoader(dataset, options); }).exit_code(),
+            ExitCode::kUsage);
   options = SmallOptions(8);
   options.crop.jitter.contrast = -0.1;
-  EXPECT_EQ(
-      testing::ErrorOf([&] { Loader::Make(dataset, options, testing::QuietLog()); }).exit_code(),
-      ExitCode::kUsage);
+  EXPECT_EQ(testing::ErrorOf([&] { testing::MakeLoader(dataset, options); }).exit_code(),
+            ExitCode::kUsage);
 }
 
 // --- Finished crops ------------------------------------------------------------------------------
@@ -308,9 +306,8 @@ TEST(FinishedCrops, AMeanOfAnotherSizeIsRefusedAtOnce) {
   const testing::FakeDataset dataset(9);
   LoaderOptions options = SmallOptions(8);
   options.finish = {.mean = {1, 2}};
-  testing::ExpectError(
-      testing::ErrorOf([&] { Loader::Make(dataset, options, testing::QuietLog()); }),
-      ExitCode::kUsage, {"2 mean values"});
+  testing::ExpectError(testing::ErrorOf([&] { testing::MakeLoader(dataset, options); }),
+                       ExitCode::kUsage, {"2 mean values"});
 }
 
 template <typename T>
@@ -344,14 +341,14 @@ void ExpectFinished(const Batch& crops, const Batch& finished, const FinishOptio
 TEST(FinishedCrops, AreTheFormulaOfTheBatchInBothTypes) {
   const testing::FakeDataset dataset(21);
   LoaderOptions options = SmallOptions(8);
-  const auto plain = Loader::Make(dataset, options, testing::QuietLog());
+  const auto plain = testing::MakeLoader(dataset, options);
   FinishOptions finish{.standard_deviation = {2, 50, 0.5f}};
   for (int i = 0; i < 28 * 28 * 3; ++i) finish.mean.push_back(static_cast<float>(i % 200));
   options.finish = finish;
-  const auto single = Loader::Make(dataset, options, testing::QuietLog());
+  const auto single = testing::MakeLoader(dataset, options);
   options.finish->dtype = DType::kBFloat16;
   options.threads = 3;
-  const auto half = Loader::Make(dataset, options, testing::QuietLog());
+  const auto half = testing::MakeLoader(dataset, options);
   for (int i = 0; i < 3; ++i) {
     const auto crops = plain->Next(), fp32 = single->Next(), bf16 = half->Next();
     ExpectFinished<float>(*crops, *fp32, finish, 0x1p-22);

@@ -12,11 +12,8 @@ namespace {
 using testing::ErrorOf;
 using testing::ExpectError;
 using testing::FakeDataset;
+using testing::MakeLoader;
 using testing::SmallOptions;
-
-std::unique_ptr<Loader> Make(const Dataset& dataset, const LoaderOptions& options) {
-  return Loader::Make(dataset, options, testing::QuietLog());
-}
 
 // A data set of which some samples are cut in half.
 class BadSampleTest : public ::testing::Test {
@@ -32,7 +29,7 @@ class BadSampleTest : public ::testing::Test {
 
 TEST_F(BadSampleTest, IsReplacedAndEnteredIntoTheLedger) {
   LoaderOptions options = SmallOptions(16);
-  const auto loader = Make(dataset_, options);
+  const auto loader = MakeLoader(dataset_, options);
   std::vector<int64_t> substitutes;
   for (int i = 0; i < 4; ++i) {
     const auto batch = loader->Next();
@@ -62,16 +59,16 @@ TEST_F(BadSampleTest, IsReplacedAndEnteredIntoTheLedger) {
 
 TEST_F(BadSampleTest, HasTheSameSubstituteOnEveryRankThreadAndRestart) {
   LoaderOptions options = SmallOptions(16);
-  const std::vector<uint64_t> expected = testing::HashesOf(*Make(dataset_, options), 8);
+  const std::vector<uint64_t> expected = testing::HashesOf(*MakeLoader(dataset_, options), 8);
   options.threads = 8;
-  EXPECT_EQ(testing::HashesOf(*Make(dataset_, options), 8), expected);
-  const auto restarted = Make(dataset_, options);
+  EXPECT_EQ(testing::HashesOf(*MakeLoader(dataset_, options), 8), expected);
+  const auto restarted = MakeLoader(dataset_, options);
   restarted->Seek(1, 2);
   EXPECT_EQ(testing::HashesOf(*restarted, 1)[0], expected[6]);
-  const auto whole = Make(dataset_, options);
+  const auto whole = MakeLoader(dataset_, options);
   for (int rank = 0; rank < 2; ++rank) {
     options.share = {.replica = rank, .replicas = 2};
-    const auto part = Make(dataset_, options);
+    const auto part = MakeLoader(dataset_, options);
     whole->Seek(0, 0);
     for (int i = 0; i < 4; ++i) {
       const auto all = whole->Next(), own = part->Next();
@@ -87,7 +84,7 @@ TEST_F(BadSampleTest, CanBeDropped) {
   LoaderOptions options = SmallOptions(16);
   options.bad_samples = BadSamplePolicy::kDrop;
   options.order = Order::kSequential;
-  const auto loader = Make(dataset_, options);
+  const auto loader = MakeLoader(dataset_, options);
   for (int i = 0; i < 4; ++i) {
     const auto batch = loader->Next();
     for (size_t row = 0; row < batch->samples.size(); ++row) {
@@ -108,7 +105,7 @@ TEST_F(BadSampleTest, CanEndTheRun) {
   options.bad_samples = BadSamplePolicy::kFail;
   options.order = Order::kSequential;
   options.threads = 2;
-  const auto loader = Make(dataset_, options);
+  const auto loader = MakeLoader(dataset_, options);
   for (int i = 0; i < 2; ++i) {
     ExpectError(ErrorOf([&] { loader->Next(); }), ExitCode::kData,
                 {dataset_.Name(7), "fake.tar at byte 7000", "premature end"});
@@ -121,11 +118,11 @@ TEST_F(BadSampleTest, TooManyOfThemEndTheRun) {
   LoaderOptions options = SmallOptions(16);
   options.bad_sample_limit = 4;
   {
-    const auto loader = Make(dataset_, options);
+    const auto loader = MakeLoader(dataset_, options);
     for (int i = 0; i < 3; ++i) loader->Next();
   }
   bad_ = {1, 2, 3, 7, 20, 21, 59};
-  const auto loader = Make(dataset_, options);
+  const auto loader = MakeLoader(dataset_, options);
   const Error error = ErrorOf([&] {
     for (int i = 0; i < 4; ++i) loader->Next();
   });
@@ -139,11 +136,11 @@ TEST_F(BadSampleTest, TheLimitIsPerEpochAndEightByDefault) {
   LoaderOptions options = SmallOptions(60);
   options.bad_samples = BadSamplePolicy::kDrop;
   {
-    const auto loader = Make(dataset_, options);
+    const auto loader = MakeLoader(dataset_, options);
     for (int epoch = 0; epoch < 5; ++epoch) loader->Next();
   }
   bad_.insert(59);
-  const auto another = Make(dataset_, options);
+  const auto another = MakeLoader(dataset_, options);
   ExpectError(ErrorOf([&] { another->Next(); }), ExitCode::kData, {"9 bad samples", "at most 8"});
 }
 
@@ -151,7 +148,7 @@ TEST_F(BadSampleTest, ADataSetOfNothingElseIsGivenUp) {
   for (int64_t sample = 0; sample < 60; ++sample) bad_.insert(sample);
   LoaderOptions options = SmallOptions(4);
   options.bad_sample_limit = 1000;
-  ExpectError(ErrorOf([&] { Make(dataset_, options)->Next(); }), ExitCode::kData,
+  ExpectError(ErrorOf([&] { MakeLoader(dataset_, options)->Next(); }), ExitCode::kData,
               {"in a row are bad"});
 }
 
@@ -159,7 +156,7 @@ TEST_F(BadSampleTest, AReadErrorIsOneToo) {
   dataset_.on_read = [](int64_t sample, std::vector<uint8_t>&) {
     if (sample == 5) throw Error(ExitCode::kDisk, "input/output error");
   };
-  const auto loader = Make(dataset_, SmallOptions(60));
+  const auto loader = MakeLoader(dataset_, SmallOptions(60));
   loader->Next();
   const std::vector<BadSample> ledger = loader->TakeBadSamples();
   ASSERT_GE(ledger.size(), 1u);
@@ -170,7 +167,7 @@ TEST_F(BadSampleTest, ADefectIsNotABadSample) {
   dataset_.on_read = [](int64_t sample, std::vector<uint8_t>&) {
     if (sample == 5) throw Error(ExitCode::kDefect, "broken invariant");
   };
-  ExpectError(ErrorOf([&] { Make(dataset_, SmallOptions(60))->Next(); }), ExitCode::kDefect,
+  ExpectError(ErrorOf([&] { MakeLoader(dataset_, SmallOptions(60))->Next(); }), ExitCode::kDefect,
               {"broken invariant"});
 }
 

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <memory>
 #include <set>
 #include <thread>
 
@@ -14,15 +15,12 @@ using testing::ErrorOf;
 using testing::ExpectError;
 using testing::FakeDataset;
 using testing::HashesOf;
+using testing::MakeLoader;
 using testing::SmallOptions;
-
-std::unique_ptr<Loader> Make(const Dataset& dataset, const LoaderOptions& options) {
-  return Loader::Make(dataset, options, testing::QuietLog());
-}
 
 TEST(Loader, AnEpochHasEverySampleOnceAndTheNextAnotherOrder) {
   const FakeDataset dataset(23);
-  const auto loader = Make(dataset, SmallOptions(8));
+  const auto loader = MakeLoader(dataset, SmallOptions(8));
   EXPECT_EQ(loader->batches_per_epoch(), 3);
   EXPECT_EQ(loader->rows(), 8);
   std::vector<int64_t> orders[2];
@@ -47,11 +45,23 @@ TEST(Loader, AnEpochHasEverySampleOnceAndTheNextAnotherOrder) {
   EXPECT_NE(orders[0], orders[1]);
 }
 
+TEST(Loader, ItsThreadsKeepTheDatasetThatEverybodyElseHasDropped) {
+  auto dataset = std::make_shared<FakeDataset>(64);
+  const std::weak_ptr<const Dataset> watched = dataset;
+  LoaderOptions options = SmallOptions(8);
+  options.threads = 3;
+  auto loader = Loader::Make(std::move(dataset), options, testing::QuietLog());
+  loader->Next();
+  EXPECT_FALSE(watched.expired());
+  loader.reset();
+  EXPECT_TRUE(watched.expired());
+}
+
 TEST(Loader, RowsBehindTheLastSampleArePaddingEvenInUsedMemory) {
   const FakeDataset dataset(21);
   LoaderOptions options = SmallOptions(8);
   options.queue = 1;
-  const auto loader = Make(dataset, options);
+  const auto loader = MakeLoader(dataset, options);
   for (int i = 0; i < 12; ++i) {
     std::unique_ptr<Batch> batch = loader->Next();
     for (size_t row = 0; row < 8; ++row) {
@@ -72,17 +82,17 @@ TEST(Loader, RowsBehindTheLastSampleArePaddingEvenInUsedMemory) {
 TEST(Loader, ThreadsAndQueueChangeNothing) {
   const FakeDataset dataset(50);
   LoaderOptions options = SmallOptions(16);
-  const std::vector<uint64_t> expected = HashesOf(*Make(dataset, options), 9);
+  const std::vector<uint64_t> expected = HashesOf(*MakeLoader(dataset, options), 9);
   EXPECT_EQ(std::set<uint64_t>(expected.begin(), expected.end()).size(), 9u);
   for (const int threads : {1, 2, 8}) {
     for (const int queue : {1, 2, 5}) {
       options.threads = threads;
       options.queue = queue;
-      EXPECT_EQ(HashesOf(*Make(dataset, options), 9), expected) << threads << " " << queue;
+      EXPECT_EQ(HashesOf(*MakeLoader(dataset, options), 9), expected) << threads << " " << queue;
     }
   }
   options.seed = 78;
-  EXPECT_NE(HashesOf(*Make(dataset, options), 1)[0], expected[0]);
+  EXPECT_NE(HashesOf(*MakeLoader(dataset, options), 1)[0], expected[0]);
 }
 
 // I4: the rows of all ranks together are those of one rank.
@@ -90,14 +100,14 @@ TEST(Loader, SharesAddUpToTheWholeBatch) {
   const FakeDataset dataset(45);
   for (const int64_t global_batch : {16, 7}) {
     LoaderOptions options = SmallOptions(global_batch);
-    const auto whole = Make(dataset, options);
+    const auto whole = MakeLoader(dataset, options);
     for (const auto& [replicas, members] :
          std::vector<std::pair<int, int>>{{1, 2}, {2, 1}, {4, 1}, {2, 2}, {1, 4}, {3, 2}}) {
       SCOPED_TRACE(fmt::format("{} of {} replicas, {} members", global_batch, replicas, members));
       std::vector<std::unique_ptr<Loader>> parts;
       for (int rank = 0; rank < replicas * members; ++rank) {
         options.share = {rank / members, replicas, rank % members, members};
-        parts.push_back(Make(dataset, options));
+        parts.push_back(MakeLoader(dataset, options));
         EXPECT_EQ(parts.back()->rows(), options.share.Rows(global_batch));
       }
       whole->Seek(1, 0);
@@ -133,8 +143,8 @@ TEST(Loader, SeekGivesTheBatchThatComesThereAnyway) {
   const FakeDataset dataset(40);
   LoaderOptions options = SmallOptions(12);
   options.threads = 3;
-  const std::vector<uint64_t> expected = HashesOf(*Make(dataset, options), 12);  // 4 an epoch
-  const auto loader = Make(dataset, options);
+  const std::vector<uint64_t> expected = HashesOf(*MakeLoader(dataset, options), 12);  // 4 an epoch
+  const auto loader = MakeLoader(dataset, options);
   for (const int64_t start : {5, 0, 11, 3, 3, 4, 10, 1}) {
     loader->Seek(start / 4, start % 4);
     const int64_t count = std::min<int64_t>(12 - start, 3);
@@ -156,7 +166,7 @@ TEST(Loader, NothingIsReadBeforeItIsAskedForAndTheQueueIsBounded) {
   LoaderOptions options = SmallOptions(10);
   options.threads = 4;
   options.queue = 2;
-  const auto loader = Make(dataset, options);
+  const auto loader = MakeLoader(dataset, options);
   EXPECT_EQ(reads, 0);
   for (int64_t batches = 1; batches <= 5; ++batches) {
     loader->Next();
@@ -175,7 +185,7 @@ TEST(Loader, MemoryIsTakenFromTheAllocatorAndUsedAgain) {
     EXPECT_EQ(bytes, 10 * 28 * 28 * 3);
     return AllocateHost(bytes);
   };
-  const auto loader = Make(dataset, options);
+  const auto loader = MakeLoader(dataset, options);
   for (int i = 0; i < 30; ++i) loader->Recycle(loader->Next());
   EXPECT_LE(allocations, 3);
 }
@@ -184,7 +194,7 @@ TEST(Loader, AnErrorOfTheAllocatorSurfacesInNext) {
   const FakeDataset dataset(10);
   LoaderOptions options = SmallOptions(4);
   options.allocator = [](int64_t) -> Buffer { throw Error(ExitCode::kDevice, "no memory"); };
-  const auto loader = Make(dataset, options);
+  const auto loader = MakeLoader(dataset, options);
   for (int i = 0; i < 2; ++i) {
     ExpectError(ErrorOf([&] { loader->Next(); }), ExitCode::kDevice, {"no memory"});
   }
@@ -195,7 +205,7 @@ TEST(Loader, EvaluationIsInOrderCentredAndWithoutNoise) {
   LoaderOptions options = SmallOptions(4);
   options.order = Order::kSequential;
   options.crop.random = false;
-  const auto loader = Make(dataset, options);
+  const auto loader = MakeLoader(dataset, options);
   int64_t position = 0;
   for (int64_t i = 0; i < 3; ++i) {
     const auto batch = loader->Next();
@@ -216,10 +226,10 @@ TEST(Loader, TenViewsAreNeighboursAndTheMirroredOnesShowTheSamePixels) {
   options.order = Order::kSequential;
   options.crop.random = false;
   options.crop.views = 10;
-  const auto loader = Make(dataset, options);
+  const auto loader = MakeLoader(dataset, options);
   EXPECT_EQ(loader->rows(), 40);
   options.crop.views = 1;
-  const auto centre = Make(dataset, options);
+  const auto centre = MakeLoader(dataset, options);
   for (int64_t i = 0; i < 2; ++i) {
     const auto batch = loader->Next(), single = centre->Next();
     const auto* pixels = static_cast<const uint8_t*>(batch->pixels.data());
@@ -244,7 +254,7 @@ TEST(Loader, TenViewsAreNeighboursAndTheMirroredOnesShowTheSamePixels) {
 
 TEST(Loader, ColourFollowsItsStrengthOverEpochs) {
   const FakeDataset dataset(8);
-  const auto loader = Make(dataset, SmallOptions(8));
+  const auto loader = MakeLoader(dataset, SmallOptions(8));
   for (int64_t epoch = 0; epoch < 4; ++epoch) {
     const auto batch = loader->Next();
     EXPECT_EQ(batch->samples[0].colour_shift[0] == 0, epoch >= 2);
@@ -254,7 +264,7 @@ TEST(Loader, ColourFollowsItsStrengthOverEpochs) {
 
 TEST(Loader, CountsWhatItDid) {
   const FakeDataset dataset(20);
-  const auto loader = Make(dataset, SmallOptions(10));
+  const auto loader = MakeLoader(dataset, SmallOptions(10));
   loader->Next();
   loader->Next();
   const LoaderStatistics statistics = loader->statistics();
@@ -271,7 +281,7 @@ TEST(Loader, OptionsThatContradictEachOtherAreRefused) {
   const auto refused = [&](const std::function<void(LoaderOptions&)>& change) {
     LoaderOptions options = SmallOptions(4);
     change(options);
-    return ErrorOf([&] { Make(dataset, options); }).exit_code();
+    return ErrorOf([&] { MakeLoader(dataset, options); }).exit_code();
   };
   EXPECT_EQ(refused([](auto& o) { o.global_batch = 0; }), ExitCode::kUsage);
   EXPECT_EQ(refused([](auto& o) { o.threads = 0; }), ExitCode::kUsage);
@@ -290,7 +300,7 @@ TEST(Loader, ManyRanksOfASmallBatchMayHaveNothingToDo) {
   const FakeDataset dataset(5);
   LoaderOptions options = SmallOptions(2);
   options.share = {.member = 2, .members = 3};
-  const auto loader = Make(dataset, options);
+  const auto loader = MakeLoader(dataset, options);
   for (int i = 0; i < 6; ++i) {
     const auto batch = loader->Next();
     EXPECT_EQ(batch->samples.size(), 1u);
@@ -322,10 +332,10 @@ TEST(Loader, FormsOfTheSamePhotographsGiveTheSameStream) {
   options.seed = 5;
   options.global_batch = 40;
   options.threads = 2;
-  const std::vector<uint64_t> expected = HashesOf(*Make(*nested, options), 3);
+  const std::vector<uint64_t> expected = HashesOf(*MakeLoader(*nested, options), 3);
   for (const char* form : {"folder", "flat.tar", "flat.tar:train", "shards.tar"}) {
     const auto dataset = OpenDataset(folder / form, open, testing::QuietLog());
-    EXPECT_EQ(HashesOf(*Make(*dataset, options), 3), expected) << form;
+    EXPECT_EQ(HashesOf(*MakeLoader(*dataset, options), 3), expected) << form;
   }
 }
 
@@ -344,7 +354,7 @@ TEST(Loader, PlainPixelsOfTheCropsOwnSizeArriveUnchanged) {
     LoaderOptions options = SmallOptions(5);
     options.crop = {.resize = 28, .crop = 28, .channels = channels};
     options.order = Order::kSequential;
-    const auto batch = Make(*dataset, options)->Next();
+    const auto batch = MakeLoader(*dataset, options)->Next();
     const auto* found = static_cast<const uint8_t*>(batch->pixels.data());
     for (int64_t i = 0; i < 5 * 28 * 28 * channels; ++i) {
       ASSERT_EQ(found[i], static_cast<uint8_t>(pixels[static_cast<size_t>(i / channels)]));

@@ -73,7 +73,7 @@ TEST(LoaderStatistics, CountEveryImageAndSampleSomeForEntropy) {
   const FakeDataset dataset(300);
   LoaderOptions options = SmallOptions(100);
   options.crop.jitter.contrast = 0.5;
-  const auto loader = Loader::Make(dataset, options, testing::QuietLog());
+  const auto loader = testing::MakeLoader(dataset, options);
   for (int i = 0; i < 3; ++i) loader->Recycle(loader->Next());
   const LoaderStatistics before = loader->statistics();
   EXPECT_EQ(before.batches, 3);
@@ -153,7 +153,7 @@ TEST(ReadAhead, SamplesAreAnnouncedBeforeTheyAreRead) {
   const NotingDataset dataset(fake);
   LoaderOptions options = SmallOptions(10);
   options.queue = 1;
-  const auto loader = Loader::Make(dataset, options, testing::QuietLog());
+  const auto loader = testing::MakeLoader(dataset, options);
   for (int i = 0; i < 60; ++i) loader->Recycle(loader->Next());  // an epoch and a half
   // Only the first batch is read before its turn to be announced; and every sample is announced
   // once for every reading.
@@ -161,7 +161,7 @@ TEST(ReadAhead, SamplesAreAnnouncedBeforeTheyAreRead) {
   EXPECT_GE(dataset.expected(), 590u);
   options.read_ahead_bytes = 0;
   const NotingDataset other(fake);
-  const auto without = Loader::Make(other, options, testing::QuietLog());
+  const auto without = testing::MakeLoader(other, options);
   for (int i = 0; i < 10; ++i) without->Recycle(without->Next());
   EXPECT_EQ(other.announced(), 0u);
 }

@@ -63,7 +63,7 @@ std::string Content(const Dataset& dataset) {
 
 class OpenDatasetTest : public ::testing::Test {
  protected:
-  std::unique_ptr<Dataset> Open(const std::string& location, const std::string& devkit = "") {
+  std::shared_ptr<const Dataset> Open(const std::string& location, const std::string& devkit = "") {
     return OpenDataset(location, {.devkit = devkit, .index_folder = folder_ / "index"},
                        testing::QuietLog());
   }

@@ -17,7 +17,7 @@ using testing::ExpectError;
 using testing::FakeDataset;
 using testing::TempFolder;
 
-std::unique_ptr<Dataset> Open(const std::string& path, const TempFolder& folder) {
+std::shared_ptr<const Dataset> Open(const std::string& path, const TempFolder& folder) {
   return OpenDataset(path, {.index_folder = folder / "index"}, testing::QuietLog());
 }
 
@@ -39,10 +39,8 @@ TEST(Pack, CopiesFilesThatNeedNoScalingBitByBit) {
       dataset.Read(i, b);
       ASSERT_EQ(a.bytes, b.bytes);
     }
-    EXPECT_EQ(testing::HashesOf(
-                  *Loader::Make(*packed, testing::SmallOptions(16), testing::QuietLog()), 5),
-              testing::HashesOf(
-                  *Loader::Make(dataset, testing::SmallOptions(16), testing::QuietLog()), 5));
+    EXPECT_EQ(testing::HashesOf(*testing::MakeLoader(*packed, testing::SmallOptions(16)), 5),
+              testing::HashesOf(*testing::MakeLoader(dataset, testing::SmallOptions(16)), 5));
   }
   EXPECT_EQ(progress.back(), 70);
   EXPECT_TRUE(std::is_sorted(progress.begin(), progress.begin() + 3));

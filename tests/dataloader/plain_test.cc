@@ -23,7 +23,7 @@ std::string Idx(const std::vector<uint32_t>& sizes, std::string_view elements, c
 
 class PlainTest : public ::testing::Test {
  protected:
-  std::unique_ptr<Dataset> Open(const std::string& location) {
+  std::shared_ptr<const Dataset> Open(const std::string& location) {
     return OpenDataset(folder_ / location, {}, testing::QuietLog());
   }
   Error Refused(const std::string& location) {

@@ -33,12 +33,12 @@ ShardReport Pack(const Dataset& dataset, const ShardOptions& options, const std:
   return PackShards(dataset, options, folder, {});
 }
 
-std::unique_ptr<Dataset> Open(const std::string& path) {
+std::shared_ptr<const Dataset> Open(const std::string& path) {
   return OpenDataset(path, {}, testing::QuietLog());
 }
 
 std::vector<uint64_t> Stream(const Dataset& dataset) {
-  return HashesOf(*Loader::Make(dataset, SmallOptions(8), testing::QuietLog()), 9);
+  return HashesOf(*testing::MakeLoader(dataset, SmallOptions(8)), 9);
 }
 
 TEST(Shards, GiveTheStreamOfTheirSourceWhereNothingIsScaled) {

@@ -265,6 +265,11 @@ uint64_t HashOf(const Batch& batch) {
   return hasher.Digest();
 }
 
+std::unique_ptr<Loader> MakeLoader(const Dataset& dataset, const LoaderOptions& options) {
+  // A pointer that owns nothing.
+  return Loader::Make({std::shared_ptr<void>(), &dataset}, options, QuietLog());
+}
+
 std::vector<uint64_t> HashesOf(Loader& loader, int64_t count) {
   std::vector<uint64_t> hashes;
   for (int64_t i = 0; i < count; ++i) {

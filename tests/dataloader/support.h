@@ -100,6 +100,9 @@ class TarMaker {
 std::string Gzip(std::string_view bytes);
 std::string ReadFile(const std::string& path);
 
+// A loader over a data set that the test owns, and keeps until the loader is gone.
+std::unique_ptr<Loader> MakeLoader(const Dataset& dataset, const LoaderOptions& options);
+
 // Everything of a batch that the stream is made of, as one hash.
 uint64_t HashOf(const Batch& batch);
 // Hashes of the next `count` batches.

@@ -7,11 +7,13 @@ the folder of data/ and reference/, CONVOY_TIMEOUT_S the longest that a command 
 
 import json
 import os
+import random
 import shutil
 import struct
 import subprocess
 import tempfile
 import unittest
+import zlib
 
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("CONVOY_BUILD", os.path.join(SOURCE, "build", "release"))
@@ -116,6 +118,21 @@ def tensors(path):
         for name, entry in header.items()
         if name != "__metadata__"
     }
+
+
+def write_image(path, seed, width=28, height=28, channels=1):
+    """A PNG of noise, grey or colour."""
+    noise = random.Random(seed)
+    rows = b"".join(b"\0" + noise.randbytes(width * channels) for _ in range(height))
+
+    def chunk(kind, content):
+        checked = kind + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0 if channels == 1 else 2, 0, 0, 0)
+    with open(path, "wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header))
+        file.write(chunk(b"IDAT", zlib.compress(rows, 1)) + chunk(b"IEND", b""))
 
 
 class ConvoyTest(unittest.TestCase):

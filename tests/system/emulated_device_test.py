@@ -10,15 +10,13 @@ that: there the CPU itself is 2e-6 from the oracle, and both agree to 1e-5.
 import json
 import math
 import os
-import random
 import re
 import struct
 import time
 import unittest
-import zlib
 
 from convoy import BACKEND, ON_BACKEND, ConvoyTest, checkpoints, environment
-from convoy import losses, metrics, run, start, tensors
+from convoy import losses, metrics, run, start, tensors, write_image
 
 NETWORKS = {
     "lenet5": ["--model", "lenet5", "--batch-size", "8", "--steps", "10"],
@@ -29,22 +27,6 @@ NETWORKS = {
 FIRST_LOSS, LATER_LOSSES = 1e-6, 1e-5
 DEVICE = "cuda:0: emulated"
 STAGED = "by way of host memory: ranks 0 and 1 share GPU-0"
-
-
-def write_image(path, seed):
-    """A grey PNG of noise."""
-    side = 28
-    noise = random.Random(seed)
-    rows = b"".join(b"\0" + noise.randbytes(side) for _ in range(side))
-
-    def chunk(kind, content):
-        checked = kind + content
-        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
-
-    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    with open(path, "wb") as file:
-        file.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header))
-        file.write(chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
 
 
 @unittest.skipUnless(BACKEND == "emulated", "CONVOY_BACKEND is not emulated")

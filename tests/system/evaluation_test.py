@@ -1,0 +1,82 @@
+"""The end of evaluation and prediction: threads of the loader are still reading then."""
+
+import json
+import os
+import subprocess
+import unittest
+
+from convoy import ConvoyTest, checkpoints, command, environment, run, write_image
+
+IMAGES = 24
+ROUNDS = int(os.environ.get("CONVOY_EVALUATION_ROUNDS", "3"))
+
+
+class EvaluationTest(ConvoyTest):
+    """A network so small that the loader is still at work on images that nobody asks for when the
+    last batch has been counted."""
+
+    def setUp(self):
+        super().setUp()
+        self.images = []
+        for i in range(IMAGES):
+            folder = self.path(f"photos/class{i % 2}")
+            os.makedirs(folder, exist_ok=True)
+            self.images.append(os.path.join(folder, f"{i:03}.png"))
+            write_image(self.images[-1], i, 400, 300, channels=3)
+        process = run(
+            "train", "--model", "cifar10-quick", "--mean", "none", "--std", "60", "--data",
+            self.path("photos"), "--batch-size", "8", "--steps", "2", "--output-dir",
+            self.path("run"),
+        )  # fmt: skip
+        self.assert_exit(process, 0)
+        self.checkpoint = checkpoints(self.path("run"))[-1]
+
+    def output(self, *arguments, ranks=0):
+        process = run(*arguments, ranks=ranks)
+        self.assert_exit(process, 0)
+        return process.stdout
+
+    def evaluate(self, workers, ranks=0):
+        return self.output(
+            "eval", self.checkpoint, "--data", self.path("photos"), "--workers", workers, "--json",
+            ranks=ranks,
+        )  # fmt: skip
+
+    def test_eval_ends_well_and_says_the_same_every_time(self):
+        for ranks in (0, 2):
+            expected = self.evaluate(1, ranks)
+            self.assertEqual(json.loads(expected)["images"], IMAGES)
+            for workers in (1, 2, 4, 8):
+                for _ in range(ROUNDS):
+                    self.assertEqual(self.evaluate(workers, ranks), expected)
+
+    def test_predict_ends_well_and_says_the_same_every_time(self):
+        words = ["predict", "--checkpoint", self.checkpoint, "--json", *self.images[:10]]
+        expected = self.output(*words)
+        self.assertEqual(len(json.loads(expected)["predictions"]), 10)
+        for _ in range(4 * ROUNDS):
+            self.assertEqual(self.output(*words), expected)
+
+    def test_output_that_cannot_be_written_is_an_error(self):
+        evaluation = ["eval", self.checkpoint, "--data", self.path("photos"), "--json"]
+        for arguments, ranks in (
+            (evaluation, 0),
+            (evaluation, 2),
+            (["summary", "--json"], 0),
+            (["--help"], 0),
+        ):
+            with open("/dev/full", "w", encoding="utf-8") as full:
+                process = subprocess.run(
+                    command(*arguments, ranks=ranks),
+                    stdout=full,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    env=environment(),
+                    check=False,
+                )
+            self.assert_error(process, 5, "standard output")
+            self.assertIn("No space left", process.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
