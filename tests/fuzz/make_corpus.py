@@ -278,6 +278,35 @@ def make_pngs():
     save("png", "raw", b"\1" + WHOLE + pngs["rgb"])
 
 
+def make_crops():
+    def side(pixels):
+        return bytes([13]) + u16(pixels - 1)
+
+    # Geometry in bits 1 and 2 of the flags: square2012, rectangle, squash, random-resized.
+    crops, square, whole = range(3)
+    colour, rgb, drawn, ten_views, scaled_in_dct = 1, 8, 16, 32, 64
+    forms = {
+        "square": (colour | rgb | drawn, crops, 500, 375, 256, 224),
+        "rectangle": (2 | colour | rgb, crops, 375, 500, 256, 224),
+        "squash-ten-views": (4 | colour | rgb | ten_views, crops, 640, 480, 256, 227),
+        "random-resized": (6 | colour | rgb | drawn, crops, 300, 301, 256, 224),
+        "grey": (drawn | rgb, crops, 333, 77, 64, 28),
+        "luma": (colour | drawn, crops, 100, 90, 32, 28),
+        "1x1": (2 | colour | rgb, crops, 1, 1, 256, 224),
+        "crop-of-1": (6 | drawn | rgb, crops, 17, 9, 1, 1),
+        "10000x1": (colour | rgb | drawn, crops, 10000, 1, 256, 224),
+        "1x10000": (6 | drawn | colour | rgb, crops, 1, 10000, 256, 224),
+        "10000x3000": (2 | rgb, crops, 10000, 3000, 40, 32),
+        "statistics": (colour | rgb, square, 400, 300, 256, 1),
+        "packing": (colour | rgb, whole, 301, 402, 256, 1),
+        "dct": (2 | colour | rgb | drawn | scaled_in_dct, crops, 1600, 1200, 256, 224),
+    }
+    for name, (flags, planner, width, height, resize, crop) in forms.items():
+        save("crop", name, bytes([flags, planner]) + side(width) + side(height) + side(resize)
+             + u16(crop - 1) + bytes([7, 3, 5, 0, 200]))
+
+
 if __name__ == "__main__":
-    for make in (make_tars, make_checked, make_plain, make_devkits, make_jpegs, make_pngs):
+    for make in (make_tars, make_checked, make_plain, make_devkits, make_jpegs, make_pngs,
+                 make_crops):
         make()
