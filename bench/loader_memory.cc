@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 
-#include "core/log.h"
+#include "core/host/log.h"
 #include "dataloader/dataloader.h"
 
 namespace convoy {

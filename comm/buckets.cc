@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "comm/comm.h"
-#include "core/arena.h"
+#include "core/tensor/arena.h"
 
 namespace convoy {
 namespace {

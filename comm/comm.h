@@ -18,11 +18,11 @@
 #include <string>
 #include <vector>
 
-#include "core/convert.h"
+#include "core/device/memory.h"
+#include "core/device/stream.h"
 #include "core/error.h"
-#include "core/memory.h"
-#include "core/stream.h"
-#include "core/tensor.h"
+#include "core/tensor/convert.h"
+#include "core/tensor/tensor.h"
 
 namespace convoy {
 
@@ -198,7 +198,7 @@ struct GroupOptions {
   // groups, and page-locked memory.
   std::function<std::unique_ptr<Stream>()> make_stream;
   Allocator allocate_pinned = AllocateHost;
-  // What the device may wait for other ranks, in seconds (comm/watchdog.h); 0 is for ever.
+  // What the device may wait for other ranks, in seconds (comm/device/watchdog.h); 0 is for ever.
   double deadline_s = 600;
 };
 
@@ -227,7 +227,7 @@ class ProcessGrid {
 
   // What carries the collectives of device memory, and why. One line, the same on every rank.
   const std::string& Describe() const { return description_; }
-  // For Watchdog::StepWatch (comm/watchdog.h) around waits for the device; null for the CPU.
+  // For Watchdog::StepWatch (comm/device/watchdog.h) around waits for the device; null for the CPU.
   Watchdog* watchdog() { return watchdog_.get(); }
   // Gives every group up. For a rank that fails, before it frees memory of the device: that waits
   // for collectives whose peers may never come.

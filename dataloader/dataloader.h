@@ -17,10 +17,10 @@
 #include <utility>
 #include <vector>
 
-#include "core/batch.h"
-#include "core/log.h"
-#include "core/memory.h"
-#include "core/tensor.h"
+#include "core/device/memory.h"
+#include "core/host/log.h"
+#include "core/tensor/batch.h"
+#include "core/tensor/tensor.h"
 
 namespace convoy {
 
@@ -160,7 +160,7 @@ enum class BadSamplePolicy {
   kFail,        // Error (kData)
 };
 
-// Finishes crops in the loader's threads, as core/batch.h's formula says.
+// Finishes crops in the loader's threads, as core/tensor/batch.h's formula says.
 struct FinishOptions {
   DType dtype = DType::kFloat32;          // or kBFloat16
   std::vector<float> mean;                // [crop, crop, channels], [channels], or none

@@ -13,7 +13,7 @@
 
 #include "comm/comm.h"
 #include "core/text.h"
-#include "trainer/agreement.h"
+#include "trainer/ranks/agreement.h"
 #include "trainer/trainer.h"
 
 namespace convoy {

@@ -6,7 +6,7 @@
 
 #include "comm/comm.h"
 #include "core/error.h"
-#include "core/log.h"
+#include "core/host/log.h"
 
 namespace convoy {
 

@@ -1,4 +1,4 @@
-#include "core/cuda_module.h"
+#include "core/device/cuda_module.h"
 #include "layers/layers.h"
 
 namespace convoy {

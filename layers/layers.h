@@ -17,12 +17,12 @@
 #include <string>
 #include <vector>
 
-#include "core/arena.h"
-#include "core/batch.h"
-#include "core/device.h"
-#include "core/memory.h"
-#include "core/stream.h"
-#include "core/tensor.h"
+#include "core/device/device.h"
+#include "core/device/memory.h"
+#include "core/device/stream.h"
+#include "core/tensor/arena.h"
+#include "core/tensor/batch.h"
+#include "core/tensor/tensor.h"
 #include "layers/analysis.h"
 #include "layers/spec.h"
 
@@ -178,7 +178,7 @@ class Network {
   }
 };
 
-// How pixels become numbers (core/batch.h has the formula).
+// How pixels become numbers (core/tensor/batch.h has the formula).
 struct InputOptions {
   Shape crop;  // [H, W, C]
   int64_t batch = 1;

@@ -5,12 +5,12 @@
 #include <limits>
 #include <numeric>
 
-#include "trainer/agreement.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/safetensors.h"
-#include "trainer/compute_resources.h"
-#include "trainer/evaluation.h"
-#include "trainer/session.h"
+#include "trainer/ranks/agreement.h"
+#include "trainer/ranks/compute_resources.h"
+#include "trainer/run/evaluation.h"
+#include "trainer/run/session.h"
 #include "trainer/trainer.h"
 
 namespace convoy {

@@ -7,11 +7,11 @@
 #include <vector>
 
 #include "comm/comm.h"
-#include "core/dtype.h"
+#include "core/tensor/dtype.h"
 #include "dataloader/dataloader.h"
 #include "layers/models.h"
-#include "trainer/optimizer.h"
-#include "trainer/schedule.h"
+#include "trainer/step/optimizer.h"
+#include "trainer/step/schedule.h"
 
 namespace convoy {
 

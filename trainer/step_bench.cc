@@ -9,15 +9,15 @@
 #include <optional>
 #include <string_view>
 
-#include "comm/watchdog.h"
-#include "core/clock.h"
+#include "comm/device/watchdog.h"
+#include "core/host/clock.h"
 #include "core/random.h"
-#include "trainer/compute_resources.h"
 #include "trainer/plan/plan.h"
-#include "trainer/session.h"
-#include "trainer/step_agreement.h"
+#include "trainer/ranks/compute_resources.h"
+#include "trainer/ranks/step_agreement.h"
+#include "trainer/run/session.h"
+#include "trainer/step/training_step.h"
 #include "trainer/trainer.h"
-#include "trainer/training_step.h"
 
 namespace convoy {
 namespace {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "comm/comm.h"
-#include "core/log.h"
+#include "core/host/log.h"
 #include "trainer/run_config.h"
 
 namespace convoy {

@@ -1,7 +1,7 @@
 // core/cuda/runtime.h - CUDA devices, streams, memory and recorded work, without CUDA's headers.
 //
-// What is made from here lives in the CUDA module (core/cuda_module.h); runtime.cc implements it
-// with the CUDA runtime, tests/emulation with threads of the host.
+// What is made from here lives in the CUDA module (core/device/cuda_module.h); runtime.cc
+// implements it with the CUDA runtime, tests/emulation with threads of the host.
 //
 // A failed call throws an Error (kDevice) that names the call, the device and the host. What is
 // given back in a destructor ignores failures: the call that failed first has been reported.
@@ -12,8 +12,8 @@
 #include <memory>
 #include <string>
 
-#include "core/memory.h"
-#include "core/stream.h"
+#include "core/device/memory.h"
+#include "core/device/stream.h"
 
 namespace convoy::cuda {
 

@@ -6,7 +6,7 @@
 
 #include "layers/cpu/numbers.h"
 #include "layers/cpu/operation.h"
-#include "layers/windows.h"
+#include "layers/operations/windows.h"
 
 namespace convoy::cpu {
 namespace {

@@ -5,7 +5,7 @@
 #include "layers/cpu/network.h"
 #include "layers/cpu/onednn.h"
 #include "layers/cpu/update.h"
-#include "layers/host_backend.h"
+#include "layers/operations/host_backend.h"
 
 namespace convoy {
 namespace {

@@ -4,7 +4,7 @@
 
 #include "layers/cpu/numbers.h"
 #include "layers/cpu/operation.h"
-#include "layers/dropout_mask.h"
+#include "layers/operations/dropout_mask.h"
 
 namespace convoy::cpu {
 namespace {

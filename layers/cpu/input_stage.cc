@@ -4,9 +4,9 @@
 
 #include <vector>
 
-#include "core/crop_finisher.h"
+#include "core/tensor/crop_finisher.h"
 #include "layers/cpu/numbers.h"
-#include "layers/host_rows.h"
+#include "layers/operations/host_rows.h"
 
 namespace convoy::cpu {
 namespace {

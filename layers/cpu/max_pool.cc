@@ -13,7 +13,7 @@
 
 #include "layers/cpu/lrn_kernel.h"
 #include "layers/cpu/operation.h"
-#include "layers/windows.h"
+#include "layers/operations/windows.h"
 
 namespace convoy::cpu {
 namespace {

@@ -3,7 +3,7 @@
 #include "layers/cpu/onednn.h"
 #include "layers/cpu/operation.h"
 #include "layers/cpu/threads.h"
-#include "layers/operation_network.h"
+#include "layers/operations/operation_network.h"
 
 namespace convoy::cpu {
 namespace {

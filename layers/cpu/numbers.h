@@ -4,8 +4,8 @@
 #include <bit>
 #include <cstdint>
 
-#include "core/dtype.h"
 #include "core/error.h"
+#include "core/tensor/dtype.h"
 
 namespace convoy::cpu {
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "core/memory.h"
+#include "core/device/memory.h"
 
 namespace dnnl {
 struct engine;

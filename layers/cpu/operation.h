@@ -4,7 +4,7 @@
 #include <memory>
 #include <utility>
 
-#include "layers/operation.h"
+#include "layers/operations/operation.h"
 
 namespace convoy::cpu {
 

@@ -6,9 +6,10 @@
 
 #include "core/cuda/runtime.h"
 #include "core/text.h"
-#include "layers/cuda/operations.h"
+#include "layers/cuda/kernels/operations.h"
+#include "layers/cuda/products/library.h"
 #include "layers/cuda/step_state.h"
-#include "layers/operation_network.h"
+#include "layers/operations/operation_network.h"
 
 namespace convoy::cuda {
 namespace {

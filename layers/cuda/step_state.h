@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/cuda/runtime.h"
-#include "layers/cuda/operations.h"
+#include "layers/cuda/kernels/operations.h"
 
 namespace convoy::cuda {
 

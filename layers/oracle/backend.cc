@@ -2,8 +2,8 @@
 #include <cmath>
 #include <cstring>
 
-#include "layers/host_backend.h"
-#include "layers/host_rows.h"
+#include "layers/operations/host_backend.h"
+#include "layers/operations/host_rows.h"
 #include "layers/oracle/layer.h"
 
 namespace convoy {

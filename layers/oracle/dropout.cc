@@ -1,4 +1,4 @@
-#include "layers/dropout_mask.h"
+#include "layers/operations/dropout_mask.h"
 #include "layers/oracle/layer.h"
 
 namespace convoy::oracle {

@@ -10,8 +10,8 @@
 #include <utility>
 #include <vector>
 
-#include "core/dtype.h"
 #include "core/error.h"
+#include "core/tensor/dtype.h"
 #include "layers/layers.h"
 
 namespace convoy {

@@ -78,7 +78,7 @@ TEST_F(MemoryTest, JoinsAndSplitsChannels) {
   }
 }
 
-// As core/dtype.h rounds, to the last bit; of what is not a number only that it is none.
+// As core/tensor/dtype.h rounds, to the last bit; of what is not a number only that it is none.
 TEST_F(MemoryTest, ConvertsToTheNearestNumber) {
   const float infinity = std::numeric_limits<float>::infinity();
   std::vector<float> numbers = {0.0f,        -0.0f,     1.0f,      1 + 0x1p-8f,   1 + 0x1.8p-7f,

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "comm/comm.h"
-#include "comm/staged.h"
+#include "comm/device/staged.h"
 #include "core/cuda/runtime.h"
-#include "layers/cuda/launch.h"
+#include "layers/cuda/kernels/launch.h"
 
 namespace convoy {
 namespace {

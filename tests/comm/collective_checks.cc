@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "core/dtype.h"
+#include "core/tensor/dtype.h"
 
 namespace convoy {
 namespace {

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "core/dtype.h"
+#include "core/tensor/dtype.h"
 #include "tests/comm/collective_checks.h"
 
 namespace convoy {

@@ -1,6 +1,11 @@
-// Reads every #include of the tree and holds it against the arrows of the design.
+// Reads every #include of the tree and holds it against the arrows of the design: between folders,
+// and between the rooms inside them.
+//
+// A folder's public headers are those that lie in the folder itself; the rest of it lies in rooms.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -15,11 +20,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-using Folders = std::set<std::string>;
+using Names = std::set<std::string>;
 
-// Who may include whom, besides itself.
-const std::map<std::string, Folders>& Allowed() {
-  static const std::map<std::string, Folders> allowed = {
+// --- The design ----------------------------------------------------------------------------------
+
+constexpr size_t kMostSourcesOutsideRooms = 12;
+
+// Which folder may include which, besides itself.
+const std::map<std::string, Names>& FoldersSeenBy() {
+  static const std::map<std::string, Names> seen = {
       {"core", {}},
       {"layers", {"core"}},
       {"comm", {"core"}},
@@ -28,58 +37,99 @@ const std::map<std::string, Folders>& Allowed() {
       {"launch", {"core", "layers", "comm", "dataloader", "trainer"}},
       {"bench", {"core", "layers", "comm", "dataloader", "trainer"}},
       {"tests", {"core", "layers", "comm", "dataloader", "trainer", "launch"}}};
-  return allowed;
+  return seen;
 }
 
-// What launch may include of the other folders: their public headers. core is public throughout.
-const std::set<std::string>& PublicHeaders() {
-  static const std::set<std::string> headers = {"layers/layers.h",
-                                                "layers/spec.h",
-                                                "layers/analysis.h",
-                                                "layers/models.h",
-                                                "dataloader/dataloader.h",
-                                                "comm/comm.h",
-                                                "comm/nccl.h",
-                                                "dataloader/measure.h",
-                                                "dataloader/image_headers.h",
-                                                "dataloader/packing.h",
-                                                "dataloader/image_headers.h",
-                                                "dataloader/published.h",
-                                                "trainer/trainer.h",
-                                                "trainer/run_config.h",
-                                                "trainer/plan/plan.h",
-                                                "trainer/schedule.h",
-                                                "trainer/step_bench.h",
-                                                "trainer/session.h",
-                                                "trainer/agreement.h",
-                                                "trainer/compute_resources.h",
-                                                "trainer/progress.h",
-                                                "trainer/replica_loader.h"};
+// These see only the public headers of other folders; core is public throughout.
+const Names& FoldersHeldToPublicHeaders() {
+  static const Names folders = {"launch"};
+  return folders;
+}
+
+// Headers in trainer's rooms that are public too: launch assembles these parts by itself, to show a
+// plan or to time one part of a step.
+const Names& PublicHeadersInRooms() {
+  static const Names headers = {"trainer/plan/plan.h",
+                                "trainer/step/schedule.h",
+                                "trainer/ranks/agreement.h",
+                                "trainer/ranks/compute_resources.h",
+                                "trainer/ranks/replica_loader.h",
+                                "trainer/run/progress.h",
+                                "trainer/run/session.h",
+                                "comm/device/nccl.h",
+                                "dataloader/tools/measure.h",
+                                "dataloader/tools/image_headers.h",
+                                "dataloader/tools/packing.h",
+                                "dataloader/tools/published.h"};
   return headers;
 }
 
-const std::set<std::string>& VendorHeaders() {
-  static const std::set<std::string> headers = {"mpi.h",
-                                                "nccl.h",
-                                                "cudnn.h",
-                                                "cudnn_frontend.h",
-                                                "dnnl.hpp",
-                                                "dnnl.h",
-                                                "cublasLt.h",
-                                                "cuda_runtime.h",
-                                                "turbojpeg.h",
-                                                "jpeglib.h",
-                                                "png.h",
-                                                "zlib.h",
-                                                "matio.h",
-                                                "xxhash.h",
-                                                "liburing.h",
-                                                "openssl/evp.h",
-                                                "nlohmann/json.hpp",
-                                                "spdlog/spdlog.h",
-                                                "boost/program_options.hpp"};
+// Which room may include which other rooms of its folder.
+const std::map<std::string, Names>& RoomsSeenBy() {
+  static const std::map<std::string, Names> seen = {
+      {"core/host", {}},
+      {"core/device", {"core/host"}},
+      {"core/tensor", {"core/device"}},
+      {"core/cuda", {"core/device"}},
+      {"comm/host", {}},
+      {"comm/mpi", {"comm/host"}},
+      {"comm/device", {"comm/host"}},
+      {"dataloader/archives", {}},
+      {"dataloader/images", {}},
+      {"dataloader/sources", {"dataloader/archives", "dataloader/images"}},
+      {"dataloader/crops", {"dataloader/images"}},
+      {"dataloader/loading", {"dataloader/crops"}},
+      {"dataloader/tools",
+       {"dataloader/archives", "dataloader/images", "dataloader/sources", "dataloader/crops",
+        "dataloader/loading"}},
+      {"layers/models", {}},
+      {"layers/operations", {}},
+      {"layers/oracle", {"layers/operations"}},
+      {"layers/cpu", {"layers/operations"}},
+      {"layers/cuda/kernels", {"layers/operations"}},
+      {"layers/cuda/products", {"layers/operations", "layers/cuda/kernels"}},
+      {"layers/cuda", {"layers/operations", "layers/cuda/kernels", "layers/cuda/products"}},
+      {"trainer/plan", {}},
+      {"trainer/step", {"trainer/plan"}},
+      {"trainer/ranks", {}},
+      {"trainer/checkpoint", {"trainer/plan", "trainer/step", "trainer/ranks"}},
+      {"trainer/run", {"trainer/plan", "trainer/step", "trainer/ranks", "trainer/checkpoint"}},
+      {"launch/options", {}},
+      {"launch/commands", {"launch/options"}}};
+  return seen;
+}
+
+// Rooms that public headers of their folder stand on, and that include none of these in turn. All
+// other public headers include no room.
+const Names& RoomsBelowPublicHeaders() {
+  static const Names rooms = {"trainer/plan", "trainer/step"};
+  return rooms;
+}
+
+const Names& VendorHeaders() {
+  static const Names headers = {"mpi.h",
+                                "nccl.h",
+                                "cudnn.h",
+                                "cudnn_frontend.h",
+                                "dnnl.hpp",
+                                "dnnl.h",
+                                "cublasLt.h",
+                                "cuda_runtime.h",
+                                "turbojpeg.h",
+                                "jpeglib.h",
+                                "png.h",
+                                "zlib.h",
+                                "matio.h",
+                                "xxhash.h",
+                                "liburing.h",
+                                "openssl/evp.h",
+                                "nlohmann/json.hpp",
+                                "spdlog/spdlog.h",
+                                "boost/program_options.hpp"};
   return headers;
 }
+
+// --- Reading the tree ----------------------------------------------------------------------------
 
 struct Include {
   std::string file;  // "trainer/plan/plan.cc"
@@ -88,9 +138,33 @@ struct Include {
   bool quoted;
 };
 
-bool IsSource(const fs::path& path) {
-  const std::string extension = path.extension().string();
-  return extension == ".h" || extension == ".cc" || extension == ".cu" || extension == ".cuh";
+bool IsHeader(const std::string& file) { return file.ends_with(".h") || file.ends_with(".cuh"); }
+bool IsSource(const std::string& file) {
+  return IsHeader(file) || file.ends_with(".cc") || file.ends_with(".cu");
+}
+
+std::string FolderOf(const std::string& path) { return path.substr(0, path.find('/')); }
+// "trainer/plan", or "trainer" for what lies in no room.
+std::string RoomOf(const std::string& path) { return fs::path(path).parent_path().string(); }
+bool IsInARoom(const std::string& path) { return RoomOf(path) != FolderOf(path); }
+bool IsPublicHeader(const std::string& path) {
+  return (IsHeader(path) && !IsInARoom(path)) || PublicHeadersInRooms().contains(path);
+}
+
+fs::path Root() { return CONVOY_SOURCE_DIR; }
+
+// The sources of all folders, as paths from the root.
+std::vector<std::string> AllSources() {
+  std::vector<std::string> files;
+  for (const auto& [folder, seen] : FoldersSeenBy()) {
+    if (!fs::exists(Root() / folder)) continue;
+    for (const auto& entry : fs::recursive_directory_iterator(Root() / folder)) {
+      const std::string file = fs::relative(entry.path(), Root()).string();
+      if (IsSource(file)) files.push_back(file);
+    }
+  }
+  std::sort(files.begin(), files.end());
+  return files;
 }
 
 // The includes of `text`, a source file called `file`.
@@ -107,44 +181,77 @@ std::vector<Include> IncludesOf(const std::string& file, std::istream& text) {
   return includes;
 }
 
-std::vector<Include> AllIncludes() {
-  std::vector<Include> includes;
-  const fs::path root = CONVOY_SOURCE_DIR;
-  for (const auto& [folder, allowed] : Allowed()) {
-    if (!fs::exists(root / folder)) continue;
-    for (const auto& entry : fs::recursive_directory_iterator(root / folder)) {
-      if (!IsSource(entry.path())) continue;
-      std::ifstream text(entry.path());
-      const auto found = IncludesOf(fs::relative(entry.path(), root).string(), text);
-      includes.insert(includes.end(), found.begin(), found.end());
-    }
+// --- Judging an include --------------------------------------------------------------------------
+
+// What is wrong with an include inside of one folder; empty if nothing is.
+std::string ComplaintInside(const Include& include) {
+  const std::string from = RoomOf(include.file), to = RoomOf(include.header);
+  if (from == to || FolderOf(from) == "tests") return {};
+  const std::string arrow = from + " -> " + to;
+  if (!IsInARoom(include.header)) {
+    return RoomsBelowPublicHeaders().contains(from)
+               ? "circle of a room and public headers: " + arrow
+               : "";
   }
-  return includes;
+  if (!IsInARoom(include.file)) {
+    const bool may = !IsHeader(include.file) || RoomsBelowPublicHeaders().contains(to);
+    return may ? "" : "public header that includes a room: " + arrow;
+  }
+  const auto seen = RoomsSeenBy().find(from);
+  if (seen == RoomsSeenBy().end()) return "room without a place in the design: " + from;
+  return seen->second.contains(to) ? "" : "arrow between rooms the wrong way: " + arrow;
 }
 
-std::string FolderOf(const std::string& path) { return path.substr(0, path.find('/')); }
-
-// What is wrong with an include; empty when nothing is.
+// What is wrong with an include; empty if nothing is.
 std::string Complaint(const Include& include) {
   const std::string from = FolderOf(include.file), to = FolderOf(include.header);
-  const bool is_header = include.file.ends_with(".h") || include.file.ends_with(".cuh");
-  if (is_header && VendorHeaders().contains(include.header)) return "vendor header in a header";
+  if (IsHeader(include.file) && VendorHeaders().contains(include.header)) {
+    return "vendor header in a header";
+  }
   if (!include.quoted) return {};
-  if (!Allowed().contains(to)) return "quoted include from outside the tree";
-  if (from == to) return {};
-  if (!Allowed().at(from).contains(to)) return "arrow the wrong way: " + from + " -> " + to;
-  if (from == "launch" && to != "core" && !PublicHeaders().contains(include.header)) {
-    return "launch includes a header that is not public";
+  if (!FoldersSeenBy().contains(to)) return "quoted include from outside the tree";
+  if (from == to) return ComplaintInside(include);
+  if (!FoldersSeenBy().at(from).contains(to)) return "arrow the wrong way: " + from + " -> " + to;
+  if (FoldersHeldToPublicHeaders().contains(from) && to != "core" &&
+      !IsPublicHeader(include.header)) {
+    return from + " includes a header that is not public";
   }
   return {};
 }
 
+// --- Tests ---------------------------------------------------------------------------------------
+
 TEST(Arrows, EveryIncludeFollowsThem) {
-  const std::vector<Include> includes = AllIncludes();
-  ASSERT_GT(includes.size(), 100u) << "the sources were not found";
-  for (const Include& include : includes) {
-    EXPECT_EQ(Complaint(include), "")
-        << include.file << ":" << include.line << " includes " << include.header;
+  size_t includes = 0, wrong = 0;
+  for (const std::string& file : AllSources()) {
+    std::ifstream text(Root() / file);
+    for (const Include& include : IncludesOf(file, text)) {
+      const std::string complaint = Complaint(include);
+      EXPECT_EQ(complaint, "") << file << ":" << include.line << " includes " << include.header;
+      ++includes;
+      wrong += complaint.empty() ? 0 : 1;
+    }
+  }
+  ASSERT_GT(includes, 100u) << "the sources were not found";
+  fmt::print("{} of {} includes go around an arrow\n", wrong, includes);
+}
+
+TEST(Arrows, FewSourcesOfAFolderLieOutsideItsRooms) {
+  std::map<std::string, size_t> outside;
+  for (const std::string& file : AllSources()) outside[FolderOf(file)] += IsInARoom(file) ? 0 : 1;
+  std::string counts;
+  for (const auto& [folder, count] : outside) {
+    EXPECT_LE(count, kMostSourcesOutsideRooms) << folder;
+    counts += fmt::format("{}{} {}", counts.empty() ? "" : ", ", folder, count);
+  }
+  fmt::print("sources outside of rooms: {}\n", counts);
+}
+
+TEST(Arrows, EveryRoomHasItsPlaceInTheDesign) {
+  for (const std::string& file : AllSources()) {
+    const Names without_rooms = {"bench", "tests"};
+    if (!IsInARoom(file) || without_rooms.contains(FolderOf(file))) continue;
+    EXPECT_TRUE(RoomsSeenBy().contains(RoomOf(file))) << file;
   }
 }
 
@@ -155,11 +262,24 @@ TEST(Arrows, AWrongIncludeIsFound) {
   };
   EXPECT_NE(complaint("layers/x.cc", "#include \"comm/comm.h\""), "");
   EXPECT_NE(complaint("core/x.cc", "  #  include \"layers/layers.h\""), "");
-  EXPECT_NE(complaint("comm/x.h", "#include <mpi.h>"), "");
-  EXPECT_NE(complaint("trainer/x.cc", "#include \"launch/options.h\""), "");
+  EXPECT_NE(complaint("comm/host/x.h", "#include <mpi.h>"), "");
+  EXPECT_NE(complaint("trainer/x.cc", "#include \"launch/command.h\""), "");
+  EXPECT_EQ(complaint("comm/mpi/x.cc", "#include <mpi.h>"), "");
+  // Of other folders, their public headers only.
   EXPECT_NE(complaint("launch/x.cc", "#include \"layers/cpu/operation.h\""), "");
-  EXPECT_EQ(complaint("comm/x.cc", "#include <mpi.h>"), "");
+  EXPECT_NE(complaint("launch/x.cc", "#include \"trainer/step/rank_model.h\""), "");
   EXPECT_EQ(complaint("launch/x.cc", "#include \"layers/layers.h\""), "");
+  EXPECT_EQ(complaint("launch/x.cc", "#include \"trainer/plan/plan.h\""), "");
+  EXPECT_EQ(complaint("trainer/step/x.cc", "#include \"core/device/stream.h\""), "");
+  // Between rooms.
+  EXPECT_NE(complaint("comm/host/x.cc", "#include \"comm/mpi/mpi_group.h\""), "");
+  EXPECT_NE(complaint("dataloader/images/x.h", "#include \"dataloader/crops/crop_plan.h\""), "");
+  EXPECT_NE(complaint("trainer/nowhere/x.cc", "#include \"trainer/plan/plan.h\""), "");
+  EXPECT_NE(complaint("comm/x.h", "#include \"comm/host/queue.h\""), "");
+  EXPECT_NE(complaint("trainer/plan/x.h", "#include \"trainer/run_config.h\""), "");
+  EXPECT_EQ(complaint("comm/x.cc", "#include \"comm/host/queue.h\""), "");
+  EXPECT_EQ(complaint("comm/host/x.h", "#include \"comm/comm.h\""), "");
+  EXPECT_EQ(complaint("trainer/run_config.h", "#include \"trainer/step/schedule.h\""), "");
 }
 
 }  // namespace

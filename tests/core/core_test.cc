@@ -12,16 +12,16 @@
 #include <stdexcept>
 #include <thread>
 
-#include "core/arena.h"
-#include "core/dtype.h"
+#include "core/device/memory.h"
 #include "core/error.h"
-#include "core/files.h"
 #include "core/hash.h"
-#include "core/memory.h"
-#include "core/shape.h"
-#include "core/tensor.h"
+#include "core/host/files.h"
+#include "core/host/thread_pool.h"
+#include "core/tensor/arena.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/shape.h"
+#include "core/tensor/tensor.h"
 #include "core/text.h"
-#include "core/thread_pool.h"
 
 namespace convoy {
 namespace {

@@ -14,7 +14,7 @@
 
 #include "core/error.h"
 #include "layers/analysis.h"
-#include "layers/cuda/convolution_variants.h"
+#include "layers/cuda/products/convolution_variants.h"
 #include "layers/models.h"
 #include "tests/cuda/described_devices.h"
 

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "core/error.h"
-#include "core/log.h"
+#include "core/host/log.h"
 #include "dataloader/dataloader.h"
 
 namespace convoy::testing {

@@ -1,10 +1,10 @@
 // The vendor's products played by plain loops that sum in double.
-#include "layers/cuda/library.h"
+#include "layers/cuda/products/library.h"
 
 #include <vector>
 
-#include "layers/cuda/launch.h"
-#include "layers/cuda/numbers.h"
+#include "layers/cuda/kernels/launch.h"
+#include "layers/cuda/kernels/numbers.h"
 
 namespace convoy::cuda {
 namespace {

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <map>
 
-#include "core/stream.h"
-#include "layers/cuda/launch.h"
+#include "core/device/stream.h"
+#include "layers/cuda/kernels/launch.h"
 
 namespace convoy::cuda {
 

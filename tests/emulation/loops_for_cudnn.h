@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "layers/cuda/cudnn_graph.h"
+#include "layers/cuda/products/cudnn_graph.h"
 
 namespace convoy::cuda {
 

@@ -1,5 +1,6 @@
-// What comm/nccl.cc looks up in the CUDA module, on the emulated device: a version, and no NCCL.
-#include "comm/nccl/nccl_group.h"
+// What comm/device/nccl.cc looks up in the CUDA module, on the emulated device: a version, and no
+// NCCL.
+#include "comm/device/nccl_group.h"
 #include "core/error.h"
 
 namespace convoy {

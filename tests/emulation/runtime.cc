@@ -16,9 +16,9 @@
 #include <utility>
 #include <vector>
 
-#include "core/clock.h"
 #include "core/error.h"
-#include "layers/cuda/launch.h"
+#include "core/host/clock.h"
+#include "layers/cuda/kernels/launch.h"
 
 namespace convoy::cuda {
 namespace {

@@ -11,10 +11,10 @@
 
 #include "core/cuda/runtime.h"
 #include "layers/analysis.h"
-#include "layers/cuda/convolution_variants.h"
-#include "layers/cuda/cudnn_convolution.h"
-#include "layers/cuda/packed_images.h"
-#include "layers/cuda/product_kernels.h"
+#include "layers/cuda/kernels/packed_images.h"
+#include "layers/cuda/kernels/product_kernels.h"
+#include "layers/cuda/products/convolution_variants.h"
+#include "layers/cuda/products/cudnn_convolution.h"
 #include "tests/emulation/loops_for_cudnn.h"
 
 namespace convoy::cuda {

@@ -1,7 +1,7 @@
 // Flags (1: headers keep their checksums, else they are made right; 2: two archives), the blocks of
 // the first archive where there are two, then the archives.
-#include "dataloader/archive.h"
-#include "dataloader/tar.h"
+#include "dataloader/archives/archive.h"
+#include "dataloader/archives/tar.h"
 #include "tests/fuzz/support.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "dataloader/sources.h"
+#include "dataloader/sources/sources.h"
 #include "tests/fuzz/support.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

@@ -6,9 +6,9 @@
 #include <cstring>
 #include <vector>
 
-#include "dataloader/crop_plan.h"
-#include "dataloader/crop_renderer.h"
-#include "dataloader/image.h"
+#include "dataloader/crops/crop_plan.h"
+#include "dataloader/crops/crop_renderer.h"
+#include "dataloader/images/image.h"
 #include "tests/fuzz/support.h"
 
 namespace convoy::fuzz {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/hash.h"
-#include "dataloader/image.h"
+#include "dataloader/images/image.h"
 
 namespace convoy::fuzz {
 namespace {

@@ -1,7 +1,7 @@
 // A form, then a devkit: (0) the bytes of a text of truth (16 bits), that text, a meta.txt; (1) one
 // file: a text of wnids, a tar with the right checksums put in, or a tar.gz; (2) the same
 // untouched.
-#include "dataloader/devkit.h"
+#include "dataloader/sources/devkit.h"
 #include "tests/fuzz/support.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

@@ -1,7 +1,7 @@
 // The bytes of the labels' file (16 bits), that file, then the images' file. Either may be gzip.
 #include <algorithm>
 
-#include "dataloader/sources.h"
+#include "dataloader/sources/sources.h"
 #include "tests/fuzz/support.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

@@ -1,7 +1,7 @@
 // What the harness puts around the rest (0: magic, version, the stamps of the archives, checksum;
 // 1: magic, version, checksum; 2: nothing), then an index of an archive of two images.
-#include "dataloader/index.h"
-#include "dataloader/tar_writer.h"
+#include "dataloader/archives/index.h"
+#include "dataloader/archives/tar_writer.h"
 #include "tests/fuzz/support.h"
 
 namespace {

@@ -1,5 +1,5 @@
 // A meta.mat.
-#include "dataloader/devkit.h"
+#include "dataloader/sources/devkit.h"
 #include "tests/fuzz/support.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

@@ -10,7 +10,7 @@
 #include <string_view>
 
 #include "core/error.h"
-#include "core/log.h"
+#include "core/host/log.h"
 
 namespace convoy::fuzz {
 

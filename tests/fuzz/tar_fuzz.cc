@@ -1,5 +1,5 @@
 // Whether headers keep their checksums (1: as they are, else they are made right), then a tar.
-#include "dataloader/tar.h"
+#include "dataloader/archives/tar.h"
 #include "tests/fuzz/support.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/error.h"
-#include "core/files.h"
+#include "core/host/files.h"
 #include "core/text.h"
 
 namespace convoy {

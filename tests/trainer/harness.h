@@ -15,11 +15,11 @@
 #include "comm/comm.h"
 #include "layers/layers.h"
 #include "layers/models.h"
-#include "trainer/optimizer.h"
-#include "trainer/parameter_store.h"
 #include "trainer/plan/plan.h"
-#include "trainer/rank_model.h"
-#include "trainer/training_step.h"
+#include "trainer/step/optimizer.h"
+#include "trainer/step/parameter_store.h"
+#include "trainer/step/rank_model.h"
+#include "trainer/step/training_step.h"
 
 namespace convoy {
 

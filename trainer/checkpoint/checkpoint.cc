@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <cstring>
 
-#include "trainer/agreement.h"
 #include "trainer/checkpoint/info.h"
 #include "trainer/checkpoint/safetensors.h"
+#include "trainer/ranks/agreement.h"
 
 namespace convoy {
 namespace {

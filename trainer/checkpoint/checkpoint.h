@@ -10,11 +10,11 @@
 #include <vector>
 
 #include "comm/comm.h"
-#include "core/log.h"
+#include "core/host/log.h"
 #include "layers/models.h"
-#include "trainer/parameter_store.h"
 #include "trainer/plan/plan.h"
-#include "trainer/rank_model.h"
+#include "trainer/step/parameter_store.h"
+#include "trainer/step/rank_model.h"
 
 namespace convoy {
 

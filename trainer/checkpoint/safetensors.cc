@@ -8,7 +8,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "core/memory.h"
+#include "core/device/memory.h"
 
 namespace convoy {
 namespace {

@@ -12,10 +12,10 @@
 #include <string>
 #include <vector>
 
-#include "core/dtype.h"
-#include "core/files.h"
 #include "core/hash.h"
-#include "core/shape.h"
+#include "core/host/files.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/shape.h"
 
 namespace convoy {
 

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "comm/comm.h"
-#include "core/arena.h"
+#include "core/tensor/arena.h"
 #include "layers/layers.h"
 
 namespace convoy {

@@ -20,7 +20,7 @@
 #include <vector>
 
 #include "comm/comm.h"
-#include "comm/staged.h"
+#include "comm/device/staged.h"
 #include "tests/comm/collective_checks.h"
 
 namespace convoy {

@@ -1,0 +1,36 @@
+// comm/device/device_groups.h - which communicator connects the devices of the ranks.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "comm/comm.h"
+
+namespace convoy {
+
+// What decides. The same list on every rank.
+struct RankDevice {
+  std::string host;
+  std::string uuid;
+  int nccl_version = 0;         // as NCCL counts
+  bool shares_allowed = false;  // NCCL_MULTI_RANK_GPU_ENABLE is 1
+};
+
+struct CommunicatorChoice {
+  bool nccl = false;   // otherwise by way of host memory
+  std::string reason;  // "NCCL 2.28.9: every rank has a device of its own"
+};
+
+// NCCL before 2.30 connects no two ranks of one device, and later ones only where they are told to.
+// Throws (kUsage) where NCCL is asked for and cannot, and where ranks have different versions of
+// it.
+CommunicatorChoice ChooseCommunicator(CommunicatorKind asked, const std::vector<RankDevice>& ranks);
+
+// Collective over the world: what this rank has, from every rank.
+std::vector<RankDevice> GatherDevices(World& world, const RankDevice& own);
+
+// Both: what a ProcessGrid of these options uses. Collective over the world; every rank gets the
+// same, or throws the same.
+CommunicatorChoice ChooseCommunicator(World& world, const GroupOptions& options);
+
+}  // namespace convoy

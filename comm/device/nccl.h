@@ -1,0 +1,46 @@
+// comm/device/nccl.h - collectives of device memory by NCCL, which the CUDA module holds.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "comm/comm.h"
+#include "comm/device/nccl_group.h"
+#include "comm/device/watchdog.h"
+
+namespace convoy {
+
+// Of the NCCL library that was loaded, as NCCL counts: 22809 is 2.28.9. Throws (kDevice) where the
+// CUDA module cannot be loaded.
+int NcclVersion();
+// "2.28.9"
+std::string NameOfNcclVersion(int version);
+
+struct NcclOptions {
+  std::string name;
+  int device = 0;
+  double deadline_s = 600;        // for connecting; what comes later is the watchdog's
+  std::function<int64_t()> step;  // that a collective belongs to; called by its caller
+};
+
+// Collectives are queued on a stream of the communicator's own, behind the caller's work;
+// Request::Wait() makes a stream wait for them and never the host, but for a host stream. They can
+// be recorded. A peer that does not come ends the process (`watchdog`), as nothing on the host
+// waits for it; barriers go through `host`, which has the same ranks. Both outlive the
+// communicator.
+//
+// Destroyed, it waits for its work and its peers; destroyed by an exception, or given up, it
+// aborts.
+//
+// Collective over `host`. Throws (kPeer) where not every rank comes in time, (kUsage) where NCCL
+// refuses the ranks or their devices.
+std::unique_ptr<Communicator> MakeNccl(Communicator& host, Watchdog& watchdog,
+                                       const NcclOptions& options);
+
+// The same on top of `group`, which is connected already: for tests without a device.
+std::unique_ptr<Communicator> MakeNcclOf(std::shared_ptr<NcclGroup> group, Communicator& host,
+                                         Watchdog& watchdog, const NcclOptions& options);
+
+}  // namespace convoy

@@ -1,0 +1,243 @@
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <optional>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "comm/comm.h"
+#include "comm/host/board_group.h"
+#include "comm/host/collective.h"
+#include "comm/host/node_memory.h"
+#include "comm/host/progress.h"
+#include "comm/host/shared_segment.h"
+#include "comm/mpi/launcher.h"
+#include "comm/mpi/mpi_channel.h"
+#include "comm/mpi/mpi_group.h"
+#include "core/hash.h"
+#include "core/host/thread_pool.h"
+
+namespace convoy {
+namespace {
+
+// Zeroed memory that all ranks of `channel` have mapped; null where one of them cannot reach it.
+// Collective over the channel.
+std::shared_ptr<void> ShareMemory(const MpiChannel& channel, int64_t bytes) {
+  struct Address {
+    int32_t process = 0, descriptor = -1;
+  } address;
+  std::optional<SharedSegment> segment;
+  if (channel.rank() == 0) {
+    segment = SharedSegment::Create(bytes);
+    if (segment) address = {getpid(), segment->descriptor()};
+  }
+  channel.Broadcast(&address, sizeof(address), 0);
+  if (channel.rank() != 0 && address.descriptor >= 0) {
+    segment = SharedSegment::Open(address.process, address.descriptor, bytes);
+  }
+  if (!channel.Agree(segment.has_value())) return nullptr;
+  auto owner = std::make_shared<SharedSegment>(std::move(*segment));
+  return {owner, owner->data()};
+}
+
+// Finds the data of a group's ranks by their places on this host.
+class HostPeerMemory final : public PeerMemory {
+ public:
+  HostPeerMemory(NodeMemory& memory, std::vector<int> local_ranks)
+      : memory_(memory), local_ranks_(std::move(local_ranks)) {}
+  Exposure Expose(const void* data, int64_t bytes) override { return memory_.Expose(data, bytes); }
+  std::byte* Reach(int peer, const Exposure& exposure) override {
+    return memory_.Reach(local_ranks_[static_cast<size_t>(peer)], exposure);
+  }
+
+ private:
+  NodeMemory& memory_;
+  const std::vector<int> local_ranks_;
+};
+
+// Where a rank of the world runs.
+struct Place {
+  int32_t node = 0;  // the lowest world rank of its host
+  int32_t local_rank = 0;
+  uint64_t processors = 0;  // hash of the affinity mask
+  char host[256] = {};
+};
+
+class MpiWorld final : public World {
+ public:
+  explicit MpiWorld(const WorldOptions& options)
+      : options_(options), channel_(library_.World()), node_channel_(channel_.SplitByHost()) {
+    CheckLauncher([](const char* name) { return std::getenv(name); }, size(), library_.name());
+    GatherPlaces();
+    MakeNodeMemory();
+    all_ = MakeGroup("all", channel_.Split(0, rank()));
+  }
+
+  ~MpiWorld() override {
+    // Peers may wait for this rank, or be gone: MPI_Finalize would wait for ever.
+    if (std::uncaught_exceptions() > exceptions_) library_.Shut();
+    all_.reset();
+    if (!library_.shut()) Farewell();
+  }
+
+  int rank() const override { return channel_.rank(); }
+  int size() const override { return channel_.size(); }
+  const std::vector<std::string>& hosts() const override { return hosts_; }
+  int local_rank() const override { return node_channel_.rank(); }
+  int local_size() const override { return node_channel_.size(); }
+  int processor_sharers() const override { return processor_sharers_; }
+
+  std::string Describe() const override {
+    std::set<int> nodes;
+    for (const Place& place : places_) nodes.insert(place.node);
+    return fmt::format("{}, {}, {} {} on {} {}", library_.standard(), library_.name(), size(),
+                       size() == 1 ? "rank" : "ranks", nodes.size(),
+                       nodes.size() == 1 ? "host" : "hosts");
+  }
+
+  Communicator& all() override { return *all_; }
+
+  std::unique_ptr<Communicator> Split(const std::string& name, int colour, int key) override {
+    CONVOY_CHECK(colour >= 0, "colour {} of group {}", colour, name);
+    // MPI's own split has no deadline.
+    all_->Barrier("split of the world");
+    return MakeGroup(name, channel_.Split(colour, key));
+  }
+
+  Buffer AllocateShared(int64_t bytes) override {
+    return shares_memory_ && local_size() > 1 ? node_memory_->Allocate(bytes) : AllocateHost(bytes);
+  }
+
+  void SetStep(int64_t step) override {
+    step_ = step;
+    own_progress().SetStep(step);
+  }
+  int64_t step() const override { return step_; }
+
+  std::string DescribeProgress() override { return convoy::Describe(AllPeers()); }
+
+  void Abort(ExitCode exit_code) override { library_.Abort(static_cast<int>(exit_code)); }
+
+ private:
+  RankProgress& own_progress() { return node_memory_->progress(local_rank()); }
+
+  const Place& PlaceOf(int world_rank) const { return places_[static_cast<size_t>(world_rank)]; }
+  bool IsHere(int world_rank) const { return PlaceOf(world_rank).node == PlaceOf(rank()).node; }
+
+  Peer PeerOf(int world_rank) const {
+    const bool is_seen = world_rank == rank() || (IsHere(world_rank) && sees_node_);
+    return {
+        .world_rank = world_rank,
+        .host = hosts_[static_cast<size_t>(world_rank)],
+        .progress = is_seen ? &node_memory_->progress(PlaceOf(world_rank).local_rank) : nullptr};
+  }
+
+  std::vector<Peer> AllPeers() const {
+    std::vector<Peer> peers(static_cast<size_t>(size()));
+    for (int r = 0; r < size(); ++r) peers[static_cast<size_t>(r)] = PeerOf(r);
+    return peers;
+  }
+
+  void GatherPlaces() {
+    Place own{.node = rank(), .local_rank = local_rank(), .processors = Hash64(ProcessorList())};
+    node_channel_.Broadcast(&own.node, sizeof(own.node), 0);
+    const std::string host = HostName();
+    std::memcpy(own.host, host.data(), std::min(host.size(), sizeof(own.host) - 1));
+    places_.resize(static_cast<size_t>(size()));
+    channel_.AllGather(&own, sizeof(own), places_.data());
+    processor_sharers_ = 0;
+    for (const Place& place : places_) {
+      hosts_.emplace_back(place.host);
+      processor_sharers_ += place.node == own.node && place.processors == own.processors;
+    }
+  }
+
+  void MakeNodeMemory() {
+    const int64_t bytes = NodeMemory::TableBytes(local_size());
+    std::shared_ptr<void> table = ShareMemory(node_channel_, bytes);
+    sees_node_ = table != nullptr;
+    if (!sees_node_) {
+      auto own = std::make_shared<Buffer>(AllocateHost(bytes));
+      table = {own, own->data()};
+    }
+    shares_memory_ = sees_node_ && options_.shared_memory == SharedMemory::kAuto;
+    node_memory_.emplace(table, local_rank(), local_size());
+    // Nobody looks at a rank that has not entered itself.
+    node_channel_.Agree(true);
+  }
+
+  // Collective over the channel.
+  std::unique_ptr<Communicator> MakeGroup(const std::string& name, MpiChannel channel) {
+    if (channel.size() == 1) return MakeSelfCommunicator();
+    const int32_t own_rank = rank();
+    std::vector<int32_t> members(static_cast<size_t>(channel.size()));
+    channel.AllGather(&own_rank, sizeof(own_rank), members.data());
+    std::vector<Peer> peers;
+    std::vector<int> local_ranks;
+    for (const int32_t member : members) {
+      peers.push_back(PeerOf(member));
+      local_ranks.push_back(PlaceOf(member).local_rank);
+    }
+    const bool on_one_host = std::all_of(members.begin(), members.end(),
+                                         [this](int32_t member) { return IsHere(member); });
+    std::shared_ptr<void> board;
+    if (on_one_host && shares_memory_) board = ShareMemory(channel, BoardBytes(channel.size()));
+    const int group_rank = channel.rank();
+    std::unique_ptr<RankGroup> group = MakeMpiGroup(
+        {.name = name, .library = &library_, .channel = std::move(channel), .peers = peers});
+    if (board) {
+      group =
+          MakeBoardGroup({.name = name,
+                          .rank = group_rank,
+                          .peers = peers,
+                          .board = board,
+                          .memory = std::make_unique<HostPeerMemory>(*node_memory_, local_ranks),
+                          .leave = LeaveDuringTransfer::kYes,
+                          .fallback = std::move(group)});
+    }
+    RankProgress& progress = own_progress();
+    return MakeQueue(std::move(group), name, options_, [&progress](Collective& collective) {
+      progress.EnterCollective(collective.what);
+      collective.step = progress.step.load(std::memory_order_relaxed);
+    });
+  }
+
+  // MPI_Finalize spins until all ranks are there: waits for them without using a core.
+  void Farewell() {
+    try {
+      MakeMpiGroup({.name = "all",
+                    .library = &library_,
+                    .channel = channel_.Split(0, rank()),
+                    .peers = AllPeers()})
+          ->Run({.kind = CollectiveKind::kBarrier, .what = "end of the run"});
+    } catch (const Error&) {
+      library_.Shut();
+    }
+  }
+
+  const WorldOptions options_;
+  const int exceptions_ = std::uncaught_exceptions();
+  int64_t step_ = 0;
+  MpiLibrary library_;
+  MpiChannel channel_, node_channel_;
+  std::vector<Place> places_;
+  std::vector<std::string> hosts_;
+  int processor_sharers_ = 1;
+  bool sees_node_ = false;      // the ranks of this host share a table
+  bool shares_memory_ = false;  // and move their data through shared memory
+  std::optional<NodeMemory> node_memory_;
+  std::unique_ptr<Communicator> all_;
+};
+
+}  // namespace
+
+std::unique_ptr<World> MakeMpiWorld(const WorldOptions& options) {
+  return std::make_unique<MpiWorld>(options);
+}
+
+}  // namespace convoy

@@ -1,0 +1,28 @@
+// core/device/cuda_devices.h - the CUDA devices that this process sees, through the CUDA module.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace convoy {
+
+struct CudaDevice {
+  std::string name;            // "NVIDIA H200"
+  std::string uuid;            // tells the devices of a host apart, however they are numbered
+  std::string pci_bus_id;      // "0000:1b:00.0"
+  int numa_node = -1;          // of the host, -1 where it is not known
+  int compute_capability = 0;  // 90
+  int64_t memory_bytes = 0;
+  std::vector<bool> reaches;  // whether it can read the memory of each visible device directly
+};
+
+struct CudaInstallation {
+  int driver = 0, runtime = 0;      // as CUDA counts: 13000 is 13.0
+  std::vector<CudaDevice> devices;  // by ordinal; not empty
+};
+
+// Throws (kDevice) that says why no device can be used.
+CudaInstallation FindCudaDevices();
+
+}  // namespace convoy

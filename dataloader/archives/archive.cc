@@ -1,0 +1,334 @@
+#include "dataloader/archives/archive.h"
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+#include <utility>
+
+#include "core/host/clock.h"
+#include "core/text.h"
+#include "dataloader/archives/archive_stamp.h"
+#include "dataloader/archives/names.h"
+#include "dataloader/archives/tar.h"
+
+namespace convoy {
+namespace {
+
+constexpr int64_t kMostClasses = 100000;
+
+constexpr std::string_view kUnfinishedMagic = "CONVOYUF";
+constexpr uint32_t kUnfinishedVersion = 1;
+
+// Says how far a long job is, every few seconds.
+class ProgressLines {
+ public:
+  ProgressLines(Log& log, int64_t total_bytes) : log_(log), total_(total_bytes) {}
+
+  // An earlier walk got so far.
+  void StartAt(int64_t bytes) { first_ = bytes; }
+
+  void At(int64_t bytes, int64_t images) {
+    if ((++calls_ & 0xFFF) != 0) return;
+    const Clock::time_point now = Clock::now();
+    if (now - last_ < std::chrono::seconds(5)) return;
+    last_ = now;
+    const double per_byte =
+        SecondsSince(start_) / static_cast<double>(std::max<int64_t>(bytes - first_, 1));
+    log_.Info("indexing: {:.0f} %, {} images, about {} left",
+              100 * static_cast<double>(bytes) / static_cast<double>(std::max<int64_t>(total_, 1)),
+              FormatCount(images), FormatDuration(per_byte * static_cast<double>(total_ - bytes)));
+  }
+
+ private:
+  Log& log_;
+  int64_t total_, first_ = 0;
+  int64_t calls_ = 0;
+  Clock::time_point start_ = Clock::now(), last_ = start_;
+};
+
+// WebDataset's key: the name up to the first point behind the last slash.
+std::string_view KeyOf(std::string_view name) {
+  return name.substr(0, name.find('.', name.size() - BaseOf(name).size()));
+}
+
+class ArchiveWalk {
+ public:
+  ArchiveWalk(const Archives& archives, const WalkOptions& options, Log& log)
+      : archives_(archives), options_(options), log_(log), progress_(log, TotalBytes(archives)) {}
+
+  // Takes up an earlier walk. Throws (kData) where its file is damaged or of other archives.
+  void Restore();
+  ArchiveContents Run();
+
+ private:
+  // Neighbours of one key: an image, its label, or both.
+  struct Pending {
+    std::string key, name;
+    int64_t header = 0, offset = 0, bytes = 0;
+    bool has_image = false;
+    std::optional<int64_t> label;
+  };
+
+  static int64_t TotalBytes(const Archives& archives) {
+    int64_t total = 0;
+    for (const auto& archive : archives) total += archive->size();
+    return total;
+  }
+  const FileBytes& archive() const { return *archives_[static_cast<size_t>(current_)]; }
+  [[noreturn]] void Refuse(int64_t header, const std::string& problem, const char* hint) const {
+    throw Error(ExitCode::kData,
+                fmt::format("{}, header at byte {}: {}", archive().name(), header, problem), hint);
+  }
+
+  void Visit(const TarMember& member);
+  void VisitTar(const TarMember& outer);
+  bool IsTar(const TarMember& member) const;
+  int64_t ReadLabel(const TarMember& member) const;
+  void FlushPending();
+  std::string StemOfCurrent() const;
+  // What was found so far, to the file for unfinished walks and back.
+  void SaveNowAndThen(int64_t position);
+  void Save(int64_t position) const;
+
+  const Archives& archives_;
+  const WalkOptions& options_;
+  Log& log_;
+  ProgressLines progress_;
+  Clock::time_point saved_ = Clock::now();
+  // The archive that is walked, its first header that has not been read when the walk began, and
+  // the bytes of the archives before it.
+  int64_t current_ = 0, first_header_ = 0, bytes_before_ = 0;
+  MemberTableBuilder builder_;
+  Pending pending_;
+  std::vector<std::string> folders_;  // as the archives name them
+  int64_t images_ = 0, labelled_ = 0, tars_ = 0, ignored_ = 0, largest_label_ = -1;
+  std::string unlabelled_example_;
+};
+
+bool ArchiveWalk::IsTar(const TarMember& member) const {
+  if (member.bytes < 2 * kTarBlock) return false;
+  uint8_t block[kTarBlock];
+  archive().ReadAt(member.offset, block, kTarBlock);
+  return IsTarHeader(block);
+}
+
+int64_t ArchiveWalk::ReadLabel(const TarMember& member) const {
+  std::string text(static_cast<size_t>(std::min<int64_t>(member.bytes, 32)), '\0');
+  archive().ReadAt(member.offset, text.data(), static_cast<int64_t>(text.size()));
+  const std::optional<int64_t> label = ParseInteger(Trim(text));
+  if (!label || *label < 0 || *label >= kMostClasses) {
+    Refuse(member.header,
+           fmt::format("{} holds \"{}\", a label of 0 to {} expected", Printable(member.name),
+                       Printable(Trim(text)), kMostClasses - 1),
+           "a .cls member holds the number of the class as text");
+  }
+  return *label;
+}
+
+// One digit string per label; their lengths are evened out at the end.
+std::string LabelFolder(int64_t label) { return fmt::format("{:08}", label); }
+
+std::string ArchiveWalk::StemOfCurrent() const {
+  const std::string_view base = BaseOf(archive().name());
+  return std::string(base.substr(0, base.rfind('.')));
+}
+
+void ArchiveWalk::FlushPending() {
+  if (pending_.has_image && pending_.label) {
+    ++labelled_;
+    largest_label_ = std::max(largest_label_, *pending_.label);
+    builder_.Add(builder_.Folder(LabelFolder(*pending_.label)), pending_.name, current_,
+                 pending_.offset, pending_.bytes);
+  } else if (pending_.has_image) {
+    if (images_++ == 0) unlabelled_example_ = archive().name() + ": " + Printable(pending_.name);
+    std::string folder(FolderOf(pending_.name));
+    // Several tars with images at their top: each is a class.
+    if (folder.empty() && archives_.size() > 1) folder = StemOfCurrent();
+    builder_.Add(builder_.Folder(folder), BaseOf(pending_.name), current_, pending_.offset,
+                 pending_.bytes);
+  } else if (pending_.label) {
+    Refuse(pending_.header, fmt::format("{}: a label without an image", Printable(pending_.name)),
+           "an image and its .cls follow each other");
+  }
+  pending_ = {};
+}
+
+void ArchiveWalk::VisitTar(const TarMember& outer) {
+  ++tars_;
+  std::string path = outer.name;
+  if (ExtensionOf(path) == "tar") path.resize(path.size() - 4);
+  const std::string own_folder(BaseOf(path));
+  const uint32_t folder = builder_.Folder(path);
+  TarReader reader(archive(), outer.offset, outer.offset + outer.bytes,
+                   archive().name() + ", " + Printable(outer.name));
+  TarMember member;
+  while (reader.Next(member)) {
+    progress_.At(bytes_before_ + member.offset, builder_.size());
+    if (member.is_folder || IsIgnoredName(BaseOf(member.name))) continue;
+    if (!IsImageName(member.name)) {
+      ++ignored_;
+      continue;
+    }
+    const std::string_view inner_folder = FolderOf(member.name);
+    if (!inner_folder.empty() && inner_folder != own_folder) {
+      Refuse(member.header,
+             fmt::format("{} inside of {}: the tar of a class holds its images and no folders",
+                         Printable(member.name), Printable(outer.name)),
+             "expected the layout of ILSVRC2012_img_train.tar");
+    }
+    builder_.Add(folder, BaseOf(member.name), current_, member.offset, member.bytes);
+  }
+}
+
+void ArchiveWalk::Visit(const TarMember& member) {
+  progress_.At(bytes_before_ + member.offset, builder_.size());
+  for (const std::string& part : Split(member.name, '/')) {
+    if (IsIgnoredName(part)) return;
+  }
+  if (member.is_folder) {
+    folders_.push_back(member.name);
+    return;
+  }
+  const bool is_image = IsImageName(member.name), is_label = ExtensionOf(member.name) == "cls";
+  if (!is_image && !is_label) {
+    if (IsTar(member)) {
+      VisitTar(member);
+    } else {
+      ++ignored_;
+    }
+    return;
+  }
+  const std::string_view key = KeyOf(member.name);
+  if (key != pending_.key || (is_image && pending_.has_image) || (is_label && pending_.label)) {
+    FlushPending();
+    pending_.key = key;
+  }
+  if (is_label) {
+    pending_.label = ReadLabel(member);
+    if (!pending_.has_image) {
+      pending_.header = member.header;
+      pending_.name = member.name;
+    }
+    return;
+  }
+  pending_.header = member.header;
+  pending_.name = member.name;
+  pending_.offset = member.offset;
+  pending_.bytes = member.bytes;
+  pending_.has_image = true;
+}
+
+void ArchiveWalk::SaveNowAndThen(int64_t position) {
+  if (options_.unfinished_path.empty() || SecondsSince(saved_) < options_.save_every_s) return;
+  try {
+    Save(position);
+  } catch (const Error& error) {
+    log_.Debug("the unfinished index is not kept: {}", error.message());
+  }
+  saved_ = Clock::now();
+}
+
+void ArchiveWalk::Save(int64_t position) const {
+  CheckedWriter writer(options_.unfinished_path, kUnfinishedMagic, kUnfinishedVersion);
+  WriteStamps(writer, archives_);
+  for (const int64_t number :
+       {current_, position, bytes_before_, images_, labelled_, tars_, ignored_, largest_label_}) {
+    writer.Value(number);
+  }
+  writer.Text(unlabelled_example_);
+  writer.Texts(folders_);
+  writer.Text(pending_.key);
+  writer.Text(pending_.name);
+  for (const int64_t number : {pending_.header, pending_.offset, pending_.bytes,
+                               int64_t{pending_.has_image}, pending_.label.value_or(-1)}) {
+    writer.Value(number);
+  }
+  builder_.Write(writer);
+  writer.Commit();
+}
+
+void ArchiveWalk::Restore() {
+  CheckedReader reader(options_.unfinished_path, kUnfinishedMagic, kUnfinishedVersion);
+  const std::string difference = DifferenceOfStamps(reader, archives_);
+  if (!difference.empty()) throw Error(ExitCode::kData, difference);
+  for (int64_t* number : {&current_, &first_header_, &bytes_before_, &images_, &labelled_, &tars_,
+                          &ignored_, &largest_label_}) {
+    *number = reader.Value<int64_t>();
+  }
+  unlabelled_example_ = reader.Text();
+  folders_ = reader.Texts();
+  pending_.key = reader.Text();
+  pending_.name = reader.Text();
+  for (int64_t* number : {&pending_.header, &pending_.offset, &pending_.bytes}) {
+    *number = reader.Value<int64_t>();
+  }
+  pending_.has_image = reader.Value<int64_t>() != 0;
+  if (const auto label = reader.Value<int64_t>(); label >= 0) pending_.label = label;
+  builder_.Read(reader);
+  reader.CheckEnd();
+  if (current_ < 0 || current_ >= std::ssize(archives_) || first_header_ < 0 ||
+      first_header_ > archive().size() || largest_label_ >= kMostClasses) {
+    throw Error(ExitCode::kData, "contradicts itself");
+  }
+  progress_.StartAt(bytes_before_ + first_header_);
+  log_.Info("indexing goes on after {} images", FormatCount(builder_.size()));
+}
+
+ArchiveContents ArchiveWalk::Run() {
+  for (; current_ < std::ssize(archives_); ++current_) {
+    TarReader reader(archive(), first_header_, archive().size(), archive().name());
+    TarMember member;
+    while (reader.Next(member)) {
+      Visit(member);
+      SaveNowAndThen(reader.position());
+    }
+    FlushPending();
+    bytes_before_ += archive().size();
+    first_header_ = 0;
+  }
+  std::vector<std::string> names;
+  for (const auto& archive : archives_) names.push_back(archive->name());
+  const int kinds = (images_ > 0) + (labelled_ > 0) + (tars_ > 0);
+  if (kinds > 1) {
+    throw Error(ExitCode::kData,
+                fmt::format("{}: found {} images without a .cls, {} with one and {} tars, one of "
+                            "the three expected{}",
+                            names.front(), images_, labelled_, tars_,
+                            images_ > 0 ? " (" + unlabelled_example_ + ")" : ""),
+                "give an archive of class folders, of class tars, or of images with .cls members");
+  }
+  ArchiveContents contents;
+  contents.ignored = ignored_;
+  if (labelled_ > 0) {
+    contents.kind = ArchiveKind::kShards;
+    // Labels that no image has keep their number.
+    for (int64_t label = 0; label <= largest_label_; ++label) builder_.Folder(LabelFolder(label));
+    const size_t digits = std::to_string(largest_label_).size();
+    builder_.RenameFolders([&](const std::string& path) {
+      return path.size() > digits && ParseInteger(path) ? path.substr(path.size() - digits) : path;
+    });
+  } else {
+    // An empty one is a class without images, which somebody must be told of.
+    for (const std::string& folder : folders_) builder_.Folder(folder);
+    if (tars_ > 0 || (archives_.size() > 1 && images_ > 0)) contents.kind = ArchiveKind::kNested;
+  }
+  contents.members = builder_.Finish(names);
+  return contents;
+}
+
+}  // namespace
+
+ArchiveContents ReadArchives(const Archives& archives, Log& log, const WalkOptions& options) {
+  auto walk = std::make_unique<ArchiveWalk>(archives, options, log);
+  if (PathExists(options.unfinished_path)) {
+    try {
+      walk->Restore();
+    } catch (const Error& error) {
+      log.Info("indexing starts anew: {}", error.message());
+      walk = std::make_unique<ArchiveWalk>(archives, options, log);
+    }
+  }
+  return walk->Run();
+}
+
+}  // namespace convoy

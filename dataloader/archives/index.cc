@@ -1,0 +1,149 @@
+#include "dataloader/archives/index.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <utility>
+
+#include "core/hash.h"
+#include "core/text.h"
+#include "dataloader/archives/archive_stamp.h"
+#include "dataloader/archives/checked_file.h"
+#include "dataloader/archives/tar.h"
+
+namespace convoy {
+namespace {
+
+constexpr std::string_view kMagic = "CONVOYIX";
+constexpr uint32_t kVersion = 1;
+constexpr int64_t kSampledHeaders = 16;
+
+// Of other archives, or contradicting itself.
+struct Outdated {
+  std::string reason;
+};
+
+void WriteContents(CheckedWriter& writer, const ArchiveContents& contents) {
+  const MemberTable& members = contents.members;
+  writer.Value(static_cast<uint8_t>(contents.kind));
+  writer.Value(contents.ignored);
+  writer.Texts(members.folders);
+  writer.Array(members.folder_begin);
+  writer.Array(members.offset);
+  writer.Array(members.bytes);
+  writer.Array(members.archive);
+  writer.Array(members.name_begin);
+  writer.Text(members.names);
+}
+
+ArchiveContents ReadContents(CheckedReader& reader) {
+  ArchiveContents contents;
+  const auto kind = reader.Value<uint8_t>();
+  if (kind > static_cast<uint8_t>(ArchiveKind::kShards)) throw Outdated{"unknown kind"};
+  contents.kind = static_cast<ArchiveKind>(kind);
+  contents.ignored = reader.Value<int64_t>();
+  MemberTable& members = contents.members;
+  members.folders = reader.Texts();
+  members.folder_begin = reader.Array<uint32_t>();
+  members.offset = reader.Array<int64_t>();
+  members.bytes = reader.Array<uint32_t>();
+  members.archive = reader.Array<uint16_t>();
+  members.name_begin = reader.Array<uint32_t>();
+  members.names = reader.Text();
+  reader.CheckEnd();
+  if (!members.IsConsistent()) throw Outdated{"contradicts itself"};
+  return contents;
+}
+
+// Every member lies in its archive, and some of them still follow a header of the stated size.
+void CheckAgainstArchives(const MemberTable& members, const Archives& archives) {
+  for (size_t i = 0; i < members.offset.size(); ++i) {
+    if (members.archive[i] >= archives.size() || members.offset[i] < kTarBlock ||
+        members.offset[i] > archives[members.archive[i]]->size() - members.bytes[i]) {
+      throw Outdated{"has a member outside of its archive"};
+    }
+  }
+  const int64_t sampled = std::min(kSampledHeaders, members.size());
+  for (int64_t k = 0; k < sampled; ++k) {
+    const auto i = static_cast<size_t>(k * members.size() / sampled);
+    uint8_t block[kTarBlock];
+    archives[members.archive[i]]->ReadAt(members.offset[i] - kTarBlock, block, kTarBlock);
+    if (!IsTarHeader(block)) throw Outdated{"a header is no longer where it was"};
+    // 0 stands in the header where a pax record gives the size.
+    const std::optional<int64_t> bytes = TarHeaderSize(block);
+    if (!bytes || (*bytes != members.bytes[i] && *bytes != 0)) {
+      throw Outdated{"a member has another size"};
+    }
+  }
+}
+
+}  // namespace
+
+std::string IndexPath(const std::string& path, const std::string& index_folder) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const fs::path canonical = fs::weakly_canonical(path, error);
+  if (error) return {};
+  constexpr const char* kSuffix = ".convoy-index";
+  // In a folder for many archives the whole path tells them apart.
+  const std::string unique_name = fmt::format("{}-{:016x}{}", canonical.filename().string(),
+                                              Hash64(canonical.string()), kSuffix);
+  if (!index_folder.empty()) return (fs::path(index_folder) / unique_name).string();
+  if (access(canonical.parent_path().c_str(), W_OK) == 0) return canonical.string() + kSuffix;
+  const char* cache = std::getenv("XDG_CACHE_HOME");
+  const char* home = std::getenv("HOME");
+  if (cache != nullptr && *cache == '/') return (fs::path(cache) / "convoy" / unique_name).string();
+  if (home != nullptr && *home == '/') {
+    return (fs::path(home) / ".cache" / "convoy" / unique_name).string();
+  }
+  return {};
+}
+
+std::optional<ArchiveContents> LoadIndex(const std::string& index_path, const Archives& archives,
+                                         Log& log) {
+  if (!PathExists(index_path)) return std::nullopt;
+  try {
+    CheckedReader reader(index_path, kMagic, kVersion);
+    const std::string difference = DifferenceOfStamps(reader, archives);
+    if (!difference.empty()) throw Outdated{difference};
+    ArchiveContents contents = ReadContents(reader);
+    CheckAgainstArchives(contents.members, archives);
+    return contents;
+  } catch (const Outdated& outdated) {
+    log.Info("index {} is made again: {}", index_path, outdated.reason);
+  } catch (const Error& error) {
+    log.Warning("index {} is made again: {}", index_path, error.message());
+  }
+  return std::nullopt;
+}
+
+void SaveIndex(const ArchiveContents& contents, const Archives& archives,
+               const std::string& index_path, Log& log) {
+  if (index_path.empty()) return;
+  try {
+    CheckedWriter writer(index_path, kMagic, kVersion);
+    WriteStamps(writer, archives);
+    WriteContents(writer, contents);
+    writer.Commit();
+  } catch (const Error& error) {
+    log.Debug("the index is not kept: {}", error.message());
+  }
+}
+
+ArchiveContents ReadOrLoadArchives(const Archives& archives, const std::string& index_path,
+                                   Log& log) {
+  if (std::optional<ArchiveContents> loaded = LoadIndex(index_path, archives, log)) {
+    return *std::move(loaded);
+  }
+  WalkOptions options;
+  if (!index_path.empty()) options.unfinished_path = index_path + ".unfinished";
+  ArchiveContents contents = ReadArchives(archives, log, options);
+  SaveIndex(contents, archives, index_path, log);
+  std::error_code ignored;
+  std::filesystem::remove(options.unfinished_path, ignored);
+  return contents;
+}
+
+}  // namespace convoy

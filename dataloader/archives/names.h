@@ -1,0 +1,25 @@
+// dataloader/archives/names.h - names of files and archive members: their parts, and which ones are
+// images.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace convoy {
+
+// "train/n01440764/a.JPEG" -> "train/n01440764" and "a.JPEG".
+std::string_view FolderOf(std::string_view path);
+std::string_view BaseOf(std::string_view path);
+// The part of the base name behind its last point, in lower case: "jpeg". Empty where there is
+// none.
+std::string ExtensionOf(std::string_view path);
+// Named .jpeg, .jpg, .jpe, .jfif or .png, in any case. What the file really is, its first bytes
+// say.
+bool IsImageName(std::string_view path);
+// Parts that no data set means: names that start with a point, "lost+found", "__MACOSX", and files
+// that are still being written (.partial).
+bool IsIgnoredName(std::string_view base);
+// `text` with bytes that are not printable ASCII as \xNN, cut after 120 bytes: safe in one line.
+std::string Printable(std::string_view text);
+
+}  // namespace convoy

@@ -1,0 +1,72 @@
+#include "dataloader/crops/colour_jitter.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "dataloader/images/image.h"
+
+namespace convoy {
+namespace {
+
+constexpr int kFactorBits = 16;
+constexpr int32_t kOne = 1 << kFactorBits;
+
+// factor * value + (1 - factor) * other.
+uint8_t Blend(int32_t factor, int value, int other) {
+  const int64_t mixed = int64_t{factor} * value + int64_t{kOne - factor} * other;
+  return static_cast<uint8_t>(std::clamp<int64_t>((mixed + kOne / 2) >> kFactorBits, 0, 255));
+}
+
+int GreyOf(const uint8_t* pixel, int channels) {
+  return channels == 1 ? pixel[0] : Luma(pixel[0], pixel[1], pixel[2]);
+}
+
+int MeanGrey(const uint8_t* crop, int64_t pixels, int channels) {
+  int64_t sum = 0;
+  for (int64_t i = 0; i < pixels; ++i) sum += GreyOf(crop + i * channels, channels);
+  return static_cast<int>((sum + pixels / 2) / pixels);
+}
+
+}  // namespace
+
+JitterDraw DrawJitter(const ColourJitter& jitter, const CropKey& key) {
+  const RandomWords words = DrawFor(Purpose::kJitter, key);
+  const double strengths[3] = {jitter.brightness, jitter.contrast, jitter.saturation};
+  JitterDraw draw{
+      .order = {JitterStep::kBrightness, JitterStep::kContrast, JitterStep::kSaturation},
+      .factors = {}};
+  for (size_t i = 0; i < 3; ++i) {
+    const double least = std::max(0.0, 1 - strengths[i]), most = 1 + strengths[i];
+    const double factor = least + (most - least) * static_cast<double>(ToUniform(words[i]));
+    draw.factors[i] = static_cast<int32_t>(std::lround(factor * kOne));
+  }
+  // One of the six orders.
+  const uint32_t order = ToBelow(words[3], 6);
+  std::swap(draw.order[0], draw.order[order % 3]);
+  if (order >= 3) std::swap(draw.order[1], draw.order[2]);
+  return draw;
+}
+
+void ApplyJitter(const JitterDraw& draw, int64_t pixels, int channels, uint8_t* crop) {
+  for (const JitterStep step : draw.order) {
+    const int32_t factor = draw.factors[static_cast<size_t>(step)];
+    if (factor == kOne || (step == JitterStep::kSaturation && channels == 1)) continue;
+    if (step == JitterStep::kSaturation) {
+      for (int64_t i = 0; i < pixels; ++i) {
+        uint8_t* pixel = crop + i * channels;
+        const int grey = GreyOf(pixel, channels);
+        for (int c = 0; c < channels; ++c) pixel[c] = Blend(factor, pixel[c], grey);
+      }
+      continue;
+    }
+    // Every level becomes another one whatever its place: 256 blends, then look-ups.
+    const int other = step == JitterStep::kContrast ? MeanGrey(crop, pixels, channels) : 0;
+    std::array<uint8_t, 256> levels;
+    for (int level = 0; level < 256; ++level) {
+      levels[static_cast<size_t>(level)] = Blend(factor, level, other);
+    }
+    for (int64_t i = 0; i < pixels * channels; ++i) crop[i] = levels[crop[i]];
+  }
+}
+
+}  // namespace convoy

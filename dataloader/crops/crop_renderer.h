@@ -1,0 +1,46 @@
+// dataloader/crops/crop_renderer.h - from the bytes of a sample to its crops.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "dataloader/crops/crop_plan.h"
+#include "dataloader/dataloader.h"
+#include "dataloader/images/image.h"
+#include "dataloader/images/resize.h"
+
+namespace convoy {
+
+// Reused from sample to sample, by one thread: after a few it allocates nothing.
+class CropRenderer {
+ public:
+  explicit CropRenderer(ReadOrientation orientation = ReadOrientation::kNo)
+      : decoder_(orientation) {}
+
+  // Reads the header. Throws (kData), as Render() does. `sample` stays unchanged until Render().
+  ImageInfo Open(const EncodedSample& sample);
+  // Writes uint8 [plan.views, height, width, channels] to `out`. Only what the crops need is
+  // decoded. Mirror is the device's work.
+  void Render(const CropPlan& plan, int width, int height, int channels, uint8_t* out);
+
+  // Parses the rows that the last Render() needed once more, transforming none but a last piece:
+  // seconds of its entropy decoding. Of a JPEG that Render() has shown to be whole.
+  double TimeEntropyDecode(const EncodedSample& sample);
+
+  // Seconds of the last Open() and Render().
+  double decode_s() const { return decode_s_; }
+  double resize_s() const { return resize_s_; }
+
+ private:
+  // Views that show other pixels than those before them: mirrored ones do not.
+  static constexpr int kMostPlaces = 5;
+
+  ImageDecoder decoder_;
+  RowRing ring_;
+  std::array<AxisFilter, kMostPlaces> horizontal_, vertical_;
+  std::array<RowResampler, kMostPlaces> resamplers_;
+  int last_row_ = 0, dct_scale_ = 1;  // of the last Render()
+  double decode_s_ = 0, resize_s_ = 0;
+};
+
+}  // namespace convoy

@@ -1,0 +1,31 @@
+// dataloader/loading/read_ahead.h - which batches the system is told of before they are read.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "dataloader/dataloader.h"
+
+namespace convoy {
+
+// Batches are counted over all epochs. Not thread-safe.
+class ReadAhead {
+ public:
+  // Up to `bytes` bytes ahead of the batch in work, of which each holds `batch_images` images.
+  ReadAhead(int64_t bytes, int64_t batch_images, int threads);
+
+  // The next batch to announce while batch `current` is being filled: one at a time, so that no
+  // thread is kept from its work. Nothing where enough is announced.
+  std::optional<int64_t> Take(int64_t current, const LoaderStatistics& so_far);
+  // The loader goes on elsewhere.
+  void Restart() { next_ = 0; }
+
+ private:
+  int64_t BatchesAhead(const LoaderStatistics& so_far) const;
+
+  int64_t bytes_, batch_images_;
+  int threads_;
+  int64_t next_ = 0;
+};
+
+}  // namespace convoy

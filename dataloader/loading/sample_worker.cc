@@ -1,0 +1,150 @@
+#include "dataloader/loading/sample_worker.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/error.h"
+#include "core/host/clock.h"
+#include "dataloader/crops/colour.h"
+#include "dataloader/crops/colour_jitter.h"
+#include "dataloader/loading/bad_samples.h"
+#include "dataloader/loading/permutation.h"
+
+namespace convoy {
+namespace {
+
+// Bad samples in a row at one position before the data set is given up.
+constexpr int kMostSubstitutes = 8;
+// One JPEG in so many is parsed a second time, to tell entropy decoding from the rest.
+constexpr int64_t kEntropySampling = 128;
+
+int64_t CropBytes(const CropOptions& crop) {
+  return int64_t{crop.crop} * crop.crop * crop.channels;
+}
+
+}  // namespace
+
+SampleWorker::SampleWorker(const Dataset& dataset, const LoaderOptions& options)
+    : dataset_(dataset), options_(options) {
+  const CropOptions& crop = options.crop;
+  sample_.side_of_synthetic = crop.resize;
+  if (!options.finish) return;
+  finisher_.emplace(Shape{crop.crop, crop.crop, crop.channels}, options.finish->mean,
+                    options.finish->standard_deviation);
+  scratch_ = finisher_->MakeScratch();
+  crops_.resize(static_cast<size_t>(crop.views * CropBytes(crop)));
+}
+
+void SampleWorker::Clear() {
+  statistics_ = {};
+  bad_.clear();
+}
+
+int64_t SampleWorker::SampleAt(const CropKey& key) const {
+  if (options_.order == Order::kSequential) return key.position;
+  return PermutedSample(key.seed, key.epoch, dataset_.size(), key.position);
+}
+
+void SampleWorker::Announce(const CropKey& key) const { dataset_.WillRead(SampleAt(key)); }
+
+CropPlan SampleWorker::Render(int64_t sample, const CropKey& key, uint8_t* pixels) {
+  const Clock::time_point start = Clock::now();
+  dataset_.Read(sample, sample_);
+  statistics_.read_s += SecondsSince(start);
+  statistics_.bytes_read += static_cast<int64_t>(sample_.bytes.size());
+  const ImageInfo info = renderer_.Open(sample_);
+  const CropOptions& crop = options_.crop;
+  CropPlan plan = PlanCrops(info.width, info.height, crop, key);
+  if (crop.dct_scaling && info.format == ImageFormat::kJpeg) ScaleInDct(plan);
+  renderer_.Render(plan, crop.crop, crop.crop, crop.channels, pixels);
+  statistics_.decode_s += renderer_.decode_s();
+  statistics_.resize_s += renderer_.resize_s();
+  if (info.format == ImageFormat::kJpeg && ++jpegs_ % kEntropySampling == 0) {
+    statistics_.sampled_decode_s += renderer_.decode_s();
+    statistics_.sampled_entropy_s += renderer_.TimeEntropyDecode(sample_);
+  }
+  if (crop.random && crop.jitter.any()) {
+    const Clock::time_point jitter_start = Clock::now();
+    ApplyJitter(DrawJitter(crop.jitter, key), int64_t{crop.crop} * crop.crop, crop.channels,
+                pixels);
+    statistics_.augment_s += SecondsSince(jitter_start);
+  }
+  return plan;
+}
+
+void SampleWorker::Fill(const CropKey& key, double colour_strength, void* values,
+                        SampleInfo* rows) {
+  const Clock::time_point start = Clock::now();
+  const CropOptions& crop = options_.crop;
+  uint8_t* pixels = finisher_ ? crops_.data() : static_cast<uint8_t*>(values);
+  int64_t sample = SampleAt(key);
+  SampleInfo info;
+  info.position = key.position;
+  info.weight = 1;
+  CropPlan plan;
+  for (int attempt = 0; true; ++attempt) {
+    try {
+      plan = Render(sample, key, pixels);
+      break;
+    } catch (const Error& error) {
+      if (!IsOfSample(error)) throw;
+      BadSample bad = BadSampleOf(dataset_, sample, error.message());
+      bad.epoch = key.epoch;
+      bad.position = key.position;
+      if (options_.bad_samples == BadSamplePolicy::kFail) {
+        throw Error(ExitCode::kData,
+                    fmt::format("bad sample {} ({}): {}", bad.name, bad.location, bad.reason),
+                    "remove or repair it, or let bad samples be replaced");
+      }
+      bad_.push_back(bad);
+      if (options_.bad_samples == BadSamplePolicy::kDrop) {
+        std::memset(pixels, 0, static_cast<size_t>(crop.views * CropBytes(crop)));
+        info.weight = 0;
+        plan.views = crop.views;
+        break;
+      }
+      if (attempt == kMostSubstitutes) {
+        throw Error(ExitCode::kData,
+                    fmt::format("{} samples in a row are bad, the last {} ({}): {}", attempt + 1,
+                                bad.name, bad.location, bad.reason),
+                    "check the data set with: convoy data verify");
+      }
+      sample = SubstituteSample(key.seed, key.epoch, dataset_.size(), key.position, attempt);
+      bad_.back().replaced_by = dataset_.Name(sample);
+    }
+  }
+  ++statistics_.images;
+  info.sample = sample;
+  info.label = dataset_.Label(sample);
+  if (crop.random) {
+    const std::array<float, 3> shift =
+        DrawColourShift(crop.colour, colour_strength, key.seed, key.epoch, key.position);
+    std::copy(shift.begin(), shift.end(), info.colour_shift);
+  }
+  for (int view = 0; view < plan.views; ++view) {
+    info.mirror = plan.places[static_cast<size_t>(view)].mirror ? 1 : 0;
+    rows[view] = info;
+  }
+  if (finisher_) {
+    const Clock::time_point finish_start = Clock::now();
+    finisher_->SetScale(ColourScale(crop.colour, colour_strength));
+    Finish(rows, values);
+    statistics_.augment_s += SecondsSince(finish_start);
+  }
+  statistics_.work_s += SecondsSince(start);
+}
+
+void SampleWorker::Finish(const SampleInfo* rows, void* values) {
+  const int64_t count = CropBytes(options_.crop);
+  for (int64_t view = 0; view < options_.crop.views; ++view) {
+    const uint8_t* pixels = crops_.data() + view * count;
+    if (options_.finish->dtype == DType::kFloat32) {
+      finisher_->Finish(pixels, rows[view], scratch_, static_cast<float*>(values) + view * count);
+    } else {
+      finisher_->Finish(pixels, rows[view], scratch_,
+                        static_cast<BFloat16*>(values) + view * count);
+    }
+  }
+}
+
+}  // namespace convoy

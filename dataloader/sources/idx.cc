@@ -1,0 +1,139 @@
+// IDX, the format of MNIST and its family: a magic word, the dimensions as 32-bit big-endian
+// numbers, the elements.
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <utility>
+
+#include "core/error.h"
+#include "core/text.h"
+#include "dataloader/archives/bytes.h"
+#include "dataloader/sources/plain.h"
+#include "dataloader/sources/sources.h"
+
+namespace convoy {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr uint8_t kUnsignedBytes = 0x08;
+constexpr int kMostDimensions = 4;
+
+struct IdxFile {
+  std::vector<int64_t> sizes;
+  std::vector<uint8_t> elements;
+};
+
+// Throws (kData) before anything large is allocated when the dimensions do not fit the file.
+IdxFile ReadIdx(const std::string& path, int fewest_dimensions, int most_dimensions) {
+  const auto fail = [&path](const std::string& problem) {
+    throw Error(ExitCode::kData, fmt::format("{}: {}", path, problem),
+                "it is damaged or not an IDX file of 8-bit elements: download it again");
+  };
+  MaybeGzipFile file(path);
+  std::array<uint8_t, 4> word{};
+  if (file.Read(word.data(), 4) != 4) fail("shorter than the 4 bytes of a header");
+  const int dimensions = word[3];
+  if (word[0] != 0 || word[1] != 0 || word[2] != kUnsignedBytes || dimensions < fewest_dimensions ||
+      dimensions > most_dimensions) {
+    fail(fmt::format("magic word {:02x}{:02x}{:02x}{:02x}, expected 0000080{}", word[0], word[1],
+                     word[2], word[3], fewest_dimensions));
+  }
+  IdxFile idx;
+  int64_t count = 1;
+  for (int i = 0; i < dimensions; ++i) {
+    if (file.Read(word.data(), 4) != 4) fail("shorter than its header");
+    const int64_t size =
+        int64_t{word[0]} << 24 | int64_t{word[1]} << 16 | int64_t{word[2]} << 8 | int64_t{word[3]};
+    idx.sizes.push_back(size);
+    if (__builtin_mul_overflow(count, size, &count)) fail("its dimensions overflow");
+  }
+  if (count > file.LargestSize()) {
+    fail(fmt::format("{} elements stated, at most {} can be in the file", count,
+                     file.LargestSize()));
+  }
+  idx.elements.resize(static_cast<size_t>(count));
+  const int64_t found = file.Read(idx.elements.data(), count);
+  if (found != count) fail(fmt::format("{} elements stated, {} found", count, found));
+  uint8_t more = 0;
+  if (file.Read(&more, 1) != 0) fail(fmt::format("more than the {} elements stated", count));
+  return idx;
+}
+
+// The file of `folder` whose name holds one of `marks`; empty where there is none.
+std::string FindFile(const std::string& folder, const std::vector<std::string>& marks) {
+  std::vector<std::string> found;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    const bool matches = std::any_of(marks.begin(), marks.end(), [&](const std::string& mark) {
+      return name.find(mark) != std::string::npos;
+    });
+    if (matches && entry.is_regular_file()) found.push_back(entry.path().string());
+  }
+  if (found.empty()) return {};
+  std::sort(found.begin(), found.end());  // the plain one before its .gz
+  for (const std::string& other : found) {
+    if (other == found.front() || other == found.front() + ".gz") continue;
+    throw Error(ExitCode::kData,
+                fmt::format("{} and {}: two data sets in one folder", found.front(), other),
+                "keep each data set in a folder of its own");
+  }
+  return found.front();
+}
+
+}  // namespace
+
+std::unique_ptr<Dataset> OpenIdx(const std::string& folder, const std::string& split) {
+  const std::string train = FindFile(folder, {"train-images"});
+  const std::string test = FindFile(folder, {"t10k-images", "test-images"});
+  if (train.empty() && test.empty()) return nullptr;
+  if (split != "train" && split != "test") {
+    throw Error(ExitCode::kData,
+                fmt::format("{} holds IDX files of the splits train and test, {}", folder,
+                            split.empty() ? "and none was named" : "not " + split),
+                fmt::format("name one: {}:train or {}:test", folder, folder));
+  }
+  const std::string images_path = split == "train" ? train : test;
+  const std::string labels_path = split == "train"
+                                      ? FindFile(folder, {"train-labels"})
+                                      : FindFile(folder, {"t10k-labels", "test-labels"});
+  if (images_path.empty() || labels_path.empty()) {
+    throw Error(ExitCode::kData,
+                fmt::format("{} holds no {}-{} file", folder, split == "train" ? "train" : "t10k",
+                            images_path.empty() ? "images" : "labels"),
+                "images and labels belong together: download both");
+  }
+  IdxFile images = ReadIdx(images_path, 3, kMostDimensions);
+  const IdxFile labels = ReadIdx(labels_path, 1, 1);
+  if (images.sizes[0] != labels.sizes[0]) {
+    throw Error(ExitCode::kData,
+                fmt::format("{} images in {}, but {} labels in {}", images.sizes[0], images_path,
+                            labels.sizes[0], labels_path),
+                "the two files are of different data sets");
+  }
+  constexpr int64_t kLongestSide = 1 << 14;
+  const int64_t channels = images.sizes.size() == 4 ? images.sizes[3] : 1;
+  if (images.sizes[1] < 1 || images.sizes[1] > kLongestSide || images.sizes[2] < 1 ||
+      images.sizes[2] > kLongestSide || (channels != 1 && channels != 3)) {
+    throw Error(ExitCode::kData,
+                fmt::format("{}: images of {} x {} pixels and {} channels", images_path,
+                            images.sizes[1], images.sizes[2], channels));
+  }
+  PlainSource source;
+  source.description = fmt::format("IDX {}:{}", folder, split);
+  source.height = static_cast<int>(images.sizes[1]);
+  source.width = static_cast<int>(images.sizes[2]);
+  source.channels = static_cast<int>(channels);
+  source.pixels = std::move(images.elements);
+  source.labels.assign(labels.elements.begin(), labels.elements.end());
+  const auto largest = std::max_element(source.labels.begin(), source.labels.end());
+  source.classes = NumberNames(largest == source.labels.end() ? 0 : *largest + 1);
+  const int64_t header = 4 + 4 * static_cast<int64_t>(images.sizes.size());
+  const int64_t image_bytes = images.sizes[1] * images.sizes[2] * channels;
+  source.location = [=](int64_t image) {
+    return fmt::format("{} at byte {}", images_path, header + image * image_bytes);
+  };
+  return MakePlainDataset(std::move(source));
+}
+
+}  // namespace convoy

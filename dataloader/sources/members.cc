@@ -1,0 +1,204 @@
+#include <algorithm>
+#include <filesystem>
+#include <utility>
+
+#include "core/error.h"
+#include "core/text.h"
+#include "dataloader/archives/names.h"
+#include "dataloader/sources/sources.h"
+
+namespace convoy {
+namespace {
+
+void ReadWhole(const std::string& path, std::vector<uint8_t>& into) {
+  const File file = File::OpenForReading(path, ExitCode::kDisk);
+  if (file.size() > kLargestMember) {
+    throw Error(ExitCode::kData, fmt::format("{} bytes, an image of at most {} expected",
+                                             file.size(), kLargestMember));
+  }
+  into.resize(static_cast<size_t>(file.size()));
+  file.ReadAt(0, into.data(), file.size());
+}
+
+namespace fs = std::filesystem;
+
+class MemberDataset final : public Dataset {
+ public:
+  MemberDataset(MemberSource source, bool labelled)
+      : source_(std::move(source)), labelled_(labelled) {
+    const MemberTable& members = source_.members;
+    first_ = members.folder_begin[source_.layout.first];
+    size_ = members.folder_begin[source_.layout.last] - first_;
+    if (!labelled_) source_.layout.classes.clear();
+  }
+
+  int64_t size() const override { return size_; }
+  const std::vector<std::string>& classes() const override { return source_.layout.classes; }
+
+  int32_t Label(int64_t sample) const override {
+    if (!labelled_) return -1;
+    return source_.layout.labels[FolderOfSample(sample) - source_.layout.first];
+  }
+
+  std::string Name(int64_t sample) const override {
+    const std::string& folder = source_.members.folders[FolderOfSample(sample)];
+    const std::string name(source_.members.Name(first_ + sample));
+    if (labelled_) {
+      const std::string class_prefix = std::string(BaseOf(folder)) + "/";
+      // Packed shards have it in the name already.
+      return name.starts_with(class_prefix) ? name : class_prefix + name;
+    }
+    return folder.empty() ? name : folder + "/" + name;
+  }
+
+  std::string Location(int64_t sample) const override {
+    const auto member = static_cast<size_t>(first_ + sample);
+    if (source_.archives.empty()) return PathOf(sample);
+    return fmt::format("{} at byte {}", source_.archives[source_.members.archive[member]]->name(),
+                       source_.members.offset[member]);
+  }
+
+  void Read(int64_t sample, EncodedSample& into) const override {
+    into.height = into.width = into.channels = 0;
+    const auto member = static_cast<size_t>(first_ + sample);
+    if (source_.archives.empty()) {
+      ReadWhole(PathOf(sample), into.bytes);
+      return;
+    }
+    const uint32_t bytes = source_.members.bytes[member];
+    into.bytes.resize(bytes);
+    source_.archives[source_.members.archive[member]]->ReadAt(source_.members.offset[member],
+                                                              into.bytes.data(), bytes);
+  }
+
+  void WillRead(int64_t sample) const override {
+    const auto member = static_cast<size_t>(first_ + sample);
+    if (source_.archives.empty()) return;  // a file of its own is read ahead from its start
+    source_.archives[source_.members.archive[member]]->WillReadAt(source_.members.offset[member],
+                                                                  source_.members.bytes[member]);
+  }
+
+  std::string Describe() const override {
+    std::string text = fmt::format("{}: {} images", source_.description, FormatCount(size_));
+    if (labelled_) {
+      text += fmt::format(" in {} classes",
+                          FormatCount(static_cast<int64_t>(source_.layout.classes.size())));
+    }
+    return text;
+  }
+
+ private:
+  size_t FolderOfSample(int64_t sample) const {
+    CONVOY_CHECK(sample >= 0 && sample < size_, "sample {} of {}", sample, size_);
+    return source_.members.FolderIndex(first_ + sample);
+  }
+  std::string PathOf(int64_t sample) const {
+    const std::string& folder = source_.members.folders[FolderOfSample(sample)];
+    fs::path path(source_.root);
+    if (!folder.empty()) path /= folder;
+    return (path / source_.members.Name(first_ + sample)).string();
+  }
+
+  MemberSource source_;
+  bool labelled_;
+  int64_t first_ = 0, size_ = 0;
+};
+
+constexpr int kDeepestFolder = 4;
+
+// Errors of one folder are told with its path.
+void ReadFolder(const fs::path& root, const std::string& relative, int depth,
+                MemberTableBuilder& builder) {
+  std::error_code error;
+  const fs::path path = relative.empty() ? root : root / relative;
+  if (!relative.empty()) builder.Folder(relative);
+  fs::directory_iterator entry(path, error);
+  for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (IsIgnoredName(name)) continue;
+    // Links are followed: a folder on disk is the user's own. One that leads nowhere is found when
+    // the sample is read.
+    std::error_code unknown;
+    if (entry->is_directory(unknown)) {
+      if (depth < kDeepestFolder) {
+        ReadFolder(root, relative.empty() ? name : fmt::format("{}/{}", relative, name), depth + 1,
+                   builder);
+      }
+    } else if (IsImageName(name) && (entry->is_regular_file(unknown) || entry->is_symlink())) {
+      builder.Add(builder.Folder(relative), name, 0, 0, 0);
+    }
+  }
+  if (error) {
+    throw Error(ExitCode::kData,
+                fmt::format("cannot read the folder {}: {}", path.string(), error.message()),
+                "check its permissions");
+  }
+}
+
+class ImageFiles final : public Dataset {
+ public:
+  explicit ImageFiles(std::vector<std::string> paths) : paths_(std::move(paths)) {}
+
+  int64_t size() const override { return static_cast<int64_t>(paths_.size()); }
+  const std::vector<std::string>& classes() const override { return no_classes_; }
+  int32_t Label(int64_t) const override { return -1; }
+  std::string Name(int64_t sample) const override { return paths_.at(static_cast<size_t>(sample)); }
+  std::string Location(int64_t sample) const override { return Name(sample); }
+  void Read(int64_t sample, EncodedSample& into) const override {
+    into.height = into.width = into.channels = 0;
+    ReadWhole(Name(sample), into.bytes);
+  }
+  std::string Describe() const override {
+    return fmt::format("{} image files", FormatCount(size()));
+  }
+
+ private:
+  std::vector<std::string> paths_, no_classes_;
+};
+
+}  // namespace
+
+std::unique_ptr<Dataset> MakeMemberDataset(MemberSource source) {
+  return std::make_unique<MemberDataset>(std::move(source), true);
+}
+
+std::unique_ptr<Dataset> MakeUnlabelledDataset(MemberSource source) {
+  return std::make_unique<MemberDataset>(std::move(source), false);
+}
+
+MemberTable ReadFolders(const std::string& root) {
+  MemberTableBuilder builder;
+  ReadFolder(root, "", 0, builder);
+  return builder.Finish({});
+}
+
+std::shared_ptr<const Dataset> OpenImages(const std::vector<std::string>& paths) {
+  std::vector<std::string> files;
+  for (const std::string& path : paths) {
+    std::error_code error;
+    const fs::file_status status = fs::status(path, error);
+    if (!fs::exists(status)) {
+      throw Error(ExitCode::kData, fmt::format("no such file or folder: {}", path),
+                  "give image files, or folders of them");
+    }
+    if (!fs::is_directory(status)) {
+      files.push_back(path);
+      continue;
+    }
+    const MemberTable members = ReadFolders(path);
+    if (members.size() == 0) {
+      throw Error(ExitCode::kData, fmt::format("no image below {}", path),
+                  "images are named .jpeg, .jpg or .png");
+    }
+    for (int64_t i = 0; i < members.size(); ++i) {
+      const std::string& folder = members.folders[members.FolderIndex(i)];
+      fs::path file(path);
+      if (!folder.empty()) file /= folder;
+      files.push_back((file / members.Name(i)).string());
+    }
+  }
+  if (files.empty()) throw Error(ExitCode::kData, "no image was given", "give image files");
+  return std::make_unique<ImageFiles>(std::move(files));
+}
+
+}  // namespace convoy

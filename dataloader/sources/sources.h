@@ -1,0 +1,40 @@
+// dataloader/sources/sources.h - the forms of a data set, each as a function that opens it.
+// OpenDataset (open.cc) chooses.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "dataloader/archives/bytes.h"
+#include "dataloader/archives/members.h"
+#include "dataloader/dataloader.h"
+#include "dataloader/sources/layout.h"
+
+namespace convoy {
+
+// Image files in archives, or in folders where `archives` is empty and `root` is set.
+struct MemberSource {
+  std::string root;
+  std::vector<std::unique_ptr<FileBytes>> archives;
+  MemberTable members;
+  ClassLayout layout;
+  std::string description;  // "tar of tars /data/train.tar"
+};
+std::unique_ptr<Dataset> MakeMemberDataset(MemberSource source);
+// Of images without labels.
+std::unique_ptr<Dataset> MakeUnlabelledDataset(MemberSource source);
+
+// The images below `root`, at most four folders deep. Throws (kData).
+MemberTable ReadFolders(const std::string& root);
+
+// Folders of IDX and CIFAR binary files. Nothing is returned when the folder holds no such files.
+// Throws (kData) for malformed ones, or a split that is not there.
+std::unique_ptr<Dataset> OpenIdx(const std::string& folder, const std::string& split);
+std::unique_ptr<Dataset> OpenCifar(const std::string& folder, const std::string& split);
+
+// "synthetic:N" or "synthetic:NxCLASSES". Throws (kUsage).
+std::unique_ptr<Dataset> OpenSynthetic(const std::string& location);
+
+}  // namespace convoy

@@ -1,0 +1,62 @@
+// dataloader/tools/pack_sample.h - images as packed data sets keep them, made by several threads.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "dataloader/crops/crop_renderer.h"
+#include "dataloader/images/jpeg_writer.h"
+#include "dataloader/tools/packing.h"
+
+namespace convoy {
+
+struct PackedSample {
+  std::vector<uint8_t> bytes;
+  bool needs_extension = false;  // a JPEG now, and its source's name is not of one
+};
+inline constexpr const char* kJpegExtension = ".JPEG";
+
+// Throws (kUsage) for options without sense.
+void CheckPackOptions(const Dataset& dataset, const PackOptions& options);
+
+// Sample i of `count` that lie evenly spaced over `size`.
+int64_t EvenlySpaced(int64_t i, int64_t count, int64_t size);
+
+// The name of a sample inside of its class: without folders, which become "_".
+std::string NameInClass(const Dataset& dataset, int64_t sample);
+
+// One thread's tools.
+class SamplePacker {
+ public:
+  // Throws (kData, kDisk) with a reason that names neither sample nor place.
+  PackedSample Pack(const Dataset& dataset, int64_t sample, const PackOptions& options);
+  // The file as it is. Throws (kDisk), and (kData) for plain pixels, which are no file.
+  PackedSample Copy(const Dataset& dataset, int64_t sample);
+
+ private:
+  bool PixelsAreEqual(const EncodedSample& a, const EncodedSample& b);
+
+  EncodedSample sample_, transcoded_;
+  CropRenderer renderer_;
+  ImageDecoder decoders_[2];
+  JpegWriter writer_;
+  std::vector<uint8_t> pixels_;
+};
+
+// Packs samples on several threads, and gives them out in order.
+class PackingPool {
+ public:
+  // `threads` is at least 1.
+  explicit PackingPool(int threads);
+
+  // pack(packer, i) for each i of [0, count), by any thread; take(i, packed) in the order of i, by
+  // the caller's. A stretch of samples at a time lies in memory.
+  void Run(int64_t count, const std::function<PackedSample(SamplePacker&, int64_t i)>& pack,
+           const std::function<void(int64_t i, const PackedSample& packed)>& take);
+
+ private:
+  std::vector<SamplePacker> packers_;  // one per thread
+};
+
+}  // namespace convoy

@@ -1,0 +1,90 @@
+// dataloader/tools/packing.h - checking data sets, and writing them anew: smaller, or in another
+// form.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "dataloader/dataloader.h"
+
+namespace convoy {
+
+// Called now and then with samples done, by one thread at a time. May be empty.
+using JobProgressCall = std::function<void(int64_t)>;
+
+// --- Checking ------------------------------------------------------------------------------------
+
+struct VerifyReport {
+  int64_t images = 0, bytes = 0;
+  int64_t grey = 0, cmyk = 0, png = 0, progressive = 0, exif_rotated = 0, small = 0;
+  std::vector<BadSample> bad;  // in the order of their identity, which stands in `position`
+};
+// Decodes every sample of [begin, end), wholly.
+VerifyReport VerifyDataset(const Dataset& dataset, int64_t begin, int64_t end, int threads,
+                           const JobProgressCall& progress);
+
+// What became of the samples of a data set that was packed.
+struct ComparisonReport {
+  int64_t same_bytes = 0, same_pixels = 0, scaled = 0;
+  // Of scaled images: the largest difference of an image's mean of R, G or B, in levels.
+  double largest_mean_difference = 0;
+  std::vector<BadSample> different;  // another name, label, shape or picture
+};
+// Holds every sample of `packed` against that of the same class and name (extensions apart) in
+// `source`. Scaled images may differ by `tolerance` levels in their mean colour. Throws (kData)
+// when the two are not of the same size.
+ComparisonReport CompareDatasets(const Dataset& packed, const Dataset& source, double tolerance,
+                                 int threads, const JobProgressCall& progress);
+
+// --- Packing -------------------------------------------------------------------------------------
+
+// What becomes of each image.
+struct PackOptions {
+  int64_t count = 0;   // images, evenly spaced in the order of their identity
+  int short_side = 0;  // scaled to that where it is another; 0: left as they are
+  int quality = 95;    // 1 to 100, of JPEGs that are written anew
+  // JPEGs that need no scaling keep every pixel and lose what is no picture: metadata, and what
+  // better Huffman tables save. Checked image by image; where a pixel would differ, and without
+  // `lossless`, they are copied as they are.
+  bool lossless = false;
+  int threads = 1;
+};
+
+// Writes the images as JPEGs in the layout of the official training tar: a tar of one tar per
+// class. The archive appears whole or not at all. Throws (kDisk, kData; kUsage for options without
+// sense).
+void PackNestedTar(const Dataset& dataset, const PackOptions& options, const std::string& path,
+                   const JobProgressCall& progress);
+
+// Shards that are plain tars with WebDataset names (class/name.jpg and class/name.cls, the number
+// of the class), in an order shuffled once, for programs that read them one after another;
+// classes.txt names the classes. A folder belongs to one source and one set of options, which stand
+// in its shards.cfg: packing into it again writes the shards that are missing.
+struct ShardOptions {
+  PackOptions images;
+  int64_t images_per_shard = 8192;
+  // This process writes the shards part, part + parts, ...
+  int part = 0, parts = 1;
+};
+struct ShardReport {
+  int64_t shards = 0, kept = 0;  // in all, and there before
+  int64_t images = 0, bytes = 0;
+  std::vector<BadSample> bad;  // copied as they are: the loader has a policy for them
+};
+// What the shards hang on, and not how they are written: the text of shards.cfg. Throws (kUsage)
+// for options without sense.
+std::string DescribeShards(const Dataset& dataset, const ShardOptions& options);
+// Makes the folder, or checks that it may be gone on with, and writes the two small files, of which
+// shards.cfg holds `settings`, from DescribeShards(). Once, before any PackShards(), by whoever has
+// locked the folder. Throws (kUsage) where it holds other shards, or anything else.
+void PrepareShards(const Dataset& dataset, const std::string& settings, const std::string& folder);
+// Images of the shards that this process has still to write.
+int64_t MissingImages(const ShardOptions& options, const std::string& folder);
+// Every shard appears whole or not at all. `progress` counts images written. Throws as
+// PackNestedTar() does.
+ShardReport PackShards(const Dataset& dataset, const ShardOptions& options,
+                       const std::string& folder, const JobProgressCall& progress);
+
+}  // namespace convoy

@@ -1,0 +1,219 @@
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <mutex>
+#include <numeric>
+
+#include "core/error.h"
+#include "core/host/parallel.h"
+#include "dataloader/archives/checked_file.h"
+#include "dataloader/archives/companion.h"
+#include "dataloader/crops/crop_plan.h"
+#include "dataloader/crops/crop_renderer.h"
+#include "dataloader/dataloader.h"
+#include "dataloader/loading/bad_samples.h"
+
+namespace convoy {
+namespace {
+
+constexpr std::string_view kMagic = "CONVOYST";
+constexpr uint32_t kVersion = 1;
+
+// Where the sums lie in the flat fp64 tensor. All are whole numbers below 2^53 (255^2 x 256^2
+// pixels x 2 million images), so that they are exact in any order of adding.
+struct Places {
+  explicit Places(int resize, int channels)
+      : image(1 + channels + channels * channels),
+        pixels(int64_t{resize} * resize * channels),
+        channel(1),
+        product(1 + channels) {}
+
+  size_t count() const { return static_cast<size_t>(image + pixels); }
+
+  int64_t image, pixels;     // the sum of all images: [resize, resize, channels]
+  int64_t channel, product;  // sums over pixels: of c, [channels]; of c c', [channels, channels]
+};
+
+// What one thread adds up.
+struct Partial {
+  int64_t images = 0;
+  std::vector<uint64_t> image, channel, product;
+};
+
+void AddImage(const std::vector<uint8_t>& square, size_t channels, Partial& partial) {
+  ++partial.images;
+  for (size_t i = 0; i < square.size(); ++i) partial.image[i] += square[i];
+  for (size_t i = 0; i < square.size(); i += channels) {
+    for (size_t a = 0; a < channels; ++a) {
+      const uint32_t value = square[i + a];
+      partial.channel[a] += value;
+      for (size_t b = 0; b < channels; ++b)
+        partial.product[a * channels + b] += value * square[i + b];
+    }
+  }
+}
+
+}  // namespace
+
+StatisticsAccumulator::StatisticsAccumulator(Geometry geometry, int resize, int channels)
+    : geometry_(geometry), resize_(resize), channels_(channels) {
+  if (resize < 1 || (channels != 1 && channels != 3)) {
+    throw Error(ExitCode::kUsage,
+                fmt::format("statistics of {0} x {0} pixels and {1} channels", resize, channels));
+  }
+  sums_.assign(Places(resize, channels).count(), 0);
+}
+
+void StatisticsAccumulator::Add(const Dataset& dataset, int64_t begin, int64_t end, int threads,
+                                const std::function<void(int64_t)>& progress) {
+  std::vector<int64_t> samples(static_cast<size_t>(end - begin));
+  std::iota(samples.begin(), samples.end(), begin);
+  Add(dataset, samples, threads, progress);
+}
+
+void StatisticsAccumulator::Add(const Dataset& dataset, std::span<const int64_t> samples,
+                                int threads, const std::function<void(int64_t)>& progress) {
+  const Places places(resize_, channels_);
+  const auto channels = static_cast<size_t>(channels_);
+  struct Worker {
+    EncodedSample sample;
+    CropRenderer renderer;
+    std::vector<uint8_t> square;
+    Partial partial;
+  };
+  std::vector<Worker> workers(static_cast<size_t>(threads));
+  for (Worker& worker : workers) {
+    worker.square.resize(static_cast<size_t>(places.pixels));
+    worker.sample.side_of_synthetic = resize_;
+    worker.partial.image.assign(worker.square.size(), 0);
+    worker.partial.channel.assign(channels, 0);
+    worker.partial.product.assign(channels * channels, 0);
+  }
+  std::mutex bad_mutex;
+  int64_t bad = 0;
+  const int64_t bad_limit = std::max<int64_t>(8, std::ssize(samples) / 1000);
+  ParallelFor(
+      0, std::ssize(samples), threads,
+      [&](int thread, int64_t i) {
+        const int64_t sample = samples[static_cast<size_t>(i)];
+        Worker& worker = workers[static_cast<size_t>(thread)];
+        try {
+          dataset.Read(sample, worker.sample);
+          const ImageInfo info = worker.renderer.Open(worker.sample);
+          const CropPlan plan = PlanSquare(info.width, info.height, geometry_, resize_);
+          worker.renderer.Render(plan, resize_, resize_, channels_, worker.square.data());
+        } catch (const Error& error) {
+          if (!IsOfSample(error)) throw;
+          const std::lock_guard lock(bad_mutex);
+          if (++bad <= bad_limit) return;
+          throw Error(ExitCode::kData,
+                      fmt::format("more than {} bad samples, the last {} ({}): {}", bad_limit,
+                                  dataset.Name(sample), dataset.Location(sample), error.message()),
+                      "check the data set with: convoy data verify");
+        }
+        AddImage(worker.square, channels, worker.partial);
+      },
+      progress);
+  const auto add = [this](int64_t first, const std::vector<uint64_t>& values) {
+    for (size_t i = 0; i < values.size(); ++i) {
+      sums_[static_cast<size_t>(first) + i] += static_cast<double>(values[i]);
+    }
+  };
+  for (const Worker& worker : workers) {
+    sums_[0] += static_cast<double>(worker.partial.images);
+    add(places.channel, worker.partial.channel);
+    add(places.product, worker.partial.product);
+    add(places.image, worker.partial.image);
+  }
+}
+
+Tensor StatisticsAccumulator::Sums() {
+  return {sums_.data(), DType::kFloat64, Shape{static_cast<int64_t>(sums_.size())}};
+}
+
+DataStatistics StatisticsAccumulator::Finish() const {
+  const Places places(resize_, channels_);
+  const auto images = sums_[0];
+  if (images < 1) {
+    throw Error(ExitCode::kData, "statistics of no image", "the data set is empty or unreadable");
+  }
+  const auto channels = static_cast<size_t>(channels_);
+  const double pixels = images * resize_ * resize_;
+  DataStatistics result;
+  result.images = static_cast<int64_t>(images);
+  result.resize = resize_;
+  result.channels = channels_;
+  for (size_t i = static_cast<size_t>(places.image); i < sums_.size(); ++i) {
+    result.mean_image.push_back(static_cast<float>(sums_[i] / images));
+  }
+  const double* sum = sums_.data() + places.channel;
+  const double* product = sums_.data() + places.product;
+  for (size_t a = 0; a < channels; ++a) {
+    for (size_t b = 0; b < channels; ++b) {
+      result.colour_covariance.push_back(product[a * channels + b] / pixels -
+                                         (sum[a] / pixels) * (sum[b] / pixels));
+    }
+    result.channel_mean.push_back(static_cast<float>(sum[a] / pixels));
+    const double variance = std::max(result.colour_covariance[a * channels + a], 0.0);
+    result.channel_deviation.push_back(static_cast<float>(std::sqrt(variance)));
+  }
+  return result;
+}
+
+std::vector<float> DataStatistics::CentralMean(int crop) const {
+  CONVOY_CHECK(crop >= 1 && crop <= resize, "crop {} of {}", crop, resize);
+  const int64_t offset = CentreOffset(resize - crop);
+  std::vector<float> mean;
+  mean.reserve(static_cast<size_t>(int64_t{crop} * crop * channels));
+  for (int64_t y = 0; y < crop; ++y) {
+    const auto row = mean_image.begin() + ((offset + y) * resize + offset) * channels;
+    mean.insert(mean.end(), row, row + int64_t{crop} * channels);
+  }
+  return mean;
+}
+
+std::string StatisticsPath(const std::string& location, const std::string& index_folder,
+                           const Dataset& dataset, Geometry geometry, int resize, int channels) {
+  // Outside of training the two are one.
+  if (geometry == Geometry::kRandomResized) geometry = Geometry::kRectangle;
+  return CompanionPath(
+      location, index_folder, dataset,
+      fmt::format("-{}-{}-{}.convoy-stats", static_cast<int>(geometry), resize, channels));
+}
+
+void SaveStatistics(const DataStatistics& statistics, const std::string& path) {
+  CheckedWriter writer(path, kMagic, kVersion);
+  writer.Value(statistics.images);
+  writer.Value(static_cast<int32_t>(statistics.resize));
+  writer.Value(static_cast<int32_t>(statistics.channels));
+  writer.Array(statistics.mean_image);
+  writer.Array(statistics.channel_mean);
+  writer.Array(statistics.channel_deviation);
+  writer.Array(statistics.colour_covariance);
+  writer.Commit();
+}
+
+DataStatistics LoadStatistics(const std::string& path) {
+  CheckedReader reader(path, kMagic, kVersion);
+  DataStatistics statistics;
+  statistics.images = reader.Value<int64_t>();
+  statistics.resize = reader.Value<int32_t>();
+  statistics.channels = reader.Value<int32_t>();
+  statistics.mean_image = reader.Array<float>();
+  statistics.channel_mean = reader.Array<float>();
+  statistics.channel_deviation = reader.Array<float>();
+  statistics.colour_covariance = reader.Array<double>();
+  reader.CheckEnd();
+  const int64_t resize = statistics.resize, channels = statistics.channels;
+  if (resize < 1 || resize > (1 << 14) || (channels != 1 && channels != 3) ||
+      static_cast<int64_t>(statistics.mean_image.size()) != resize * resize * channels ||
+      static_cast<int64_t>(statistics.channel_mean.size()) != channels ||
+      static_cast<int64_t>(statistics.channel_deviation.size()) != channels ||
+      static_cast<int64_t>(statistics.colour_covariance.size()) != channels * channels) {
+    throw Error(ExitCode::kData, fmt::format("{}: sizes that do not fit each other", path),
+                "make it again with: convoy data stats");
+  }
+  return statistics;
+}
+
+}  // namespace convoy

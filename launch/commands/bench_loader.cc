@@ -1,0 +1,353 @@
+// convoy bench loader: images per second from a data set beside the rate of decoding alone, or the
+// digests of its batches.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iostream>
+#include <optional>
+
+#include <nlohmann/json.hpp>
+
+#include "core/host/clock.h"
+#include "core/text.h"
+#include "dataloader/tools/measure.h"
+#include "launch/commands/bench.h"
+#include "launch/commands/loader_digest.h"
+#include "launch/options/run_options.h"
+#include "trainer/ranks/agreement.h"
+#include "trainer/ranks/compute_resources.h"
+#include "trainer/ranks/replica_loader.h"
+#include "trainer/run/session.h"
+
+namespace convoy {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct LoaderBench {
+  std::string data;
+  DataConfig loading;
+  std::string model = "alexnet2012";
+  ModelOptions model_options;
+  int64_t batch_size = 128;
+  uint64_t seed = 0;
+  int64_t epoch = 0, first_batch = 0, batches = 12, rounds = 5;
+  int64_t in_memory_bytes = 0;
+  std::optional<DType> finish;
+  bool random = true, limit = true, scaling = false, digest = false, as_json = false;
+  int towers = 1;
+};
+
+LoaderOptions OptionsOf(const LoaderBench& bench) {
+  const NetworkSpec network = MakeModel(bench.model, bench.model_options);
+  LoaderOptions options = LoaderOptionsOf(bench.loading, network, bench.batch_size);
+  options.seed = bench.seed;
+  options.crop.random = bench.random;
+  options.crop.colour =
+      bench.random && network.input[2] == 3 ? ColourNoise::k2012 : ColourNoise::kNone;
+  options.crop.colour_strength = [](int64_t) { return 0.1; };
+  if (bench.finish) {
+    // A mean image of middle grey: as much work as the real one.
+    const auto values = static_cast<size_t>(network.input.count());
+    options.finish = {.dtype = *bench.finish, .mean = std::vector<float>(values, 128.0f)};
+  }
+  return options;
+}
+
+void PrintDigests(const LoaderBench& bench, const std::shared_ptr<const Dataset>& dataset,
+                  ProcessGrid& grid, World& world, Log& log) {
+  ReplicaLoader loader(dataset, OptionsOf(bench), grid, log);
+  loader.Seek(bench.epoch, bench.first_batch);
+  Json digests = Json::array();
+  for (int64_t b = 0; b < bench.batches; ++b) {
+    loader.Fetch();
+    const Batch& batch = loader.Exchange();
+    // The towers of a replica have the same rows; tower 0's count.
+    const uint64_t digest = DigestOf(batch, grid.tower() == 0, world);
+    if (world.rank() != 0) continue;
+    if (bench.as_json) {
+      digests.push_back({{"epoch", batch.epoch},
+                         {"batch", batch.index},
+                         {"digest", fmt::format("{:016x}", digest)}});
+    } else {
+      fmt::print("epoch {} batch {} {:016x}\n", batch.epoch, batch.index, digest);
+    }
+  }
+  if (world.rank() == 0 && bench.as_json) std::cout << Json{{"digests", digests}}.dump() << "\n";
+}
+
+// Images per second, of several rounds.
+struct Rates {
+  std::vector<double> rates;
+
+  double Median() const {
+    std::vector<double> sorted = rates;
+    std::sort(sorted.begin(), sorted.end());
+    const size_t half = sorted.size() / 2;
+    return sorted.size() % 2 == 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+  }
+  std::string ToString() const {
+    const auto [least, most] = std::minmax_element(rates.begin(), rates.end());
+    return fmt::format("{:>9.1f} images/s  ({:.1f} to {:.1f})", Median(), *least, *most);
+  }
+};
+
+// What is measured in turn, over all ranks at once.
+class LoaderRounds {
+ public:
+  LoaderRounds(const LoaderBench& bench, std::shared_ptr<const Dataset> dataset, ProcessGrid& grid,
+               World& world, Log& log)
+      : bench_(bench), dataset_(std::move(dataset)), grid_(grid), world_(world), log_(log) {}
+
+  void Run() {
+    EncodedSample sample;
+    dataset_->Read(0, sample);
+    const bool is_compressed = sample.height == 0;
+    for (int64_t round = 0; round < bench_.rounds; ++round) {
+      loader.rates.push_back(LoaderRate(round, bench_.loading.workers, &part, &part_s));
+      if (bench_.scaling) {
+        one_thread.rates.push_back(LoaderRate(round, 1, nullptr, nullptr));
+      }
+      if (bench_.limit && is_compressed) {
+        const int threads = bench_.loading.workers;
+        full_decode.rates.push_back(DecodeRate(round, DecodeWork::kFull, threads));
+        entropy_decode.rates.push_back(DecodeRate(round, DecodeWork::kEntropy, threads));
+        if (bench_.scaling) {
+          full_decode_one_thread.rates.push_back(DecodeRate(round, DecodeWork::kFull, 1));
+        }
+      }
+    }
+  }
+
+  // The first batch on one thread and on all of them.
+  void CheckDigests() {
+    std::vector<uint64_t> digests;
+    for (const int threads : {1, bench_.loading.workers}) {
+      ReplicaLoader replica = MakeLoader(threads);
+      replica.Fetch();
+      digests.push_back(DigestOf(replica.Exchange(), grid_.tower() == 0, world_));
+    }
+    if (digests[0] == digests[1]) return;
+    throw Error(ExitCode::kDefect, fmt::format("the batch of one thread is {:016x}, of {} {:016x}",
+                                               digests[0], bench_.loading.workers, digests[1]));
+  }
+
+  Rates loader, one_thread, full_decode, full_decode_one_thread, entropy_decode;
+  // Of this rank's loader, over all rounds.
+  LoaderStatistics part;
+  double part_s = 0;
+
+ private:
+  ReplicaLoader MakeLoader(int threads) {
+    LoaderOptions options = OptionsOf(bench_);
+    options.threads = threads;
+    return {dataset_, options, grid_, log_};
+  }
+
+  double SlowestRank(double seconds) {
+    HostStream stream;
+    world_.all()
+        .AllReduce(stream, {&seconds, DType::kFloat64, Shape{1}}, ReduceOp::kMax, "bench")
+        .Wait(stream);
+    return seconds;
+  }
+
+  // From the delivery of one batch to that of another: threads are warm, the memory of all batches
+  // has been touched, and as much work lies in the queue at the end as at the start.
+  double LoaderRate(int64_t round, int threads, LoaderStatistics* total, double* total_s) {
+    ReplicaLoader replica = MakeLoader(threads);
+    replica.Seek(bench_.epoch + round, bench_.first_batch);
+    for (int i = 0; i <= bench_.loading.queue; ++i) {
+      replica.Fetch();
+      replica.Exchange();
+    }
+    world_.all().Barrier("bench");
+    const LoaderStatistics before = replica.loader().statistics();
+    int64_t images = 0;
+    const Clock::time_point start = Clock::now();
+    for (int64_t b = 0; b < bench_.batches; ++b) {
+      replica.Fetch();
+      images += replica.Exchange().global_count;
+    }
+    const double seconds = SecondsSince(start);
+    if (total != nullptr) {
+      *total += replica.loader().statistics() - before;
+      *total_s += seconds;
+    }
+    return static_cast<double>(images) / SlowestRank(seconds);
+  }
+
+  double DecodeRate(int64_t round, DecodeWork work, int threads) {
+    const int64_t images = std::max<int64_t>(bench_.batches * bench_.batch_size / world_.size(), 1);
+    const int64_t first = (round * world_.size() + world_.rank()) * images;
+    world_.all().Barrier("bench");
+    const double seconds = TimeDecoding(*dataset_, first, images, threads, work);
+    return static_cast<double>(images * world_.size()) / SlowestRank(seconds);
+  }
+
+  const LoaderBench& bench_;
+  const std::shared_ptr<const Dataset> dataset_;
+  ProcessGrid& grid_;
+  World& world_;
+  Log& log_;
+};
+
+void PrintJson(const LoaderBench& bench, const LoaderRounds& rounds, const LoaderReport& report,
+               World& world) {
+  Json json = {{"bench", "loader"},
+               {"data", bench.data},
+               {"ranks", world.size()},
+               {"threads_per_rank", bench.loading.workers},
+               {"values", bench.finish ? NameOf(*bench.finish) : "u8"},
+               {"images_per_s", rounds.loader.Median()}};
+  if (!rounds.full_decode.rates.empty()) {
+    json["full_decode_images_per_s"] = rounds.full_decode.Median();
+    json["entropy_decode_images_per_s"] = rounds.entropy_decode.Median();
+  }
+  if (!rounds.one_thread.rates.empty()) {
+    json["one_thread_images_per_s"] = rounds.one_thread.Median();
+  }
+  if (!rounds.full_decode_one_thread.rates.empty()) {
+    json["one_thread_full_decode_images_per_s"] = rounds.full_decode_one_thread.Median();
+  }
+  json["read_mb_per_s"] = report.read_mb_per_s;
+  json["ms_per_image"] = {{"read", report.read_ms},           {"entropy", report.entropy_ms},
+                          {"transform", report.transform_ms}, {"resize", report.resize_ms},
+                          {"augment", report.augment_ms},     {"other", report.other_ms}};
+  json["bad_samples"] = rounds.part.bad_samples;
+  std::cout << json.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
+}
+
+void PrintTable(const LoaderBench& bench, const LoaderRounds& rounds, const LoaderReport& report,
+                const Dataset& dataset, World& world) {
+  fmt::print("{}\n{} of {}, batches of {}, to {}; medians of {} in turn\n\n", dataset.Describe(),
+             FormatCount(world.size(), "rank"), FormatCount(bench.loading.workers, "thread"),
+             bench.batch_size,
+             bench.finish ? fmt::format("finished {}", NameOf(*bench.finish)) : "uint8 crops",
+             FormatCount(bench.rounds, "round"));
+  const double rate = rounds.loader.Median();
+  fmt::print("loader                {}\n", rounds.loader.ToString());
+  if (!rounds.full_decode.rates.empty()) {
+    fmt::print("full decode alone     {}: loader / this = {:.3f}\n", rounds.full_decode.ToString(),
+               rate / rounds.full_decode.Median());
+    fmt::print("entropy decode alone  {}: loader / this = {:.3f}\n",
+               rounds.entropy_decode.ToString(), rate / rounds.entropy_decode.Median());
+  }
+  const auto print_scaling = [&](const char* what, const Rates& one, const Rates& all) {
+    if (one.rates.empty()) return;
+    fmt::print("{}{}: {} threads give {:.3f} times as much per thread\n", what, one.ToString(),
+               bench.loading.workers, all.Median() / bench.loading.workers / one.Median());
+  };
+  print_scaling("loader, one thread    ", rounds.one_thread, rounds.loader);
+  print_scaling("full decode, 1 thread ", rounds.full_decode_one_thread, rounds.full_decode);
+  fmt::print("\nrank 0: {:.1f} images/s per busy thread, {:.1f} MB/s read\n",
+             report.images_per_busy_thread, report.read_mb_per_s);
+  fmt::print("{:<24}{:>10}\n", "stage", "ms/image");
+  const std::pair<const char*, double> stages[] = {
+      {"read", report.read_ms},           {"entropy decode (about)", report.entropy_ms},
+      {"transform", report.transform_ms}, {"resize", report.resize_ms},
+      {"augment", report.augment_ms},     {"other", report.other_ms}};
+  for (const auto& [name, ms] : stages) fmt::print("{:<24}{:>10.3f}\n", name, ms);
+  fmt::print("the first batch has the same digest on one thread\n");
+}
+
+void PrintRates(const LoaderBench& bench, const std::shared_ptr<const Dataset>& dataset,
+                ProcessGrid& grid, World& world, Log& log) {
+  LoaderRounds rounds(bench, dataset, grid, world, log);
+  rounds.CheckDigests();
+  rounds.Run();
+  if (world.rank() != 0) return;
+  const LoaderReport report = LoaderReport::Of(rounds.part, bench.loading.workers, rounds.part_s);
+  if (bench.as_json) {
+    PrintJson(bench, rounds, report, world);
+  } else {
+    PrintTable(bench, rounds, report, *dataset, world);
+  }
+}
+
+void AddOptions(OptionTable& table, LoaderBench& bench, WorldOptions& world_options) {
+  table.Group("Measurement");
+  table.Add("data", "DATA", "", "images, in any form that convoy train takes",
+            store::Text(&bench.data));
+  table.Add("batch-size,b", "N", "128", "images of a batch over all ranks",
+            store::Integer("batch-size", 1, 1 << 24, [&](int64_t n) { bench.batch_size = n; }));
+  table.Add("batches", "N", "12", "batches to load (in every round)",
+            store::Integer("batches", 1, 1 << 24, [&](int64_t n) { bench.batches = n; }));
+  table.Add("rounds", "N", "5", "rounds of the loader and its limits in turn",
+            store::Integer("rounds", 1, 10000, [&](int64_t n) { bench.rounds = n; }));
+  table.Add("in-memory", "MB", "0",
+            "first copy the files into memory, over and over until there are so many MB at "
+            "addresses of their own; 0: read them where they are",
+            store::Integer("in-memory", 0, 1 << 20,
+                           [&](int64_t n) { bench.in_memory_bytes = n * 1'000'000; }));
+  table.Add("limit", "on|off", "on",
+            "also time libjpeg-turbo's full decode alone, and entropy decoding alone",
+            store::Switch("limit", &bench.limit));
+  table.AddFlag("scaling", "also time one thread", &bench.scaling);
+  table.Add(
+      "finish", "TYPE", "none", "finish the crops in the loader: none (uint8), fp32 or bf16",
+      store::Choice<std::optional<DType>>(
+          "finish", {{"none", std::nullopt}, {"fp32", DType::kFloat32}, {"bf16", DType::kBFloat16}},
+          &bench.finish));
+  table.Add("epoch", "N", "0", "epoch to begin in",
+            store::Integer("epoch", 0, (1 << 20) - 1, [&](int64_t n) { bench.epoch = n; }));
+  table.Add("first-batch", "N", "0", "batch of that epoch to begin with",
+            store::Integer("first-batch", 0, INT64_MAX, [&](int64_t n) { bench.first_batch = n; }));
+  table.Add("seed", "N", "0", "of order, crops and colour",
+            store::Integer("seed", 0, INT64_MAX,
+                           [&](int64_t n) { bench.seed = static_cast<uint64_t>(n); }));
+  table.Add("augment", "on|off", "on", "random place, mirror and colour",
+            store::Switch("augment", &bench.random));
+  AddDrawOptions(table, &bench.loading);
+  table.Add("towers", "N", "1", "ranks that share the decoding of a replica: 1 or 2",
+            store::Integer("towers", 1, 2, [&](int64_t n) { bench.towers = static_cast<int>(n); }));
+  table.AddFlag("digest", "print a 64-bit hash of every global batch instead", &bench.digest);
+  table.AddFlag("json", "one JSON object", &bench.as_json);
+  table.Add("deadline", "SECONDS", "600", "give up a rank that is late by so much; 0: never",
+            store::Number("deadline", 0, 1e9, [&](double s) { world_options.deadline_s = s; }));
+  AddModelOptions(table, &bench.model, &bench.model_options);
+  AddDataOptions(table, &bench.loading);
+  table.Examples(
+      "Example\n"
+      "  convoy bench loader --data photos.tar:train -j 2 --in-memory 500 --scaling\n"
+      "  launch/convoyrun -n 2 bench loader --data photos.tar:train --digest    the same hashes\n");
+}
+
+}  // namespace
+
+ExitCode BenchLoaderCommand(int argc, const char* const* argv) {
+  LoaderBench bench;
+  WorldOptions world_options;
+  OptionTable table("convoy bench loader",
+                    "images per second from a data set beside decoding alone, or the digests of "
+                    "its batches");
+  AddOptions(table, bench, world_options);
+  if (!table.Parse(argc, argv)) return ExitCode::kDone;
+  if (bench.data.empty()) throw Error(ExitCode::kUsage, "convoy bench loader: --data is missing");
+  if (bench.finish && bench.towers > 1) {
+    throw Error(ExitCode::kUsage,
+                fmt::format("--finish {} with --towers {}: towers exchange uint8 crops",
+                            NameOf(*bench.finish), bench.towers));
+  }
+  return RunOnAllRanks(world_options, "", [&](World& world, Log& log) {
+    ProcessGrid grid(world, GridOf({.towers = bench.towers}, world));
+    std::shared_ptr<const Dataset> dataset = OpenTogether(bench.data, bench.loading, world, log);
+    if (bench.in_memory_bytes > 0) {
+      RunTogether(world, [&] { dataset = CopyIntoMemory(*dataset, bench.in_memory_bytes); });
+    }
+    const int64_t batches = (dataset->size() + bench.batch_size - 1) / bench.batch_size;
+    RunTogether(world, [&] {
+      if (bench.first_batch < batches) return;
+      throw Error(ExitCode::kUsage, fmt::format("--first-batch {}: an epoch has batches 0 to {}",
+                                                bench.first_batch, batches - 1));
+    });
+    if (bench.digest) {
+      PrintDigests(bench, dataset, grid, world, log);
+    } else {
+      PrintRates(bench, dataset, grid, world, log);
+    }
+    return ExitCode::kDone;
+  });
+}
+
+}  // namespace convoy

@@ -1,0 +1,271 @@
+// convoy data index|stats, and the choice among all data commands.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <functional>
+#include <iostream>
+#include <map>
+#include <optional>
+
+#include <nlohmann/json.hpp>
+
+#include "core/host/files.h"
+#include "core/text.h"
+#include "dataloader/tools/image_headers.h"
+#include "dataloader/tools/published.h"
+#include "launch/command.h"
+#include "launch/commands/data_commands.h"
+#include "launch/options/run_options.h"
+#include "trainer/ranks/agreement.h"
+#include "trainer/run/session.h"
+
+namespace convoy {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// An archive of an official name has the official size.
+void CheckPublishedSize(const std::string& path) {
+  const std::optional<PublishedArchive> published = PublishedAs(path);
+  std::error_code unreachable;
+  if (!published || !std::filesystem::is_regular_file(path, unreachable)) return;
+  const int64_t bytes = File::OpenForReading(path, ExitCode::kData).size();
+  if (bytes == published->bytes) return;
+  throw Error(ExitCode::kData,
+              fmt::format("{} has {} bytes, the published archive has {}", path, FormatCount(bytes),
+                          FormatCount(published->bytes)),
+              "download the rest of it; an archive of your own needs another name");
+}
+
+// The sum of an archive, held against the published one.
+std::string CheckedMd5(const std::string& path, Log& log) {
+  std::error_code unreachable;
+  if (!std::filesystem::is_regular_file(path, unreachable)) {
+    throw Error(ExitCode::kUsage, fmt::format("--md5: {} is not one file", path));
+  }
+  JobProgress progress(log, "MD5, bytes", File::OpenForReading(path, ExitCode::kData).size());
+  const std::string md5 = Md5OfFile(path, std::ref(progress));
+  const std::optional<PublishedArchive> published = PublishedAs(path);
+  if (published && md5 != published->md5) {
+    throw Error(ExitCode::kData, fmt::format("{}: MD5 {}, published {}", path, md5, published->md5),
+                "the archive is damaged: download it again");
+  }
+  return md5;
+}
+
+double ShareOf(int64_t part, size_t whole) {
+  return whole > 0 ? 100 * static_cast<double>(part) / static_cast<double>(whole) : 0;
+}
+
+// The value that `percent` of `values` do not exceed.
+int64_t Percentile(std::vector<int64_t> values, double percent) {
+  if (values.empty()) return 0;
+  const auto at = static_cast<size_t>(percent / 100 * static_cast<double>(values.size() - 1));
+  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(at), values.end());
+  return values[at];
+}
+
+Json SummaryOf(const ImageHeaders& headers) {
+  std::vector<int64_t> pixels, short_sides;
+  std::map<std::string, int64_t> samplings;
+  for (size_t i = 0; i < headers.flags.size(); ++i) {
+    if (headers.flags[i] & ImageHeaders::kBad) continue;
+    pixels.push_back(int64_t{headers.width[i]} * headers.height[i]);
+    short_sides.push_back(std::min(headers.width[i], headers.height[i]));
+    const bool is_colour_jpeg = !(headers.flags[i] & (ImageHeaders::kGrey | ImageHeaders::kCmyk |
+                                                      ImageHeaders::kPng | ImageHeaders::kPlain));
+    if (is_colour_jpeg) {
+      ++samplings[fmt::format("{}x{}", headers.sampling[i] >> 4, headers.sampling[i] & 15)];
+    }
+  }
+  Json json = {{"images", headers.flags.size()},
+               {"bad", headers.CountOf(ImageHeaders::kBad)},
+               {"grey", headers.CountOf(ImageHeaders::kGrey)},
+               {"cmyk", headers.CountOf(ImageHeaders::kCmyk)},
+               {"png", headers.CountOf(ImageHeaders::kPng)},
+               {"progressive", headers.CountOf(ImageHeaders::kProgressive)},
+               {"exif_rotated", headers.CountOf(ImageHeaders::kRotated)}};
+  for (const double percent : {50.0, 99.0, 100.0}) {
+    json["pixels"][fmt::format("p{:.0f}", percent)] = Percentile(pixels, percent);
+    json["short_side"][fmt::format("p{:.0f}", percent)] = Percentile(short_sides, percent);
+  }
+  for (const auto& [sampling, count] : samplings) json["chroma_sampling"][sampling] = count;
+  return json;
+}
+
+void PrintSummary(const Json& summary, const std::string& path) {
+  const auto count = summary["images"].get<size_t>();
+  for (const char* kind : {"bad", "grey", "cmyk", "png", "progressive", "exif_rotated"}) {
+    const auto part = summary[kind].get<int64_t>();
+    fmt::print("{:<22}{:>10} ({:.2f} %)\n", kind, FormatCount(part), ShareOf(part, count));
+  }
+  for (const char* size : {"pixels", "short_side"}) {
+    fmt::print("{:<22}{:>10} median, {} at 99 %, {} at most\n", size,
+               summary[size]["p50"].get<int64_t>(), summary[size]["p99"].get<int64_t>(),
+               summary[size]["p100"].get<int64_t>());
+  }
+  if (summary.contains("chroma_sampling")) {
+    for (const auto& [sampling, part] : summary["chroma_sampling"].items()) {
+      fmt::print("{:<22}{:>10} ({:.2f} %)\n", "pixels a chroma " + sampling,
+                 FormatCount(part.get<int64_t>()), ShareOf(part.get<int64_t>(), count));
+    }
+  }
+  fmt::print("kept in {}\n", path);
+}
+
+// What the headers say: from the table beside the index, which is made where there is none.
+Json NoteImageHeaders(const DataArguments& arguments, const Dataset& dataset, std::string& path,
+                      Log& log) {
+  path = ImageHeadersPath(arguments.location(), arguments.dataset.index_folder, dataset);
+  if (path.empty()) {
+    throw Error(ExitCode::kUsage, "there is no place to keep the headers", "give --index-folder");
+  }
+  if (PathExists(path)) return SummaryOf(LoadImageHeaders(path));
+  JobProgress progress(log, "headers", dataset.size());
+  const ImageHeaders headers = ReadImageHeaders(dataset, arguments.workers, std::ref(progress));
+  SaveImageHeaders(headers, path);
+  return SummaryOf(headers);
+}
+
+ExitCode IndexCommand(int argc, const char* const* argv) {
+  DataArguments arguments;
+  bool with_md5 = false, with_headers = false;
+  OptionTable table("convoy data index", "note what an archive holds, so that runs start at once");
+  AddDataArguments(table, &arguments);
+  table.AddFlag("md5",
+                "also read the whole archive, and hold its MD5 against the published one where it "
+                "has an official name",
+                &with_md5);
+  table.AddFlag("image-headers",
+                "also read the header of every image: keeps their sizes, sampling and kinds "
+                "beside the index, and sums them up",
+                &with_headers);
+  table.Examples(
+      "Example\n"
+      "  convoy data index /data/ILSVRC2012_img_train.tar     interrupted, it goes on\n");
+  if (!table.Parse(argc, argv)) return ExitCode::kDone;
+  RequireOneRank("convoy data index");
+  RequireOneWord(arguments);
+  Log log;
+  CheckPublishedSize(arguments.location());
+  const auto dataset = OpenDataset(arguments.location(), arguments.dataset, log);
+  const std::string md5 = with_md5 ? CheckedMd5(arguments.location(), log) : std::string();
+  std::string headers_path;
+  Json summary;
+  if (with_headers) summary = NoteImageHeaders(arguments, *dataset, headers_path, log);
+  if (arguments.as_json) {
+    Json json = {{"description", dataset->Describe()},
+                 {"images", dataset->size()},
+                 {"classes", dataset->classes()}};
+    if (with_md5) json["md5"] = md5;
+    if (with_headers) json["headers"] = summary;
+    // Names may be of any bytes.
+    std::cout << json.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
+    return ExitCode::kDone;
+  }
+  fmt::print("{}\n", dataset->Describe());
+  if (with_headers) PrintSummary(summary, headers_path);
+  if (with_md5) {
+    fmt::print("MD5 {}{}\n", md5, PublishedAs(arguments.location()) ? ", as published" : "");
+  }
+  return ExitCode::kDone;
+}
+
+Json ToJson(const DataStatistics& statistics) {
+  return {{"images", statistics.images},
+          {"resize", statistics.resize},
+          {"channel_mean", statistics.channel_mean},
+          {"channel_deviation", statistics.channel_deviation},
+          {"colour_covariance", statistics.colour_covariance}};
+}
+
+ExitCode StatsCommand(int argc, const char* const* argv) {
+  DataArguments arguments;
+  WorldOptions world_options;
+  Geometry geometry = Geometry::kSquare2012;
+  int resize = 256, channels = 3;
+  std::string output;
+  OptionTable table("convoy data stats",
+                    "mean image, mean per channel and colour covariance of a training set");
+  AddDataArguments(table, &arguments);
+  table.Group("Statistics");
+  table.Add("geometry", "KIND", "square2012", "as in convoy train", GeometryStore(&geometry));
+  table.Add("resize", "PIXELS", "256", "short side of the images, side of the mean image",
+            store::Integer("resize", 1, 4096, [&](int64_t n) { resize = static_cast<int>(n); }));
+  table.Add("channels", "1|3", "3", "grey or colour",
+            store::Choice<int>("channels", {{"1", 1}, {"3", 3}}, &channels));
+  table.Add("output", "FILE", "", "where to (default: beside the index, where convoy train looks)",
+            store::Text(&output));
+  table.Add("deadline", "SECONDS", "0", "give up a rank that is late by so much; 0: never",
+            store::Number("deadline", 0, 1e9, [&](double s) { world_options.deadline_s = s; }));
+  table.Examples(
+      "Example\n"
+      "  convoy data stats /data/ILSVRC2012_img_train.tar\n"
+      "  launch/convoyrun -n 16 data stats /data/ILSVRC2012_img_train.tar     in parallel\n");
+  if (!table.Parse(argc, argv)) return ExitCode::kDone;
+  RequireOneWord(arguments);
+  return RunOnAllRanks(world_options, "", [&](World& world, Log& log) {
+    const DataConfig config{.devkit = arguments.dataset.devkit,
+                            .index_folder = arguments.dataset.index_folder};
+    const auto dataset = OpenTogether(arguments.location(), config, world, log);
+    const std::string path =
+        !output.empty() ? output
+                        : StatisticsPath(arguments.location(), arguments.dataset.index_folder,
+                                         *dataset, geometry, resize, channels);
+    StatisticsAccumulator accumulator(geometry, resize, channels);
+    RunTogether(world, [&] {
+      if (path.empty()) {
+        throw Error(ExitCode::kUsage, "there is no place to keep the statistics", "give --output");
+      }
+      const int64_t begin = world.rank() * dataset->size() / world.size();
+      const int64_t end = (world.rank() + 1) * dataset->size() / world.size();
+      JobProgress progress(log, "images", end - begin);
+      accumulator.Add(*dataset, begin, end, arguments.workers, [&](int64_t done) {
+        if (world.rank() == 0) progress(done);
+      });
+    });
+    HostStream stream;
+    world.all().AllReduce(stream, accumulator.Sums(), ReduceOp::kSum, "statistics").Wait(stream);
+    RunTogether(world, [&] {
+      if (world.rank() != 0) return;
+      const DataStatistics statistics = accumulator.Finish();
+      SaveStatistics(statistics, path);
+      if (arguments.as_json) {
+        Json json = ToJson(statistics);
+        json["file"] = path;
+        std::cout << json.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
+        return;
+      }
+      fmt::print(
+          "{} images, short side {}\nmean per channel      {:.3f}\nstandard deviation    "
+          "{:.3f}\nwritten to {}\n",
+          FormatCount(statistics.images), resize, fmt::join(statistics.channel_mean, " "),
+          fmt::join(statistics.channel_deviation, " "), path);
+    });
+    return ExitCode::kDone;
+  });
+}
+
+}  // namespace
+
+ExitCode DataCommand(int argc, const char* const* argv) {
+  const std::string what = argc > 0 ? argv[0] : "--help";
+  if (what == "index") return IndexCommand(argc - 1, argv + 1);
+  if (what == "stats") return StatsCommand(argc - 1, argv + 1);
+  if (what == "verify") return VerifyCommand(argc - 1, argv + 1);
+  if (what == "pack") return PackCommand(argc - 1, argv + 1);
+  if (what == "--help" || what == "-h") {
+    std::cout << "convoy data - index, check, measure and pack data sets\n\n"
+                 "Usage: convoy data index|stats|verify|pack DATA [options]\n\n"
+                 "  index   note what an archive holds, so that runs start at once\n"
+                 "  stats   mean image, mean per channel and colour covariance\n"
+                 "  verify  decode every image; name the bad ones and count the odd\n"
+                 "  pack    write smaller JPEGs, or the same without metadata, as shards\n";
+    return argc > 0 ? ExitCode::kDone : ExitCode::kUsage;
+  }
+  throw Error(ExitCode::kUsage, fmt::format("convoy data {}: there is no such command", what),
+              "the commands are index, stats, verify and pack");
+}
+
+}  // namespace convoy

@@ -1,0 +1,44 @@
+// launch/commands/data_commands.h - what the convoy data commands share.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/host/clock.h"
+#include "dataloader/dataloader.h"
+#include "launch/options/option_table.h"
+#include "trainer/run/progress.h"
+
+namespace convoy {
+
+// What every one of these commands takes.
+struct DataArguments {
+  std::vector<std::string> words;  // the data set
+  DatasetOptions dataset;
+  int workers = 2;
+  bool as_json = false;
+
+  const std::string& location() const { return words.front(); }
+};
+void AddDataArguments(OptionTable& table, DataArguments* arguments);
+// Throws (kUsage).
+void RequireOneWord(const DataArguments& arguments);
+
+// Shows how far a long job is, with the time left. Called from one thread at a time.
+class JobProgress {
+ public:
+  JobProgress(Log& log, std::string what, int64_t total);
+  void operator()(int64_t done);
+
+ private:
+  Progress progress_;
+  std::string what_;
+  int64_t total_;
+  Clock::time_point start_ = Clock::now();
+};
+
+ExitCode VerifyCommand(int argc, const char* const* argv);
+ExitCode PackCommand(int argc, const char* const* argv);
+
+}  // namespace convoy

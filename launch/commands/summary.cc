@@ -1,0 +1,187 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iostream>
+#include <map>
+
+#include <nlohmann/json.hpp>
+
+#include "core/text.h"
+#include "launch/command.h"
+#include "launch/options/run_options.h"
+#include "trainer/plan/plan.h"
+
+namespace convoy {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct LayerRow {
+  std::string name, kind;
+  Shape output;
+  LayerCounts counts;
+  std::string owner;
+};
+
+Json ToJson(const Shape& shape) {
+  Json sizes = Json::array();
+  for (int i = 0; i < shape.rank(); ++i) sizes.push_back(shape[i]);
+  return sizes;
+}
+
+// "all", or the one tower that has the layer.
+std::string OwnerOf(const std::string& layer, const std::vector<RankPlan>& towers) {
+  std::vector<std::string> owners;
+  for (const RankPlan& plan : towers) {
+    for (const Stage& stage : plan.stages) {
+      const auto* segment = std::get_if<SegmentPlan>(&stage);
+      if (segment == nullptr) continue;
+      for (const auto& item : segment->spec.items) {
+        if (item.layer.name == layer) owners.push_back(fmt::format("tower {}", plan.tower));
+      }
+    }
+  }
+  return owners.size() == towers.size() ? "all" : fmt::format("{}", fmt::join(owners, ", "));
+}
+
+std::vector<LayerRow> RowsOf(const NetworkSpec& network, const std::vector<RankPlan>& towers) {
+  std::vector<LayerRow> rows;
+  Shape input = network.input;
+  for (const LayerSpec& layer : network.layers) {
+    const Shape output = OutputShape(layer, input);
+    rows.push_back({layer.name, KindOf(layer.layer), output, CountsOf(layer, input),
+                    OwnerOf(layer.name, towers)});
+    input = output;
+  }
+  return rows;
+}
+
+void PrintTable(const NetworkSpec& network, const GridShape& grid,
+                const std::vector<LayerRow>& rows, const std::vector<RankPlan>& towers,
+                const std::vector<ExchangeTraffic>& traffic) {
+  fmt::print("{}: input {}, {} classes\n\n", network.name, network.input.ToString(),
+             network.classes);
+  fmt::print("{:<10}{:<14}{:<16}{:>14}{:>18}{:>12}  {}\n", "layer", "kind", "output", "parameters",
+             "multiply-adds", "neurons", "on");
+  for (const LayerRow& row : rows) {
+    const auto count = [](int64_t n) { return n == 0 ? std::string("-") : FormatCount(n); };
+    fmt::print("{:<10}{:<14}{:<16}{:>14}{:>18}{:>12}  {}\n", row.name, row.kind,
+               row.output.ToString(), count(row.counts.parameters), count(row.counts.multiply_adds),
+               count(row.counts.neurons), row.owner);
+  }
+  const LayerCounts total = CountsOf(network);
+  fmt::print("{:<40}{:>14}{:>18}{:>12}\n\n", "total", FormatCount(total.parameters),
+             FormatCount(total.multiply_adds), FormatCount(total.neurons));
+  fmt::print("training: {} FLOP per image; {} of parameters in fp32\n",
+             FormatCount(TrainingFlops(network)),
+             FormatBytes(4.0 * static_cast<double>(total.parameters)));
+  if (grid.towers > 1) {
+    for (const RankPlan& plan : towers) {
+      fmt::print("tower {}: {} parameters\n", plan.tower, FormatCount(plan.ParameterCount()));
+    }
+    fmt::print("\nbytes exchanged per image, fp32, forward (backward the same the other way):\n");
+    int64_t sum = 0;
+    for (const ExchangeTraffic& row : traffic) {
+      fmt::print("  tower {} to {}  {:<20}{:>10}\n", row.from, row.to, row.name,
+                 FormatCount(4 * row.elements));
+      sum += 4 * row.elements;
+    }
+    fmt::print("  {:<34}{:>10}\n", "all", FormatCount(sum));
+  }
+  if (grid.replicas > 1) {
+    fmt::print("\nreduced over {} replicas per step, fp32, by bucket:\n", grid.replicas);
+    for (const BucketRange& bucket : PlanBuckets(towers[0])) {
+      fmt::print("  {:<34}{:>10}\n", bucket.name,
+                 FormatBytes(4.0 * static_cast<double>(bucket.count)));
+    }
+  }
+}
+
+Json ToJson(const NetworkSpec& network, const GridShape& grid, const std::vector<LayerRow>& rows,
+            const std::vector<RankPlan>& towers, const std::vector<ExchangeTraffic>& traffic) {
+  const LayerCounts total = CountsOf(network);
+  Json json = {{"model", network.name},
+               {"input", ToJson(network.input)},
+               {"classes", network.classes},
+               {"parameters", total.parameters},
+               {"multiply_adds", total.multiply_adds},
+               {"neurons", total.neurons},
+               {"training_flops_per_image", TrainingFlops(network)},
+               {"replicas", grid.replicas},
+               {"towers", grid.towers}};
+  for (const LayerRow& row : rows) {
+    json["layers"].push_back({{"name", row.name},
+                              {"kind", row.kind},
+                              {"output", ToJson(row.output)},
+                              {"parameters", row.counts.parameters},
+                              {"multiply_adds", row.counts.multiply_adds},
+                              {"neurons", row.counts.neurons},
+                              {"on", row.owner}});
+  }
+  for (int rank = 0; rank < grid.ranks(); ++rank) {
+    const RankPlan& plan = towers[static_cast<size_t>(rank % grid.towers)];
+    json["ranks"].push_back({{"rank", rank},
+                             {"replica", rank / grid.towers},
+                             {"tower", plan.tower},
+                             {"parameters", plan.ParameterCount()}});
+  }
+  // Bytes of fp32 per image in the forward pass; backward carries the same the other way.
+  json["exchange"] = Json::array();
+  std::map<std::pair<int, int>, int64_t> sums;
+  int64_t all = 0;
+  for (const ExchangeTraffic& row : traffic) {
+    const int64_t bytes = 4 * row.elements;
+    json["exchange"].push_back(
+        {{"name", row.name}, {"from", row.from}, {"to", row.to}, {"bytes_per_image", bytes}});
+    sums[{row.from, row.to}] += bytes;
+    all += bytes;
+  }
+  json["exchange_bytes_per_image"] = {{"all", all}};
+  for (const auto& [pair, bytes] : sums) {
+    json["exchange_bytes_per_image"][fmt::format("{}_to_{}", pair.first, pair.second)] = bytes;
+  }
+  for (const BucketRange& bucket : PlanBuckets(towers[0])) {
+    json["buckets"].push_back({{"name", bucket.name}, {"bytes", 4 * bucket.count}});
+  }
+  return json;
+}
+
+}  // namespace
+
+ExitCode SummaryCommand(int argc, const char* const* argv) {
+  std::string model;
+  ModelOptions options;
+  GridShape grid;
+  bool as_json = false;
+  OptionTable table("convoy summary",
+                    "the layers of a model, and what each rank owns and exchanges");
+  AddModelOptions(table, &model, &options);
+  table.Group("Cut");
+  table.Add(
+      "towers", "N", "1", "ranks that cut one network between them: 1 or 2",
+      store::Integer("towers", 1, 1024, [&](int64_t n) { grid.towers = static_cast<int>(n); }));
+  table.Add("replicas", "N", "1", "copies of the network",
+            store::Integer("replicas", 1, 1 << 20,
+                           [&](int64_t n) { grid.replicas = static_cast<int>(n); }));
+  table.Group("Output");
+  table.AddFlag("json", "one JSON object", &as_json);
+  table.Examples("Example\n  convoy summary --model alexnet2012 --towers 2\n");
+  if (!table.Parse(argc, argv)) return ExitCode::kDone;
+  RequireOneRank("convoy summary");
+
+  const NetworkSpec network = MakeModel(model, options);
+  std::vector<RankPlan> towers;
+  for (int tower = 0; tower < std::max(grid.towers, 1); ++tower) {
+    towers.push_back(MakePlan(network, grid, tower));
+  }
+  const std::vector<LayerRow> rows = RowsOf(network, towers);
+  const std::vector<ExchangeTraffic> traffic = ForwardTraffic(network, grid);
+  if (as_json) {
+    std::cout << ToJson(network, grid, rows, towers, traffic).dump() << "\n";
+  } else {
+    PrintTable(network, grid, rows, towers, traffic);
+  }
+  return ExitCode::kDone;
+}
+
+}  // namespace convoy

@@ -1,0 +1,86 @@
+// layers/cuda/kernels/operations.h - the operations of the CUDA backend, and its kernels outside
+// networks. Each lies in a file of its own, with the bytes and flops of its kernels in a comment
+// there.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "core/device/memory.h"
+#include "core/device/stream.h"
+#include "core/tensor/tensor.h"
+#include "layers/operations/operation.h"
+
+namespace convoy::cuda {
+
+class Library;
+
+// What changes from step to step, in device memory: kernels read it there, so that a recorded step
+// can be queued again with other values.
+struct StepValues {
+  uint64_t seed = 0;
+  uint32_t epoch = 0;
+  float loss_scale = 1;
+  bool operator==(const StepValues&) const = default;
+};
+
+// What operations are made with; outlives them.
+struct OperationResources {
+  int device = 0;
+  Library* library = nullptr;
+  const StepValues* step_values = nullptr;  // device memory
+};
+
+std::unique_ptr<Operation> MakeConvolution(const Convolution& conv, const Wiring& wiring,
+                                           const OperationResources& resources);
+std::unique_ptr<Operation> MakeFullyConnected(const Wiring& wiring,
+                                              const OperationResources& resources);
+std::unique_ptr<Operation> MakeActivation(const Activation& activation, const Wiring& wiring);
+std::unique_ptr<Operation> MakeLrn(const Lrn& lrn, const Wiring& wiring);
+// `lrn`: null, or what is done to x before the maximum is taken.
+std::unique_ptr<Operation> MakeMaxPool(const Lrn* lrn, const Pool& pool, const Wiring& wiring,
+                                       const OperationResources& resources);
+std::unique_ptr<Operation> MakeAveragePool(const Pool& pool, const Wiring& wiring);
+std::unique_ptr<Operation> MakeAdaptiveAveragePool(const Wiring& wiring);
+std::unique_ptr<Operation> MakeBatchNorm(const BatchNorm& norm, const Wiring& wiring,
+                                         const OperationResources& resources);
+std::unique_ptr<Operation> MakeDropout(const Dropout& dropout, const Wiring& wiring,
+                                       const OperationResources& resources);
+std::unique_ptr<Operation> MakeSoftmaxLoss(const SoftmaxCrossEntropy& loss, const Wiring& wiring,
+                                           const OperationResources& resources);
+
+std::unique_ptr<InputStage> MakeInputStage(const InputOptions& options, int device);
+
+// g becomes zero where y is not above zero. Same type and count.
+void MaskGradient(Stream& stream, const Tensor& y, const Tensor& g);
+
+// The gradient of a bias: db [C], fp32, the sum of dy [..., C] over all places, in a fixed order.
+class BiasGradient {
+ public:
+  BiasGradient(const Tensor& dy, const Tensor& db, int device);
+  void Run(Stream& stream);
+
+ private:
+  Tensor dy_, db_;
+  Buffer sums_;  // of parts of the places
+};
+
+// As Backend says (layers/layers.h).
+void ConcatenateChannels(Stream& stream, const Tensor& blocks, const Tensor& whole);
+void SplitChannels(Stream& stream, const Tensor& whole, const Tensor& blocks);
+// to = from, fp32 to bf16 or back.
+void Convert(Stream& stream, const Tensor& from, const Tensor& to);
+
+// A range of the optimiser as the device keeps it: its place in the arena does not change while a
+// step is recorded, its rates do.
+struct DeviceUpdateRange {
+  int64_t begin = 0, count = 0;
+  float lr = 0, momentum = 0, weight_decay = 0;
+  bool operator==(const DeviceUpdateRange&) const = default;
+};
+// Updates request.ranges in one launch. Their places are those of the host, their rates those that
+// `device_ranges`, device memory, holds when the kernel runs.
+void UpdateParameters(Stream& stream, const UpdateRequest& request,
+                      const DeviceUpdateRange* device_ranges);
+
+}  // namespace convoy::cuda

@@ -1,0 +1,199 @@
+#include "layers/operations/operation_network.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace convoy {
+namespace {
+
+LayerParameters ParametersAt(const SegmentSpec::Item& item, const Shape& input, bool training,
+                             const NetworkArenas& arenas) {
+  LayerParameters result;
+  const ArenaLayout& layout = *arenas.parameter_layout;
+  for (const ParameterInfo& parameter : ParametersOf(item.layer, input)) {
+    const ArenaEntry& entry = layout.Find(parameter.name);
+    const bool is_weight = parameter.name.ends_with(".weight");
+    (is_weight ? result.weight_entry : result.bias_entry) = &entry;
+    (is_weight ? result.weight : result.bias) = layout.View(arenas.parameters, parameter.name);
+    (is_weight ? result.compute_weight : result.compute_bias) =
+        layout.View(arenas.compute, parameter.name);
+    if (training) {
+      (is_weight ? result.weight_gradient : result.bias_gradient) =
+          layout.View(arenas.gradients, parameter.name);
+    }
+  }
+  for (const BufferInfo& buffer : BuffersOf(item.layer, input)) {
+    const bool is_mean = buffer.name.ends_with(".running_mean");
+    (is_mean ? result.running_mean : result.running_variance) =
+        arenas.buffer_layout->View(arenas.buffers, buffer.name);
+  }
+  return result;
+}
+
+}  // namespace
+
+void LayerParameters::ReportReady(BackwardObserver& observer) const {
+  for (const ArenaEntry* entry : {weight_entry, bias_entry}) {
+    if (entry != nullptr) observer.GradientReady(entry->offset, entry->shape.count());
+  }
+}
+
+void LayerParameters::ReportReleased(BackwardObserver& observer) const {
+  for (const ArenaEntry* entry : {weight_entry, bias_entry}) {
+    if (entry != nullptr) observer.WeightsReleased(entry->offset, entry->shape.count());
+  }
+}
+
+OperationNetwork::OperationNetwork(const SegmentSpec& segment, const CompileOptions& options,
+                                   const NetworkArenas& arenas, std::vector<PlannedOperation> plan,
+                                   OperationFactory& factory, int threads)
+    : factory_(factory),
+      item_count_(segment.items.size()),
+      training_(options.training),
+      may_give_input_gradient_(segment.needs_input_gradient && options.training),
+      plan_(std::move(plan)) {
+  ends_in_loss_ = !plan_.empty() && plan_.back().kind == OperationKind::kSoftmaxLoss;
+  // Once to count, once to allocate.
+  for (counts_only_ = true;; counts_only_ = false) {
+    AllocateActivations(segment, options);
+    if (training_) AllocateGradients(options);
+    if (!counts_only_) break;
+    factory_.Announce(counted_bytes_, options.batch);
+  }
+  Shape input = segment.input;
+  for (size_t i = 0; i < plan_.size(); ++i) {
+    operations_.push_back(factory_.Make(plan_[i], segment.items[plan_[i].begin].layer.layer,
+                                        segment.items[plan_[i].end - 1].layer.layer,
+                                        WiringOf(i, segment, input, arenas, threads)));
+    input = plan_[i].output;
+  }
+  OperationNetwork::SetLearning(std::vector<bool>(item_count_, true), may_give_input_gradient_);
+}
+
+void OperationNetwork::Forward(const StepContext& context) {
+  for (size_t i = 0; i < operations_.size(); ++i) {
+    const PhaseTimer timer(context, plan_[i].name, "forward");
+    operations_[i]->Forward(context);
+  }
+}
+
+void OperationNetwork::Backward(const StepContext& context, BackwardObserver& observer) {
+  CONVOY_CHECK(training_, "backward of a network that was compiled for evaluation");
+  for (size_t i = operations_.size(); i-- > lowest_;) {
+    operations_[i]->Backward(
+        context,
+        {.learns = learns_[i], .wants_dx = i > lowest_ || input_gradient_, .observer = observer});
+  }
+}
+
+void OperationNetwork::SetLearning(const std::vector<bool>& learns, bool input_gradient) {
+  CONVOY_CHECK(learns.size() == item_count_, "{} flags for {} layers", learns.size(), item_count_);
+  CONVOY_CHECK(!input_gradient || may_give_input_gradient_,
+               "the segment was compiled without an input gradient");
+  input_gradient_ = input_gradient;
+  learns_.clear();
+  // Only the first layer of an operation can have parameters.
+  for (const PlannedOperation& planned : plan_) learns_.push_back(learns[planned.begin]);
+  lowest_ = 0;
+  if (input_gradient) return;
+  while (lowest_ < plan_.size() && !(learns_[lowest_] && has_parameters_[lowest_])) ++lowest_;
+}
+
+Tensor OperationNetwork::loss_sums() {
+  CONVOY_CHECK(ends_in_loss_, "this segment does not end in the loss");
+  return operations_.back()->loss_sums();
+}
+
+Tensor OperationNetwork::Activation(int index) const {
+  for (size_t i = 0; i < plan_.size(); ++i) {
+    if (plan_[i].end != static_cast<size_t>(index) + 1) continue;
+    const bool is_overwritten = i + 1 < plan_.size() && plan_[i + 1].forward_in_place;
+    return is_overwritten ? Tensor{} : activations_[i + 1];
+  }
+  return {};
+}
+
+std::vector<OperationLimit> OperationNetwork::MeasureLimits(int repetitions) {
+  std::vector<OperationLimit> limits;
+  for (const auto& operation : operations_) operation->AppendLimits(repetitions, limits);
+  return limits;
+}
+
+std::vector<OperationLimit> OperationNetwork::ActivationTraffic() const {
+  std::vector<OperationLimit> traffic;
+  for (size_t i = 0; i < plan_.size(); ++i) {
+    const int64_t in = activations_[i].bytes(), out = activations_[i + 1].bytes();
+    traffic.push_back(
+        {.operation = plan_[i].name + " forward", .bytes = static_cast<double>(in + out)});
+    if (!gradients_[i]) continue;
+    // x, or what stands for it, is read again beside the gradients.
+    const int64_t gradients = gradients_[i].bytes() + gradients_[i + 1].bytes();
+    traffic.push_back(
+        {.operation = plan_[i].name + " backward", .bytes = static_cast<double>(in + gradients)});
+  }
+  return traffic;
+}
+
+Tensor OperationNetwork::AllocateTensor(DType dtype, const Shape& shape) {
+  const int64_t bytes = shape.count() * SizeOf(dtype);
+  if (counts_only_) {
+    counted_bytes_ += bytes;
+    return {nullptr, dtype, shape};
+  }
+  storage_.push_back(factory_.Allocate(bytes));
+  return ViewOf(storage_.back(), dtype, shape);
+}
+
+void OperationNetwork::AllocateActivations(const SegmentSpec& segment,
+                                           const CompileOptions& options) {
+  activations_.clear();
+  activations_.push_back(AllocateTensor(options.dtype, segment.input.Prepend(options.batch)));
+  for (const PlannedOperation& planned : plan_) {
+    const Shape shape = planned.output.Prepend(options.batch);
+    activations_.push_back(planned.forward_in_place ? activations_.back().Reshape(shape)
+                                                    : AllocateTensor(planned.output_dtype, shape));
+  }
+  gradients_.assign(activations_.size(), {});
+}
+
+// Each slot is as large as the largest gradient that comes to lie in it.
+void OperationNetwork::AllocateGradients(const CompileOptions& options) {
+  std::vector<size_t> slots(gradients_.size());
+  for (size_t i = plan_.size(); i-- > 0;) {
+    slots[i] = plan_[i].backward_in_place ? slots[i + 1] : 1 - slots[i + 1];
+  }
+  const size_t first = may_give_input_gradient_ ? 0 : 1;
+  const size_t end = ends_in_loss_ ? plan_.size() : plan_.size() + 1;
+  int64_t largest[2] = {0, 0};
+  for (size_t i = first; i < end; ++i) {
+    largest[slots[i]] = std::max(largest[slots[i]], activations_[i].count());
+  }
+  const Tensor slot[2] = {AllocateTensor(options.dtype, Shape{largest[0]}),
+                          AllocateTensor(options.dtype, Shape{largest[1]})};
+  for (size_t i = first; i < end; ++i) {
+    const Shape& shape = activations_[i].shape;
+    gradients_[i] = slot[slots[i]].Range(0, shape.count()).Reshape(shape);
+  }
+}
+
+Wiring OperationNetwork::WiringOf(size_t i, const SegmentSpec& segment, const Shape& input,
+                                  const NetworkArenas& arenas, int threads) {
+  const PlannedOperation& planned = plan_[i];
+  const SegmentSpec::Item& item = segment.items[planned.begin];
+  Wiring wiring{.name = planned.name,
+                .item = item,
+                .x = activations_[i],
+                .y = activations_[i + 1],
+                .dx = gradients_[i],
+                .dy = gradients_[i + 1],
+                .parameters = ParametersAt(item, input, training_, arenas),
+                .threads = threads,
+                .training = training_,
+                .relu = planned.relu,
+                .dy_is_masked = planned.dy_is_masked,
+                .mask_dx = planned.mask_dx};
+  has_parameters_.push_back(wiring.parameters.weight_entry != nullptr);
+  return wiring;
+}
+
+}  // namespace convoy

@@ -1,0 +1,78 @@
+// layers/operations/operation_network.h - a network that runs its operations one after another:
+// what every backend but the oracle is made of.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "layers/layers.h"
+#include "layers/operations/operation.h"
+#include "layers/operations/operation_plan.h"
+
+namespace convoy {
+
+// What a backend adds.
+class OperationFactory {
+ public:
+  virtual ~OperationFactory() = default;
+  // Before the first Allocate: the bytes of all activations and gradients, for `rows` rows. May
+  // throw (kDevice) when they cannot be had.
+  virtual void Announce(int64_t bytes, int64_t rows) { (void)bytes, (void)rows; }
+  // Device memory, zeroed.
+  virtual Buffer Allocate(int64_t bytes) = 0;
+  // `first` and `last` layer of the operation; they are one where it consists of one.
+  virtual std::unique_ptr<Operation> Make(const PlannedOperation& planned, const Layer& first,
+                                          const Layer& last, const Wiring& wiring) = 0;
+};
+
+// Owns activations and gradients. Backward needs two gradients at a time, that of an operation's
+// output and that of its input: they take turns in two slots.
+class OperationNetwork : public Network {
+ public:
+  // `plan`: of PlanOperations(segment, options). `factory` outlives the network; `threads` is what
+  // operations of a host backend are told.
+  OperationNetwork(const SegmentSpec& segment, const CompileOptions& options,
+                   const NetworkArenas& arenas, std::vector<PlannedOperation> plan,
+                   OperationFactory& factory, int threads = 1);
+
+  Tensor input() const override { return activations_.front(); }
+  Tensor output() const override { return activations_.back(); }
+  Tensor output_gradient() const override { return gradients_.back(); }
+  Tensor input_gradient() const override { return input_gradient_ ? gradients_.front() : Tensor{}; }
+
+  void Forward(const StepContext& context) override;
+  void Backward(const StepContext& context, BackwardObserver& observer) override;
+  void SetLearning(const std::vector<bool>& learns, bool input_gradient) override;
+  Tensor loss_sums() override;
+  Tensor Activation(int index) const override;
+  std::vector<OperationLimit> MeasureLimits(int repetitions) override;
+
+ protected:
+  // Forward and backward of every operation, with the bytes of the activations and gradients that
+  // it reads and writes once; no times.
+  std::vector<OperationLimit> ActivationTraffic() const;
+
+ private:
+  Tensor AllocateTensor(DType dtype, const Shape& shape);
+  void AllocateActivations(const SegmentSpec& segment, const CompileOptions& options);
+  void AllocateGradients(const CompileOptions& options);
+  Wiring WiringOf(size_t i, const SegmentSpec& segment, const Shape& input,
+                  const NetworkArenas& arenas, int threads);
+
+  OperationFactory& factory_;
+  size_t item_count_;
+  bool training_;
+  bool may_give_input_gradient_;
+  bool ends_in_loss_ = false;
+  bool input_gradient_ = false;
+  bool counts_only_ = false;  // AllocateTensor adds to counted_bytes_ instead
+  int64_t counted_bytes_ = 0;
+  size_t lowest_ = 0;  // no gradient is computed below this operation
+  std::vector<PlannedOperation> plan_;
+  std::vector<bool> learns_, has_parameters_;  // per operation
+  std::vector<Buffer> storage_;
+  std::vector<Tensor> activations_, gradients_;  // i: before operation i; the last one behind all
+  std::vector<std::unique_ptr<Operation>> operations_;
+};
+
+}  // namespace convoy

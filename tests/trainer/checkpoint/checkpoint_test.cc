@@ -1,0 +1,309 @@
+// Checkpoints: what is saved is what goes on, at the same cut bit for bit, at another to rounding.
+#include "trainer/checkpoint/checkpoint.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <mutex>
+
+#include "core/host/files.h"
+#include "core/random.h"
+#include "tests/temporary_folder.h"
+#include "tests/trainer/harness.h"
+#include "trainer/checkpoint/safetensors.h"
+#include "trainer/ranks/agreement.h"
+
+namespace convoy {
+namespace {
+
+NetworkSpec Network() {
+  return MakeModel("alexnet-bn", {.classes = 4, .input = 67, .dropout = "0.2"});
+}
+
+CheckpointInfo Info() {
+  return {.model = "alexnet-bn",
+          .options = {.classes = 4, .input = 67, .dropout = "0.2"},
+          .classes = {"a", "b", "c", "d"},
+          .preprocessing = {.mean = {1, 2, 3}, .standard_deviation = {4, 5, 6}},
+          .geometry = "square2012",
+          .resize = 76,
+          .step = 3,
+          .epoch = 1,
+          .batch = 2,
+          .global_batch = 4,
+          .seed = 17,
+          .samples = 40,
+          .evaluations = {61.5, 60.25},
+          .rule = "paper",
+          .settings = "lr = 0.01\n",
+          .version = "x",
+          .ranks = 2,
+          .replicas = 1,
+          .towers = 2,
+          .dtype = "fp32"};
+}
+
+// Small convolutions and wide fully connected layers make a quick network of the full structure.
+NetworkSpec Small() {
+  NetworkSpec network = Network();
+  for (LayerSpec& layer : network.layers) {
+    if (auto* conv = std::get_if<Convolution>(&layer.layer)) conv->out_channels = 8;
+    if (auto* fc = std::get_if<FullyConnected>(&layer.layer); fc && fc->out_features > 4) {
+      fc->out_features = 16;
+    }
+  }
+  return network;
+}
+
+HarnessOptions Options(const GridShape& grid) {
+  return {.network = Small(),
+          .grid = grid,
+          .batch = 4,
+          .optimizer = {.lr = 0.01},
+          .preprocessing = {.mean = {120, 120, 120}, .standard_deviation = {60, 60, 60}}};
+}
+
+double StepOn(Harness& harness, int64_t step) {
+  return harness.Step(harness.MakeBatch(
+      0, 4 * step, 4,
+      [](int64_t position, int64_t i) {
+        const RandomKey key{.seed = 3, .position = static_cast<uint64_t>(position)};
+        return static_cast<uint8_t>(RandomBlock(key, static_cast<uint32_t>(i))[0]);
+      },
+      [](int64_t position) { return static_cast<int32_t>(position % 4); }));
+}
+
+std::vector<double> StateOf(Harness& harness) {
+  std::vector<double> state;
+  for (const ParameterSlice& slice : MakePlan(Small(), {1, 1}, 0).parameters) {
+    for (const Tensor& arena : {harness.store().parameters(), harness.store().states()[0]}) {
+      const std::vector<double> values = harness.Uncut(arena, slice.uncut.name);
+      state.insert(state.end(), values.begin(), values.end());
+    }
+  }
+  return state;
+}
+
+// Three steps on `first`, a checkpoint, three more on `second`; the state at the end.
+std::vector<double> Interrupted(const GridShape& first, const GridShape& second) {
+  const TemporaryFolder folder;
+  const std::string path = folder.Path("c.safetensors");
+  RunAsThreads(first.ranks(), {}, [&](World& world) {
+    Harness harness(world, Options(first));
+    for (int step = 0; step < 3; ++step) StepOn(harness, step);
+    if (harness.grid().replica() == 0) {
+      SaveCheckpoint(path, Info(), harness.plan(), harness.store(), harness.backend(),
+                     harness.stream(), harness.grid().host_towers());
+    }
+  });
+  std::vector<double> state;
+  std::mutex mutex;
+  RunAsThreads(second.ranks(), {}, [&](World& world) {
+    Harness harness(world, Options(second));
+    // What the checkpoint did not bring would stay wrong.
+    for (const Tensor& arena :
+         {harness.store().parameters(), harness.store().states()[0], harness.store().buffers()}) {
+      std::fill_n(arena.As<double>(), arena.count(), 42.0);
+    }
+    LoadCheckpoint(path, harness.plan(), harness.store(), harness.backend(), harness.stream(),
+                   world);
+    for (int step = 3; step < 6; ++step) StepOn(harness, step);
+    const std::vector<double> own = StateOf(harness);
+    const std::lock_guard lock(mutex);
+    state = own;
+  });
+  return state;
+}
+
+std::vector<double> Uninterrupted(const GridShape& grid) {
+  std::vector<double> state;
+  std::mutex mutex;
+  RunAsThreads(grid.ranks(), {}, [&](World& world) {
+    Harness harness(world, Options(grid));
+    for (int step = 0; step < 6; ++step) StepOn(harness, step);
+    const std::vector<double> own = StateOf(harness);
+    const std::lock_guard lock(mutex);
+    state = own;
+  });
+  return state;
+}
+
+TEST(Checkpoint, GoingOnAtTheSameCutIsBitwiseNeverHavingStopped) {
+  for (const GridShape& grid :
+       {GridShape{1, 1}, GridShape{1, 2}, GridShape{2, 1}, GridShape{2, 2}}) {
+    EXPECT_EQ(Interrupted(grid, grid), Uninterrupted(grid))
+        << grid.replicas << " replicas, " << grid.towers << " towers";
+  }
+}
+
+// The bound is that of the cut equality tests.
+TEST(Checkpoint, GoingOnAtAnotherCutIsTheSameRun) {
+  const std::vector<double> expected = Uninterrupted({1, 1});
+  EXPECT_LT(LargestDifference(Interrupted({1, 2}, {2, 1}), expected), 1e-10);
+  EXPECT_LT(LargestDifference(Interrupted({2, 1}, {1, 1}), expected), 1e-10);
+  EXPECT_LT(LargestDifference(Interrupted({1, 1}, {2, 2}), expected), 1e-10);
+}
+
+// Saved by towers, a file holds the uncut network: the same bytes as saved by one rank.
+TEST(Checkpoint, TheFileDoesNotDependOnTheCut) {
+  const TemporaryFolder folder;
+  const auto save = [&](const GridShape& grid, const std::string& name) {
+    RunAsThreads(grid.ranks(), {}, [&](World& world) {
+      Harness harness(world, Options(grid));
+      if (harness.grid().replica() != 0) return;
+      SaveCheckpoint(folder.Path(name), Info(), harness.plan(), harness.store(), harness.backend(),
+                     harness.stream(), harness.grid().host_towers());
+    });
+    return ReadText(folder.Path(name), ExitCode::kDisk);
+  };
+  const std::string one = save({1, 1}, "one");
+  EXPECT_EQ(save({1, 2}, "towers"), one);
+  EXPECT_EQ(save({2, 2}, "both"), one);
+}
+
+TEST(Checkpoint, InfoSurvivesTheFile) {
+  const TemporaryFolder folder;
+  const std::string path = folder.Path("c.safetensors");
+  RunAsThreads(1, {}, [&](World& world) {
+    Harness harness(world, Options({1, 1}));
+    SaveCheckpoint(path, Info(), harness.plan(), harness.store(), harness.backend(),
+                   harness.stream(), harness.grid().host_towers());
+  });
+  const CheckpointInfo info = ReadCheckpointInfo(path), expected = Info();
+  EXPECT_EQ(info.model, expected.model);
+  EXPECT_EQ(info.options.classes, expected.options.classes);
+  EXPECT_EQ(info.options.dropout, expected.options.dropout);
+  EXPECT_EQ(info.options.norm, std::nullopt);
+  EXPECT_EQ(info.classes, expected.classes);
+  EXPECT_EQ(info.preprocessing.mean, expected.preprocessing.mean);
+  EXPECT_EQ(info.preprocessing.standard_deviation, expected.preprocessing.standard_deviation);
+  EXPECT_EQ(info.step, 3);
+  EXPECT_EQ(info.epoch, 1);
+  EXPECT_EQ(info.batch, 2);
+  EXPECT_EQ(info.seed, 17u);
+  EXPECT_EQ(info.evaluations, expected.evaluations);
+  EXPECT_EQ(info.settings, expected.settings);
+  EXPECT_TRUE(DifferencesThatForbidResume(info, expected).empty());
+}
+
+TEST(Checkpoint, DifferencesAreNamedFieldByField) {
+  CheckpointInfo other = Info();
+  other.model = "alexnet2012";
+  other.options.classes = 5;
+  other.options.norm = "none";
+  other.seed = 18;
+  const auto differences = DifferencesThatForbidResume(Info(), other);
+  ASSERT_EQ(differences.size(), 4u);
+  EXPECT_EQ(differences[0], "model: alexnet-bn in the checkpoint, alexnet2012 in this run");
+  EXPECT_EQ(differences[1], "classes: 4 in the checkpoint, 5 in this run");
+}
+
+TEST(Checkpoint, OneOfAnotherNetworkIsRefusedOnEveryRank) {
+  const TemporaryFolder folder;
+  const std::string path = folder.Path("c.safetensors");
+  RunAsThreads(1, {}, [&](World& world) {
+    Harness harness(world, Options({1, 1}));
+    SaveCheckpoint(path, Info(), harness.plan(), harness.store(), harness.backend(),
+                   harness.stream(), harness.grid().host_towers());
+  });
+  HarnessOptions wider = Options({1, 2});
+  std::get<Convolution>(wider.network.layers[0].layer).out_channels = 16;
+  std::atomic<int> refused{0};
+  RunAsThreads(2, {}, [&](World& world) {
+    Harness harness(world, wider);
+    try {
+      LoadCheckpoint(path, harness.plan(), harness.store(), harness.backend(), harness.stream(),
+                     world);
+    } catch (const AgreedError& error) {
+      EXPECT_EQ(error.exit_code(), ExitCode::kCheckpoint);
+      EXPECT_NE(error.message().find("conv1.weight is [8,11,11,3], expected [16,11,11,3]"),
+                std::string::npos)
+          << error.message();
+      ++refused;
+    }
+  });
+  EXPECT_EQ(refused, 2);
+}
+
+class CheckpointFolderTest : public ::testing::Test {
+ protected:
+  void Write(int64_t step) {
+    SafetensorsWriter writer(checkpoints_.PathOf(step), {{"a", DType::kInt64, Shape{1}}}, {});
+    writer.Write(&step, sizeof(step));
+    writer.Commit();
+  }
+  void Damage(int64_t step) {
+    std::fstream file(checkpoints_.PathOf(step), std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(-1, std::ios::end);
+    file.put('x');
+  }
+
+  TemporaryFolder folder_;
+  Log log_{LogLevel::kSilent};
+  CheckpointFolder checkpoints_{folder_.path()};
+};
+
+TEST_F(CheckpointFolderTest, TheNewestValidOneIsTaken) {
+  EXPECT_EQ(checkpoints_.NewestValid(log_), std::nullopt);
+  for (int64_t step : {9, 10, 100}) Write(step);
+  EXPECT_EQ(checkpoints_.NewestValid(log_), checkpoints_.PathOf(100));
+  Damage(100);
+  EXPECT_EQ(checkpoints_.NewestValid(log_), checkpoints_.PathOf(10));
+  Damage(10);
+  Damage(9);
+  try {
+    checkpoints_.NewestValid(log_);
+    FAIL() << "took a damaged one";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.exit_code(), ExitCode::kCheckpoint);
+  }
+}
+
+TEST_F(CheckpointFolderTest, PruneKeepsTheNewestTheBestAndWhatIsNotOurs) {
+  for (int64_t step : {1, 2, 3, 4}) Write(step);
+  checkpoints_.MarkBest(2);
+  std::ofstream(folder_.Path("notes.txt")) << "mine";
+  std::ofstream(folder_.Path("step-x.safetensors")) << "mine";
+  checkpoints_.Prune(2);
+  EXPECT_FALSE(std::filesystem::exists(checkpoints_.PathOf(2)));
+  EXPECT_TRUE(std::filesystem::exists(checkpoints_.PathOf(3)));
+  EXPECT_TRUE(std::filesystem::exists(checkpoints_.PathOf(4)));
+  SafetensorsReader(checkpoints_.best_path()).VerifyChecksums();
+  EXPECT_TRUE(std::filesystem::exists(folder_.Path("notes.txt")));
+  EXPECT_TRUE(std::filesystem::exists(folder_.Path("step-x.safetensors")));
+  checkpoints_.MarkBest(4);
+}
+
+TEST_F(CheckpointFolderTest, WhatAnInterruptedSaveLeftIsRemoved) {
+  Write(1);
+  std::ofstream(checkpoints_.PathOf(2) + ".partial") << "torn";
+  checkpoints_.Prepare(log_);
+  EXPECT_FALSE(std::filesystem::exists(checkpoints_.PathOf(2) + ".partial"));
+  EXPECT_EQ(checkpoints_.NewestValid(log_), checkpoints_.PathOf(1));
+}
+
+TEST(RunTogether, EveryRankGetsTheFaultOfTheLowestThatFailed) {
+  std::atomic<int> told{0};
+  RunAsThreads(4, {}, [&](World& world) {
+    RunTogether(world, [] {});
+    try {
+      RunTogether(world, [&] {
+        if (world.rank() >= 2) {
+          throw Error(ExitCode::kData, fmt::format("broken on {}", world.rank()), "mend it");
+        }
+      });
+    } catch (const AgreedError& error) {
+      EXPECT_EQ(error.exit_code(), ExitCode::kData);
+      EXPECT_STREQ(error.what(), "broken on 2. Hint: mend it");
+      EXPECT_EQ(error.origin(), 2);
+      ++told;
+    }
+  });
+  EXPECT_EQ(told, 4);
+}
+
+}  // namespace
+}  // namespace convoy

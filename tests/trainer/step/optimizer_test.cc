@@ -1,0 +1,101 @@
+#include "trainer/step/optimizer.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "layers/models.h"
+
+namespace convoy {
+namespace {
+
+std::map<std::string, UpdateRange> RangesByName(const OptimizerOptions& options, double epoch,
+                                                const RankPlan& plan) {
+  const Optimizer optimizer(options, plan);
+  const auto ranges = optimizer.RangesAt({.epoch = epoch, .total_epochs = 90}, 0);
+  const ArenaLayout layout = plan.ParameterLayout();
+  std::map<std::string, UpdateRange> by_name;
+  for (size_t i = 0; i < ranges.size(); ++i) by_name[layout.entries()[i].name] = ranges[i];
+  return by_name;
+}
+
+RankPlan Plan() { return MakePlan(MakeModel("alexnet2012"), {1, 1}, 0); }
+
+TEST(Optimizer, TheModelsMultipliersApply) {
+  auto ranges = RangesByName({.lr = 0.01, .weight_decay = 5e-4}, 0, Plan());
+  EXPECT_DOUBLE_EQ(ranges["conv1.weight"].lr, 0.01);
+  EXPECT_DOUBLE_EQ(ranges["conv1.bias"].lr, 0.02);
+  EXPECT_DOUBLE_EQ(ranges["fc8.weight"].weight_decay, 5e-4);
+  EXPECT_DOUBLE_EQ(ranges["fc8.bias"].weight_decay, 0);
+  EXPECT_EQ(ranges["conv2.weight"].begin, Plan().ParameterLayout().Find("conv2.weight").offset);
+  EXPECT_EQ(ranges["conv2.weight"].count, 256 * 5 * 5 * 48);
+}
+
+// The 2012 run: the biases' rate is not cut with the weights', conv1 is frozen at the end.
+TEST(Optimizer, GroupsSayTheScheduleOfThe2012Run) {
+  OptimizerOptions options{.lr = 0.01,
+                           .lr_scheduler = Schedule::Parse("piecewise:25=0.001,51=0.0001", "x")};
+  options.groups = {
+      ParameterGroup::Parse("*.bias lr=0.02 lr-multiplier=1 lr-scheduler=constant"),
+      ParameterGroup::Parse("conv1.weight lr-scheduler=piecewise:25=0.001,67=0.00001,72=0"),
+      ParameterGroup::Parse("conv1.bias lr-scheduler=piecewise:72=0")};
+  auto late = RangesByName(options, 73, Plan());
+  EXPECT_DOUBLE_EQ(late["conv2.weight"].lr, 0.0001);
+  EXPECT_DOUBLE_EQ(late["conv2.bias"].lr, 0.02);
+  EXPECT_EQ(late["conv1.weight"].lr, 0);
+  EXPECT_EQ(late["conv1.bias"].lr, 0);
+  EXPECT_DOUBLE_EQ(RangesByName(options, 68, Plan())["conv1.weight"].lr, 0.00001);
+
+  const Optimizer optimizer(options, Plan());
+  EXPECT_TRUE(optimizer.Learns("conv1", {.epoch = 71}, 0));
+  EXPECT_FALSE(optimizer.Learns("conv1", {.epoch = 72}, 0));
+  EXPECT_TRUE(optimizer.Learns("conv2", {.epoch = 72}, 0));
+}
+
+TEST(Optimizer, AMultiplierAppliesToScheduledValuesToo) {
+  auto ranges = RangesByName(
+      {.lr = 0.01, .lr_scheduler = Schedule::Parse("piecewise:1=0.001", "x")}, 1, Plan());
+  EXPECT_DOUBLE_EQ(ranges["conv1.bias"].lr, 0.002);
+}
+
+TEST(Optimizer, LaterGroupsWin) {
+  OptimizerOptions options;
+  options.groups = {ParameterGroup::Parse("fc?.weight momentum=0.5 weight-decay=0.1"),
+                    ParameterGroup::Parse("fc8.* momentum=0.7")};
+  auto ranges = RangesByName(options, 0, Plan());
+  EXPECT_EQ(ranges["fc6.weight"].momentum, 0.5);
+  EXPECT_EQ(ranges["fc8.weight"].momentum, 0.7);
+  EXPECT_EQ(ranges["fc8.weight"].weight_decay, 0.1);
+  EXPECT_EQ(ranges["conv1.weight"].momentum, 0.9);
+}
+
+// On the tower without fc8 a group for it still matches the network.
+TEST(Optimizer, GroupsAreHeldAgainstTheUncutNetwork) {
+  OptimizerOptions options;
+  options.groups = {ParameterGroup::Parse("fc8.* lr-multiplier=3")};
+  const RankPlan tower = MakePlan(MakeModel("alexnet2012"), {1, 2}, 1);
+  EXPECT_EQ(Optimizer(options, tower).RangesAt({}, 0).size(), 14u);
+  EXPECT_TRUE(Optimizer(options, tower).Learns("fc8", {}, 0));
+}
+
+TEST(Optimizer, WrongGroupsAreUsageErrors) {
+  const auto message = [](const std::string& text) -> std::string {
+    try {
+      OptimizerOptions options;
+      options.groups = {ParameterGroup::Parse(text)};
+      Optimizer(options, Plan());
+    } catch (const Error& error) {
+      EXPECT_EQ(error.exit_code(), ExitCode::kUsage);
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_NE(message("conv9.* lr=1").find("matches no parameter"), std::string::npos);
+  EXPECT_NE(message("conv1.* lrs=1").find("did you mean lr?"), std::string::npos);
+  EXPECT_NE(message("conv1.* lr=fast").find("takes a number"), std::string::npos);
+  EXPECT_NE(message("conv1.*").find("expected 'PATTERN"), std::string::npos);
+  EXPECT_NE(message("conv1.* lr-scheduler=stop").find("expected constant"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace convoy

@@ -1,0 +1,257 @@
+#include "trainer/ranks/compute_resources.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "comm/device/device_groups.h"
+#include "comm/device/nccl.h"
+#include "core/host/numa.h"
+#include "core/host/thread_pool.h"
+#include "core/text.h"
+#include "trainer/ranks/agreement.h"
+
+namespace convoy {
+namespace {
+
+// What every rank tells the others. Plain bytes.
+struct DeviceFinding {
+  char uuid[64] = {};     // empty where there is no device
+  char reason[448] = {};  // why not
+  int32_t exit_code = 0;
+  int32_t device = 0, visible = 0;
+};
+
+void Put(const std::string& text, char* to, size_t size) {
+  std::strncpy(to, text.c_str(), size - 1);
+}
+
+std::string NameOfRank(size_t rank, const World& world) {
+  return fmt::format("rank {} ({})", rank, world.hosts()[rank]);
+}
+
+// Throws unless every rank of a host has a device of its own.
+void RequireOwnDevices(const std::vector<DeviceFinding>& findings, const World& world) {
+  for (size_t a = 0; a < findings.size(); ++a) {
+    for (size_t b = a + 1; b < findings.size(); ++b) {
+      if (world.hosts()[a] != world.hosts()[b]) continue;
+      if (std::strcmp(findings[a].uuid, findings[b].uuid) != 0) continue;
+      throw Error(ExitCode::kUsage,
+                  fmt::format("{} and {} would share the device {}; visible there: {}",
+                              NameOfRank(a, world), NameOfRank(b, world), findings[a].uuid,
+                              FormatCount(findings[a].visible, "device")),
+                  "start as many ranks per host as it has devices, give --share-device on, or "
+                  "--backend cpu");
+    }
+  }
+}
+
+// Why not every rank has a device; empty where all do.
+std::string FirstObstacle(const std::vector<DeviceFinding>& findings, const World& world) {
+  for (size_t rank = 0; rank < findings.size(); ++rank) {
+    if (findings[rank].exit_code == 0) continue;
+    return findings.size() > 1
+               ? fmt::format("on {} {}", NameOfRank(rank, world), findings[rank].reason)
+               : findings[rank].reason;
+  }
+  return {};
+}
+
+// Of NCCL too where it may carry collectives.
+void RequireSameLibraries(const Backend& backend, CommunicatorKind communicator, World& world) {
+  if (world.size() == 1) return;
+  std::string own = backend.Libraries();
+  RunTogether(world, [&] {
+    if (communicator != CommunicatorKind::kMpi) {
+      own += ", NCCL " + NameOfNcclVersion(NcclVersion());
+    }
+  });
+  const std::vector<std::string> libraries = GatherTexts(world, own, "libraries");
+  RunTogether(world, [&] { convoy::RequireSameLibraries(world.hosts(), libraries); });
+}
+
+// Before there are threads and pinned memory, which stay where they begin.
+void BindToNodeOf(const ChosenDevice& device, Log& log) {
+  const std::string processors = BindToNumaNode(device.cuda.numa_node);
+  if (processors.empty()) return;
+  log.Info("bound to processors {} of NUMA node {}, that of cuda:{}", processors,
+           device.cuda.numa_node, device.index);
+}
+
+std::unique_ptr<Backend> MakeBackend(const ComputeConfig& config, const ChosenDevice& device,
+                                     const World& world, Log& log) {
+  if (device.kind == BackendKind::kCuda) {
+    return MakeCudaBackend({.device = device.index,
+                            .tf32 = config.tf32,
+                            .workspace_bytes = config.workspace_bytes,
+                            .kernel_choices = {}});
+  }
+  const int threads = ThreadsPerRank(config, world);
+  const int allowed = AvailableProcessors();
+  if (threads > allowed) {
+    log.Warning(
+        "{} threads on {} processors: the affinity mask is smaller than --threads; give "
+        "mpirun --bind-to none or --map-by slot:PE={}, or use launch/convoyrun",
+        threads, allowed, threads);
+  }
+  return device.kind == BackendKind::kOracle ? MakeOracleBackend(threads) : MakeCpuBackend(threads);
+}
+
+}  // namespace
+
+ChosenDevice ChooseDevice(const ComputeConfig& config, World& world, Log& log) {
+  if (config.backend == BackendKind::kCpu || config.backend == BackendKind::kOracle) {
+    return {.kind = config.backend, .cuda = {}, .why_not_cuda = {}};
+  }
+  DeviceFinding own;
+  CudaInstallation installation;
+  std::optional<Error> fault;
+  try {
+    installation = FindCudaDevices();
+    own.visible = static_cast<int32_t>(installation.devices.size());
+    own.device = world.local_rank() % own.visible;
+    Put(installation.devices[static_cast<size_t>(own.device)].uuid, own.uuid, sizeof(own.uuid));
+  } catch (const Error& error) {
+    fault = error;
+    own.exit_code = static_cast<int32_t>(error.exit_code());
+    Put(error.message(), own.reason, sizeof(own.reason));
+  }
+  if (config.backend == BackendKind::kCuda) {
+    RunTogether(world, [&] {
+      if (fault) throw Error(*fault);
+    });
+  }
+  const std::vector<DeviceFinding> findings = GatherRows(world, own, "devices");
+  const std::string obstacle = FirstObstacle(findings, world);
+  if (!obstacle.empty()) {  // with kAuto alone
+    log.Info("--backend auto: computing on the CPU, since {}", obstacle);
+    return {.kind = BackendKind::kCpu, .cuda = {}, .why_not_cuda = obstacle};
+  }
+  if (!config.share_device) RunTogether(world, [&] { RequireOwnDevices(findings, world); });
+  return {.kind = BackendKind::kCuda,
+          .index = own.device,
+          .cuda = installation.devices[static_cast<size_t>(own.device)],
+          .why_not_cuda = {}};
+}
+
+void RequireSameLibraries(const std::vector<std::string>& hosts,
+                          const std::vector<std::string>& libraries) {
+  for (size_t rank = 1; rank < libraries.size(); ++rank) {
+    if (libraries[rank] == libraries[0]) continue;
+    throw Error(ExitCode::kUsage,
+                fmt::format("rank 0 ({}) has {}, rank {} ({}) has {}", hosts[0], libraries[0], rank,
+                            hosts[rank], libraries[rank]),
+                "install the same versions on every host, and see LD_LIBRARY_PATH there");
+  }
+}
+
+std::string ComputeResources::Describe() const {
+  if (backend->device().kind == DeviceKind::kCpu) return backend->Describe();
+  return fmt::format("{}; {}", backend->Describe(), grid->Describe());
+}
+
+ComputeResources MakeComputeResources(const ComputeConfig& config, World& world, Log& log) {
+  GridShape shape;
+  RunTogether(world, [&] { shape = GridOf(config, world); });
+  ComputeResources resources;
+  resources.device = ChooseDevice(config, world, log);
+  const bool is_cuda = resources.device.kind == BackendKind::kCuda;
+  if (is_cuda && config.bind_to_node) BindToNodeOf(resources.device, log);
+  RunTogether(world, [&] {
+    resources.backend = MakeBackend(config, resources.device, world, log);
+    resources.backend->RequireDType(config.dtype);
+    resources.stream = resources.backend->MakeStream();
+  });
+  const std::shared_ptr<Backend> backend = resources.backend;
+  if (is_cuda) {
+    RequireSameLibraries(*backend, config.communicator, world);
+    if (world.rank() == 0) {
+      resources.kernel_cache =
+          KernelCache(KernelCacheFolder(config.kernel_cache), backend->Platform(), log);
+    }
+    ShareKernelChoices(world, *backend, resources.kernel_cache.choices(), 0);
+  }
+  const GroupOptions groups{.device = backend->device(),
+                            .communicator = config.communicator,
+                            .device_uuid = resources.device.cuda.uuid,
+                            .make_stream = [backend] { return backend->MakeStream(); },
+                            .allocate_pinned = StagingMemoryOf(resources),
+                            .deadline_s = config.deadline_s};
+  // What forbids it is said once.
+  if (is_cuda) RunTogether(world, [&] { ChooseCommunicator(world, groups); });
+  resources.grid = std::make_unique<ProcessGrid>(world, shape, groups);
+  return resources;
+}
+
+Allocator StagingMemoryOf(const ComputeResources& resources) {
+  return [backend = resources.backend](int64_t bytes) { return backend->AllocateStaging(bytes); };
+}
+
+Allocator CollectiveMemoryOf(const ComputeResources& resources, Communicator& group, World& world) {
+  const std::shared_ptr<Backend> backend = resources.backend;
+  if (backend->device().kind == DeviceKind::kCpu) {
+    return [&world](int64_t bytes) { return world.AllocateShared(bytes); };
+  }
+  return [backend, &group](int64_t bytes) {
+    Buffer registered = group.AllocateRegistered(bytes);
+    return registered ? std::move(registered) : backend->Allocate(bytes);
+  };
+}
+
+void ShareKernelChoices(World& world, Backend& backend, const KernelChoices& choices, int root) {
+  std::string text;
+  for (const auto& [product, choice] : choices) text += fmt::format("{}\n{}\n", product, choice);
+  const std::vector<std::string> lines =
+      Split(BroadcastText(world, text, root, "kernel choices"), '\n');
+  KernelChoices shared;
+  for (size_t i = 0; i + 1 < lines.size(); i += 2) shared[lines[i]] = lines[i + 1];
+  backend.UseKernelChoices(shared);
+}
+
+void CompileTogether(World& world, ComputeResources& resources,
+                     const std::function<void()>& compile) {
+  Backend& backend = *resources.backend;
+  if (backend.device().kind == DeviceKind::kCpu) {
+    RunTogether(world, compile);
+    return;
+  }
+  const int towers = resources.grid->shape().towers;
+  for (int turn = 0; turn < towers; ++turn) {
+    RunTogether(world, [&] {
+      if (world.rank() == turn) compile();
+    });
+    ShareKernelChoices(world, backend, backend.kernel_choices(), turn);
+  }
+  RunTogether(world, [&] {
+    if (world.rank() >= towers) compile();
+  });
+  if (world.rank() == 0) resources.kernel_cache.Add(backend.kernel_choices());
+}
+
+GridShape GridOf(const ComputeConfig& config, const World& world) {
+  const int towers = config.towers;
+  if (towers != 1 && towers != 2) {
+    throw Error(ExitCode::kUsage,
+                fmt::format("--towers {}: expected 1 or 2, the paper's two", towers));
+  }
+  const int replicas = config.replicas > 0 ? config.replicas : world.size() / towers;
+  if (replicas * towers != world.size() || replicas == 0) {
+    const int needed = std::max(replicas, 1) * towers;
+    throw Error(ExitCode::kUsage,
+                fmt::format("--replicas {} x --towers {} needs {} ranks, the world has {}",
+                            std::max(replicas, 1), towers, needed, world.size()),
+                fmt::format("start it with launch/convoyrun -n {}", needed));
+  }
+  return {.replicas = replicas, .towers = towers};
+}
+
+int ThreadsPerRank(const ComputeConfig& config, const World& world) {
+  if (config.threads > 0) return config.threads;
+  return std::max(1, AvailableProcessors() / world.processor_sharers());
+}
+
+}  // namespace convoy

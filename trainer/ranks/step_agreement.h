@@ -1,0 +1,32 @@
+// trainer/ranks/step_agreement.h - what all ranks must know of a step, in one small all-reduce.
+#pragma once
+
+#include <optional>
+
+#include "comm/comm.h"
+#include "core/error.h"
+#include "layers/layers.h"
+
+namespace convoy {
+
+// What one rank brings.
+struct StepReport {
+  LossSums loss;               // of the step that was done last; zero on ranks without the loss
+  bool non_finite = false;     // a gradient or weight of that step is NaN or infinite
+  bool stop = false;           // a signal asks for the end
+  bool checkpoint = false;     // a signal asks for a checkpoint
+  std::optional<Error> fault;  // this rank cannot go on
+};
+
+// What all ranks agree on.
+struct StepVerdict {
+  LossSums loss;  // summed over the ranks
+  bool non_finite = false;
+  bool stop = false;
+  bool checkpoint = false;
+};
+
+// Collective over the world. Where a rank brought a fault, all throw it as an AgreedError.
+StepVerdict Agree(World& world, const StepReport& report);
+
+}  // namespace convoy

@@ -1,0 +1,36 @@
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include <nlohmann/json.hpp>
+
+#include "core/host/files.h"
+#include "trainer/trainer.h"
+
+namespace convoy {
+
+void WriteExitRecord(const std::string& output_dir, int rank, int64_t step, ExitCode code,
+                     const std::string& reason) {
+  // A rank may end before the folder was made, or because it cannot be written.
+  std::error_code unknown;
+  if (!std::filesystem::is_directory(output_dir, unknown)) return;
+  const nlohmann::ordered_json record = {
+      {"rank", rank}, {"code", static_cast<int>(code)}, {"reason", reason}, {"step", step}};
+  try {
+    WriteText(fmt::format("{}/exit.{}.json", output_dir, rank),
+              record.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch): nobody is left to be told
+  }
+}
+
+void RemoveExitRecords(const std::string& output_dir) {
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(output_dir, ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("exit.") && name.ends_with(".json")) {
+      std::filesystem::remove(entry.path(), ignored);
+    }
+  }
+}
+
+}  // namespace convoy

@@ -1,0 +1,124 @@
+#include "trainer/run/metrics.h"
+
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <sstream>
+
+#include <nlohmann/json.hpp>
+
+#include "core/host/files.h"
+
+namespace convoy {
+namespace {
+
+// ordered_json keeps the order of the documentation.
+using Json = nlohmann::ordered_json;
+
+// JSON has no NaN and no infinity.
+Json NumberOrNull(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
+
+// The lines of `text` that a run resumed after `last_step` may keep.
+std::string LinesUpTo(const std::string& text, int64_t last_step, bool keeps_evaluation) {
+  std::istringstream lines(text);
+  std::string kept, line;
+  while (std::getline(lines, line)) {
+    if (lines.eof()) break;  // without its newline: torn
+    const Json object = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!object.is_object() || !object.contains("step")) continue;
+    if (!object["step"].is_number_integer()) continue;
+    const auto step = object["step"].get<int64_t>();
+    const bool is_of_evaluation =
+        object.value("event", "") == "eval" || object.value("set", "") == "validation";
+    const bool is_repeated = step == last_step && !keeps_evaluation && is_of_evaluation;
+    if (step <= last_step && !is_repeated) kept += line + "\n";
+  }
+  return kept;
+}
+
+}  // namespace
+
+MetricsFile::MetricsFile(const std::string& path, int64_t last_step, bool keeps_evaluation,
+                         Log& log)
+    : path_(path), log_(log) {
+  try {
+    if (std::filesystem::exists(path)) {
+      WriteText(path, LinesUpTo(ReadText(path, ExitCode::kDisk), last_step, keeps_evaluation));
+    }
+  } catch (const std::exception& exception) {
+    log.Warning("{}; the run goes on without metrics", exception.what());
+    return;
+  }
+  file_.reset(std::fopen(path.c_str(), "ae"));
+  if (!file_) log.Warning("cannot write {}: {}", path, std::strerror(errno));
+}
+
+void MetricsFile::Add(const StepMetrics& metrics) {
+  WriteLine(Json{{"event", "step"},
+                 {"step", metrics.step},
+                 {"epoch", metrics.epoch},
+                 {"loss", NumberOrNull(metrics.loss)},
+                 {"lr", metrics.lr},
+                 {"images_per_s", metrics.images_per_s},
+                 {"wait_data_ms", metrics.wait_data_ms},
+                 {"wait_comm_ms", metrics.wait_comm_ms ? Json(*metrics.wait_comm_ms) : Json()}}
+                .dump());
+}
+
+void MetricsFile::Add(const EvaluationMetrics& metrics) {
+  WriteLine(Json{{"event", "eval"},
+                 {"step", metrics.step},
+                 {"epoch", metrics.epoch},
+                 {"views", metrics.views},
+                 {"images", metrics.images},
+                 {"loss", NumberOrNull(metrics.loss)},
+                 {"top1", metrics.top1},
+                 {"top5", metrics.top5}}
+                .dump());
+}
+
+void MetricsFile::Add(const BadSampleMetrics& metrics) {
+  WriteLine(Json{{"event", "bad_sample"},
+                 {"step", metrics.step},
+                 {"epoch", metrics.bad.epoch},
+                 {"set", metrics.set},
+                 {"position", metrics.bad.position},
+                 {"name", metrics.bad.name},
+                 {"location", metrics.bad.location},
+                 {"reason", metrics.bad.reason},
+                 {"replaced_by", metrics.bad.replaced_by}}
+                .dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+void MetricsFile::Add(const LoaderMetrics& metrics) {
+  const LoaderReport& report = metrics.report;
+  WriteLine(Json{{"event", "loader"},
+                 {"step", metrics.step},
+                 {"epoch", metrics.epoch},
+                 {"images_per_s", report.images_per_s},
+                 {"images_per_busy_thread", report.images_per_busy_thread},
+                 {"read_mb_per_s", report.read_mb_per_s},
+                 {"read_ms", report.read_ms},
+                 {"entropy_ms", report.entropy_ms},
+                 {"transform_ms", report.transform_ms},
+                 {"resize_ms", report.resize_ms},
+                 {"augment_ms", report.augment_ms},
+                 {"ready_batches", report.ready_batches},
+                 {"idle_percent", 100 * report.idle_share},
+                 {"wait_percent", 100 * report.wait_share}}
+                .dump());
+}
+
+void MetricsFile::WriteLine(const std::string& line) {
+  if (!file_) return;
+  // One write per line: a kill tears at most the last one.
+  const std::string whole = line + "\n";
+  const bool written = std::fwrite(whole.data(), 1, whole.size(), file_.get()) == whole.size() &&
+                       std::fflush(file_.get()) == 0;
+  if (written) return;
+  log_.Warning("cannot write {}: {}; the run goes on without metrics", path_, std::strerror(errno));
+  file_.reset();
+}
+
+}  // namespace convoy

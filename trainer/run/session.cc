@@ -1,0 +1,189 @@
+#include "trainer/run/session.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "core/hash.h"
+#include "trainer/ranks/agreement.h"
+#include "trainer/trainer.h"
+
+namespace convoy {
+namespace {
+
+// One value stands for all channels.
+std::vector<float> PerChannel(const std::vector<float>& values, size_t channels,
+                              const char* option) {
+  if (values.size() == 1) return std::vector<float>(channels, values[0]);
+  if (!values.empty() && values.size() != channels) {
+    throw Error(ExitCode::kUsage,
+                fmt::format("{} takes 1 number or {}, found {}", option, channels, values.size()));
+  }
+  return values;
+}
+
+constexpr int64_t kStatisticsSample = 10000;
+
+// A crop of 224 from 256, in proportion; small images are not enlarged first.
+int ResizeFor(int crop) { return crop < 64 ? crop : (crop * 8 + 3) / 7; }
+
+DataStatistics ComputeStatistics(const RunConfig& config, const CropOptions& crop,
+                                 const Dataset& dataset, World& world, Log& log) {
+  const int64_t count = std::min(dataset.size(), kStatisticsSample);
+  log.Info("working out the mean of {} of {} training images; convoy data stats does it for all",
+           count, dataset.size());
+  StatisticsAccumulator accumulator(crop.geometry, crop.resize, crop.channels);
+  RunTogether(world, [&] {
+    // Evenly spaced over the set, which is ordered by class; this rank's share of them.
+    std::vector<int64_t> samples;
+    for (int64_t i = world.rank(); i < count; i += world.size()) {
+      samples.push_back(i * dataset.size() / count);
+    }
+    accumulator.Add(dataset, samples, config.loading.workers);
+  });
+  HostStream stream;
+  world.all()
+      .AllReduce(stream, accumulator.Sums(), ReduceOp::kSum, "statistics of the data")
+      .Wait(stream);
+  return accumulator.Finish();
+}
+
+}  // namespace
+
+const char* NameOf(Geometry geometry) {
+  switch (geometry) {
+    case Geometry::kSquare2012:
+      return "square2012";
+    case Geometry::kRectangle:
+      return "rectangle";
+    case Geometry::kSquash:
+      return "squash";
+    case Geometry::kRandomResized:
+      return "random-resized";
+  }
+  return "?";
+}
+
+Geometry GeometryOf(const std::string& name) {
+  for (const Geometry geometry : kGeometries) {
+    if (name == NameOf(geometry)) return geometry;
+  }
+  throw Error(
+      ExitCode::kUsage,
+      fmt::format("geometry {}: expected square2012, rectangle, squash or random-resized", name));
+}
+
+std::shared_ptr<const Dataset> OpenTogether(const std::string& location, const DataConfig& config,
+                                            World& world, Log& log) {
+  std::shared_ptr<const Dataset> dataset;
+  const DatasetOptions options{.devkit = config.devkit, .index_folder = config.index_folder};
+  // The first rank of every host makes the index that the others then find.
+  for (const bool first : {true, false}) {
+    RunTogether(world, [&] {
+      if ((world.local_rank() == 0) == first) dataset = OpenDataset(location, options, log);
+    });
+  }
+  return dataset;
+}
+
+void RequireClasses(const Dataset& dataset, const std::string& location, int classes) {
+  const auto found = static_cast<int>(dataset.classes().size());
+  if (found == 0) {
+    throw Error(ExitCode::kData, fmt::format("{} has no labels", location),
+                "expected a data set with one folder, archive or label file per class");
+  }
+  if (found > classes) {
+    throw Error(ExitCode::kUsage,
+                fmt::format("{} has {} classes, the model {}", location, found, classes),
+                fmt::format("give --classes {}", found));
+  }
+}
+
+void RequireSameClasses(const Dataset& dataset, const std::string& location,
+                        const std::vector<std::string>& training) {
+  const std::vector<std::string>& found = dataset.classes();
+  for (size_t i = 0; i < found.size(); ++i) {
+    if (i < training.size() && found[i] == training[i]) continue;
+    throw Error(ExitCode::kData,
+                fmt::format("class {} of {} is {}, that of the training images is {}", i, location,
+                            found[i], i < training.size() ? training[i] : "missing"),
+                "give both sets the same class folders");
+  }
+}
+
+LoaderOptions LoaderOptionsOf(const DataConfig& config, const NetworkSpec& network,
+                              int64_t global_batch) {
+  const auto crop = static_cast<int>(network.input[0]);
+  LoaderOptions options;
+  options.global_batch = global_batch;
+  options.threads = config.workers;
+  options.queue = config.queue;
+  options.bad_samples = config.bad_samples;
+  options.bad_sample_limit = config.bad_sample_limit;
+  options.read_ahead_bytes = config.read_ahead_bytes;
+  options.crop.geometry = config.geometry;
+  options.crop.dct_scaling = config.dct_scaling;
+  options.crop.images_per_draw = config.images_per_draw;
+  options.crop.jitter = config.jitter;
+  options.crop.resize = config.resize > 0 ? config.resize : ResizeFor(crop);
+  options.crop.crop = crop;
+  options.crop.channels = static_cast<int>(network.input[2]);
+  if (options.crop.resize < crop) {
+    throw Error(ExitCode::kUsage,
+                fmt::format("--resize {}: smaller than the crop of {}", options.crop.resize, crop));
+  }
+  return options;
+}
+
+Preprocessing PreprocessingOf(const RunConfig& config, const NetworkSpec& network,
+                              const Dataset& dataset, World& world, Log& log) {
+  const auto channels = static_cast<size_t>(network.input[2]);
+  Preprocessing preprocessing;
+  preprocessing.standard_deviation = PerChannel(config.standard_deviation, channels, "--std");
+  if (config.mean == MeanKind::kValues) {
+    preprocessing.mean = PerChannel(config.mean_values, channels, "--mean");
+  }
+  if (config.mean == MeanKind::kImage || config.mean == MeanKind::kChannel) {
+    const CropOptions crop = LoaderOptionsOf(config.loading, network, config.batch_size).crop;
+    const auto take = [&](const DataStatistics& statistics) {
+      preprocessing.mean = config.mean == MeanKind::kImage ? statistics.CentralMean(crop.crop)
+                                                           : statistics.channel_mean;
+    };
+    // Rank 0 decides: hosts may differ in what is kept beside their data.
+    const std::string kept = StatisticsPath(config.data, config.loading.index_folder, dataset,
+                                            crop.geometry, crop.resize, crop.channels);
+    int32_t is_kept = world.rank() == 0 && std::filesystem::exists(kept) ? 1 : 0;
+    HostStream stream;
+    world.all().Broadcast(stream, {&is_kept, DType::kInt32, Shape{1}}, 0, "mean").Wait(stream);
+    if (is_kept == 0) {
+      take(ComputeStatistics(config, crop, dataset, world, log));
+      return preprocessing;
+    }
+    RunTogether(world, [&] {
+      if (world.rank() == 0) take(LoadStatistics(kept));
+    });
+    const int64_t pixels = config.mean == MeanKind::kImage ? int64_t{crop.crop} * crop.crop : 1;
+    preprocessing.mean.resize(static_cast<size_t>(pixels * crop.channels));
+    world.all()
+        .Broadcast(stream,
+                   {preprocessing.mean.data(), DType::kFloat32, Shape{pixels * crop.channels}}, 0,
+                   "mean")
+        .Wait(stream);
+  }
+  return preprocessing;
+}
+
+void RequireSameSettings(const std::string& settings, World& world) {
+  if (world.size() == 1) return;
+  const std::vector<uint64_t> hashes = GatherRows(world, Hash64(settings), "comparing settings");
+  for (int rank = 0; rank < world.size(); ++rank) {
+    if (hashes[static_cast<size_t>(rank)] == hashes[0]) continue;
+    throw Error(ExitCode::kUsage,
+                fmt::format("rank {} ({}) was given other settings than rank 0", rank,
+                            world.hosts()[static_cast<size_t>(rank)]),
+                "start all ranks with one command line, and the same files on every host");
+  }
+}
+
+}  // namespace convoy

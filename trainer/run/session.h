@@ -1,0 +1,46 @@
+// trainer/run/session.h - what training, evaluation and benches set up alike.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "comm/comm.h"
+#include "core/host/log.h"
+#include "dataloader/dataloader.h"
+#include "layers/layers.h"
+#include "trainer/run_config.h"
+#include "trainer/step/rank_model.h"
+
+namespace convoy {
+
+// Opens a data set on every rank, together. Throws (kData) on all of them when one cannot.
+std::shared_ptr<const Dataset> OpenTogether(const std::string& location, const DataConfig& config,
+                                            World& world, Log& log);
+
+// Throws (kUsage) unless labels of `dataset` fit into `classes` classes.
+void RequireClasses(const Dataset& dataset, const std::string& location, int classes);
+
+// Throws (kData) unless the classes of `dataset` are those of the training set, in its order, as
+// far as they go: otherwise labels would mean other classes.
+void RequireSameClasses(const Dataset& dataset, const std::string& location,
+                        const std::vector<std::string>& training);
+
+// Shared by training and evaluation loaders; the caller sets order, seed, augmentation and views.
+LoaderOptions LoaderOptionsOf(const DataConfig& config, const NetworkSpec& network,
+                              int64_t global_batch);
+
+// The run's mean and standard deviation. From the statistics kept beside the data set where there
+// are any, else worked out from up to 10,000 images, shared among the ranks. Collective.
+Preprocessing PreprocessingOf(const RunConfig& config, const NetworkSpec& network,
+                              const Dataset& dataset, World& world, Log& log);
+
+// Throws (kUsage) on every rank when the ranks were given different settings.
+void RequireSameSettings(const std::string& settings, World& world);
+
+inline constexpr Geometry kGeometries[] = {Geometry::kSquare2012, Geometry::kRectangle,
+                                           Geometry::kSquash, Geometry::kRandomResized};
+const char* NameOf(Geometry geometry);
+Geometry GeometryOf(const std::string& name);
+
+}  // namespace convoy

@@ -1,0 +1,327 @@
+#include "trainer/run/training_run.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "comm/device/watchdog.h"
+#include "core/text.h"
+#include "core/version.h"
+#include "trainer/ranks/agreement.h"
+#include "trainer/run/evaluation.h"
+#include "trainer/run/session.h"
+
+namespace convoy {
+namespace {
+
+// A save that fails this often in a row ends the run.
+constexpr int kMaxFailedSaves = 3;
+constexpr const char* kNumbersHint =
+    "the last checkpoint is good; go on from it with a smaller --lr";
+
+const char* RuleName(UpdateRule rule) { return rule == UpdateRule::kPaper ? "paper" : "torch"; }
+
+}  // namespace
+
+TrainingResult TrainingRun::Run() {
+  try {
+    return RunSteps();
+  } catch (const Error& error) {
+    // Before memory is given back that peers' collectives may wait for.
+    grid().GiveUp(error.what());
+    throw;
+  }
+}
+
+TrainingResult TrainingRun::RunSteps() {
+  Announce();
+  SignalWatch signals;
+  run_start_ = last_step_end_ = Clock::now();
+  first_step_ = step_;
+  // A run that was stopped in the middle of an evaluation begins with it.
+  if (evaluation_due_ && !EvaluateAndSave(signals)) return Stopped();
+  while (!Finished()) {
+    std::optional<Error> fault;
+    const Clock::time_point fetch_start = Clock::now();
+    try {
+      loader_->Fetch();
+      // It travels to the device while the step before still runs there.
+      if (const Batch* batch = loader_->Whole()) model_->Prefetch(*batch);
+    } catch (const Error& error) {
+      fault = error;
+      loader_log_->AddBadSamples(loader_->loader(), step_ + 1, "training");
+    }
+    const double fetch_s = SecondsSince(fetch_start);
+    const StepVerdict verdict = Agree(
+        {.stop = signals.StopAsked(), .checkpoint = signals.TakeCheckpointAsked(), .fault = fault});
+    if (verdict.stop || verdict.checkpoint) FinishAllSteps();
+    if (verdict.stop) return Stopped();
+    if (verdict.checkpoint) Save(Importance::kShould);
+    QueueStep(fetch_s);
+    const bool epoch_ends = batch_ == 0;
+    const bool due = config_.checkpoint_every > 0 && step_ % config_.checkpoint_every == 0;
+    if (epoch_ends || due || Finished()) {
+      FinishAllSteps();
+      if (epoch_ends || Finished()) {
+        loader_log_->EndEpoch(loader_->loader(), step_, epoch_ends ? epoch_ - 1 : epoch_,
+                              metrics_.get());
+      }
+      evaluation_due_ = evaluation_loader_ != nullptr &&
+                        ((epoch_ends && epoch_ % config_.eval_every == 0) || Finished());
+      if (!EvaluateAndSave(signals)) return Stopped();
+      last_step_end_ = Clock::now();
+    }
+  }
+  progress_.reset();
+  log_.Info("done: {}, {}, in {}", FormatCount(step_, "step"), FormatCount(epoch_, "epoch"),
+            FormatDuration(SecondsSince(run_start_)));
+  return {TrainingEnd::kFinished, step_, loss_};
+}
+
+TrainingResult TrainingRun::Stopped() {
+  Save(Importance::kMust);
+  log_.Info("stopped by a signal after step {}; the same command goes on from there", step_);
+  return {TrainingEnd::kInterrupted, step_, loss_};
+}
+
+// False: a signal asked for the end during the evaluation, which is left to the next start.
+bool TrainingRun::EvaluateAndSave(const SignalWatch& signals) {
+  if (evaluation_due_ && !Evaluate(signals)) return false;
+  Save(Finished() ? Importance::kMust : Importance::kShould);
+  return true;
+}
+
+bool TrainingRun::Finished() const {
+  return epoch_ >= config_.epochs || (config_.steps && step_ >= *config_.steps);
+}
+
+ScheduleInputs TrainingRun::Now() const {
+  return {.epoch = static_cast<double>(epoch_) + static_cast<double>(batch_) * StepEpochs(),
+          .total_epochs = static_cast<double>(config_.epochs),
+          .evaluations = &evaluations_};
+}
+
+// Steps until the end, from the start of the run.
+int64_t TrainingRun::TotalSteps() const {
+  const int64_t left = (config_.epochs - epoch_) * StepsPerEpoch() - batch_;
+  const int64_t total = step_ + std::max<int64_t>(left, 0);
+  return config_.steps ? std::min(total, *config_.steps) : total;
+}
+
+void TrainingRun::QueueStep(double fetch_s) {
+  const Clock::time_point exchange_start = Clock::now();
+  const Batch& batch = loader_->Exchange();
+  StepUnderWay& under_way = under_way_.emplace_back(
+      StepUnderWay{{.step = step_ + 1, .epoch = epoch_}, batch.global_count});
+  StepMetrics& metrics = under_way.metrics;
+  metrics.wait_data_ms = 1e3 * (fetch_s + SecondsSince(exchange_start));
+  metrics.lr = optimizer_->LearningRateAt(Now(), StepEpochs());
+  world_.SetStep(step_ + 1);
+  const StepTimes times = step_runner_->Run(batch, Now(), StepEpochs(), config_.seed);
+  // A device waits by itself: only a host that waits can tell.
+  if (world_.size() == 1 || !step_runner_->waits_on_device()) {
+    metrics.wait_comm_ms = 1e3 * (times.exchange_wait_s + times.reduce_wait_s);
+  }
+  loader_log_->AddBadSamples(loader_->loader(), step_ + 1, "training");
+
+  ++step_;
+  if (++batch_ == StepsPerEpoch()) {
+    batch_ = 0;
+    ++epoch_;
+  }
+}
+
+StepVerdict TrainingRun::Agree(StepReport report) {
+  if (std::ssize(under_way_) > step_runner_->steps_ahead()) return FinishStep(std::move(report));
+  return convoy::Agree(world_, report);
+}
+
+void TrainingRun::FinishAllSteps() {
+  while (!under_way_.empty()) FinishStep({});
+}
+
+// Of the oldest step under way.
+StepVerdict TrainingRun::FinishStep(StepReport report) {
+  auto& [metrics, images] = under_way_.front();
+  {
+    const Watchdog::StepWatch watch(grid().watchdog(), metrics.step);
+    const StepResult result = step_runner_->ReadResult();
+    report.loss = result.loss;
+    report.non_finite = result.non_finite;
+  }
+  const StepVerdict verdict = convoy::Agree(world_, report);
+  // Without weight where every image of the batch was dropped: nothing was learned.
+  if (verdict.loss.weight > 0) loss_ = verdict.loss.loss / verdict.loss.weight;
+  if (verdict.non_finite || !std::isfinite(loss_)) ThrowNonFinite(metrics.step, report.non_finite);
+  metrics.loss = loss_;
+  const double step_s = SecondsSince(last_step_end_);
+  last_step_end_ = Clock::now();
+  metrics.images_per_s = static_cast<double>(images) / step_s;
+  window_images_ += images;
+  window_s_ += step_s;
+  loader_log_->AddTime(step_s);
+  if (metrics_) metrics_->Add(metrics);
+  ShowProgress(metrics);
+  under_way_.pop_front();
+  return verdict;
+}
+
+void TrainingRun::ThrowNonFinite(int64_t step, bool here) {
+  // A NaN without its sign.
+  const double loss = std::isnan(loss_) ? std::numeric_limits<double>::quiet_NaN() : loss_;
+  RunTogether(world_, [&] {
+    const std::string tensor = here ? step_runner_->FirstNonFinite() : std::string();
+    if (!tensor.empty()) {
+      throw Error(ExitCode::kNumbers,
+                  fmt::format("step {}: {} is not finite (rank {}, loss {})", step, tensor,
+                              world_.rank(), loss),
+                  kNumbersHint);
+    }
+  });
+  throw AgreedError(
+      Error(ExitCode::kNumbers, fmt::format("step {}: the loss is {}", step, loss), kNumbersHint),
+      0);
+}
+
+void TrainingRun::ShowProgress(const StepMetrics& metrics) {
+  if (!progress_) return;
+  const int64_t total = TotalSteps();
+  const int64_t step = metrics.step;
+  const double per_step = SecondsSince(run_start_) / static_cast<double>(step - first_step_);
+  const double remaining_s = per_step * static_cast<double>(total - step);
+  const bool prints = config_.print_freq > 0 && step % config_.print_freq == 0;
+  const double images_per_s = window_s_ > 0 ? static_cast<double>(window_images_) / window_s_ : 0;
+  const std::string text =
+      fmt::format("epoch {}/{}  step {}  loss {:.4f}  lr {:.3g}  {:.1f} images/s",
+                  metrics.epoch + 1, config_.epochs, step, metrics.loss, metrics.lr, images_per_s);
+  progress_->Show(static_cast<double>(step) / static_cast<double>(total), remaining_s, text);
+  if (prints || step == total) {
+    const std::string comm = metrics.wait_comm_ms
+                                 ? fmt::format("  comm {:.0f} ms", *metrics.wait_comm_ms)
+                                 : std::string();
+    progress_->Line(fmt::format("{}  data {:.0f} ms{}  {} left", text, metrics.wait_data_ms, comm,
+                                FormatDuration(remaining_s)));
+  }
+  if (prints) {
+    window_images_ = 0;
+    window_s_ = 0;
+  }
+}
+
+bool TrainingRun::Evaluate(const SignalWatch& signals) {
+  std::optional<RankModel> model;
+  CompileTogether(world_, resources_, [&] {
+    model.emplace(backend(), plan_, *store_, grid().towers(),
+                  ModelOptionsFor(*evaluation_loader_, false));
+  });
+  const auto enter_bad_samples = [&] {
+    loader_log_->AddBadSamples(evaluation_loader_->loader(), step_, "validation");
+  };
+  std::optional<EvaluationResult> result;
+  try {
+    result = EvaluateModels({&*model}, *evaluation_loader_, config_.views, network_.classes, false,
+                            backend(), stream(), world_, progress_.get(),
+                            [&] { return signals.StopAsked(); });
+  } catch (const Error&) {
+    enter_bad_samples();
+    throw;
+  }
+  enter_bad_samples();
+  if (!result) return false;
+  if (!std::isfinite(result->loss)) {
+    throw AgreedError(
+        Error(ExitCode::kNumbers,
+              fmt::format("step {}: the validation loss is {}", step_, result->loss), kNumbersHint),
+        0);
+  }
+  evaluation_due_ = false;
+  const double error = 100 - result->top1;
+  is_best_ =
+      evaluations_.empty() || error < *std::min_element(evaluations_.begin(), evaluations_.end());
+  evaluations_.push_back(error);
+  if (metrics_) {
+    metrics_->Add(EvaluationMetrics{.step = step_,
+                                    .epoch = epoch_,
+                                    .views = result->views,
+                                    .images = result->images,
+                                    .loss = result->loss,
+                                    .top1 = result->top1,
+                                    .top5 = result->top5});
+  }
+  log_.Info("epoch {:.3g}: validation loss {:.4f}, top-1 {:.2f} %, top-5 {:.2f} % of {} images{}",
+            Now().epoch, result->loss, result->top1, result->top5, FormatCount(result->images),
+            is_best_ ? " (best so far)" : "");
+  return true;
+}
+
+CheckpointInfo TrainingRun::InfoNow() const {
+  KernelChoices choices = backend().kernel_choices();
+  choices.merge(KernelChoices(resumed_choices_));
+  return {.model = config_.model,
+          .options = config_.model_options,
+          .classes = training_set_->classes(),
+          .preprocessing = preprocessing_,
+          .geometry = NameOf(config_.loading.geometry),
+          .resize = LoaderOptionsOf(config_.loading, network_, config_.batch_size).crop.resize,
+          .step = step_,
+          .epoch = epoch_,
+          .batch = batch_,
+          .global_batch = config_.batch_size,
+          .seed = config_.seed,
+          .samples = training_set_->size(),
+          .evaluations = evaluations_,
+          .evaluation_due = evaluation_due_,
+          .rule = RuleName(config_.optimizer.rule),
+          .platform = backend().Platform(),
+          .kernel_choices = std::move(choices),
+          .settings = config_.settings,
+          .version = kVersion,
+          .ranks = world_.size(),
+          .replicas = grid().shape().replicas,
+          .towers = grid().shape().towers,
+          .dtype = NameOf(config_.compute.dtype)};
+}
+
+// Collective. A save that fails for want of disk is a warning, the third in a row and one that
+// must succeed an error.
+void TrainingRun::Save(Importance importance) {
+  if (step_ == saved_step_) return;
+  // Of this state alone: where its save fails, no later one is the best in its place.
+  const bool is_best = std::exchange(is_best_, false);
+  try {
+    RunTogether(world_, [&] {
+      if (grid().replica() != 0) return;
+      const std::string path = CheckpointFolder(config_.output_dir + "/checkpoints").PathOf(step_);
+      SaveCheckpoint(path, InfoNow(), plan_, *store_, backend(), stream(), grid().host_towers());
+    });
+    failed_saves_ = 0;
+    saved_step_ = step_;
+  } catch (const Error& error) {
+    const bool gives_up = importance == Importance::kMust || ++failed_saves_ >= kMaxFailedSaves;
+    if (error.exit_code() != ExitCode::kDisk || gives_up) throw;
+    log_.Warning("no checkpoint of step {}: {}; the run goes on", step_, error.what());
+    return;
+  }
+  if (!folder_) return;
+  try {
+    if (is_best) folder_->checkpoints().MarkBest(step_);
+  } catch (const Error& error) {
+    log_.Warning("{}; the run goes on", error.what());
+  }
+  folder_->checkpoints().Prune(config_.keep);
+}
+
+TrainingResult Train(const RunConfig& config, World& world, Log& log) {
+  // What is wrong with the settings is found before any data is opened.
+  RunTogether(world, [&] {
+    const NetworkSpec network = MakeModel(config.model, config.model_options);
+    Optimizer(config.optimizer, MakePlan(network, GridOf(config.compute, world), world.rank()));
+  });
+  RunTogether(world, [&] { RequireSameSettings(config.settings, world); });
+  return TrainingRun(config, world, log).Run();
+}
+
+}  // namespace convoy

@@ -1,0 +1,123 @@
+// trainer/run/training_run.h - the training loop: batches, steps, agreement, evaluation,
+// checkpoints.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "comm/comm.h"
+#include "core/host/clock.h"
+#include "core/host/log.h"
+#include "dataloader/dataloader.h"
+#include "layers/layers.h"
+#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/ranks/compute_resources.h"
+#include "trainer/ranks/replica_loader.h"
+#include "trainer/ranks/step_agreement.h"
+#include "trainer/run/loader_log.h"
+#include "trainer/run/metrics.h"
+#include "trainer/run/progress.h"
+#include "trainer/run/run_folder.h"
+#include "trainer/run/signals.h"
+#include "trainer/run_config.h"
+#include "trainer/step/optimizer.h"
+#include "trainer/step/parameter_store.h"
+#include "trainer/step/rank_model.h"
+#include "trainer/step/training_step.h"
+#include "trainer/trainer.h"
+
+namespace convoy {
+
+// One run of one rank. Every method is collective over the world unless it says otherwise.
+class TrainingRun {
+ public:
+  // Opens the data, compiles the network, and starts afresh or from a checkpoint.
+  TrainingRun(const RunConfig& config, World& world, Log& log);
+  // To the end, or to a signal.
+  TrainingResult Run();
+
+ private:
+  enum class Importance { kShould, kMust };
+
+  // Before the first step (training_start.cc).
+  void OpenValidation();
+  void Start(const std::optional<std::string>& resumed_on_rank_0);
+  void RequireResumable(const CheckpointInfo& saved, const std::string& path) const;  // rank 0
+  void TakePosition(CheckpointInfo& saved);
+  void MakeModelAndLoaders();
+  int64_t EvaluationBatch() const;
+  void Announce();
+
+  // What of resources_ is used everywhere.
+  Backend& backend() const { return *resources_.backend; }
+  Stream& stream() const { return *resources_.stream; }
+  ProcessGrid& grid() const { return *resources_.grid; }
+  RankModel::Options ModelOptionsFor(const ReplicaLoader& loader, bool training) const;
+
+  // Time. Not collective.
+  int64_t StepsPerEpoch() const { return loader_->batches_per_epoch(); }
+  double StepEpochs() const { return 1.0 / static_cast<double>(StepsPerEpoch()); }
+  bool Finished() const;
+  ScheduleInputs Now() const;
+  int64_t TotalSteps() const;
+
+  TrainingResult RunSteps();
+  // One step. A device is given the next one before the result of this one is read.
+  void QueueStep(double fetch_s);
+  // Agrees on what the ranks bring, and finishes the oldest step where more than
+  // TrainingStep::steps_ahead are under way.
+  StepVerdict Agree(StepReport report);
+  void FinishAllSteps();
+  StepVerdict FinishStep(StepReport report);
+  [[noreturn]] void ThrowNonFinite(int64_t step, bool here);
+  void ShowProgress(const StepMetrics& metrics);
+
+  // After some steps.
+  bool EvaluateAndSave(const SignalWatch& signals);
+  // False when a signal came before its end.
+  bool Evaluate(const SignalWatch& signals);
+  TrainingResult Stopped();
+  CheckpointInfo InfoNow() const;
+  void Save(Importance importance);
+
+  RunConfig config_;
+  World& world_;
+  Log& log_;
+  ComputeResources resources_;
+  std::shared_ptr<const Dataset> training_set_, validation_set_;
+  NetworkSpec network_;
+  RankPlan plan_;
+  std::optional<Optimizer> optimizer_;
+  std::optional<RunFolder> folder_;  // rank 0
+  std::unique_ptr<ParameterStore> store_;
+  Preprocessing preprocessing_;
+  std::unique_ptr<ReplicaLoader> loader_, evaluation_loader_;
+  std::unique_ptr<RankModel> model_;
+  std::unique_ptr<TrainingStep> step_runner_;
+  std::unique_ptr<MetricsFile> metrics_;  // rank 0
+  std::unique_ptr<Progress> progress_;    // rank 0
+  std::optional<LoaderLog> loader_log_;
+
+  KernelChoices resumed_choices_;  // rank 0: of the checkpoint, for what is not compiled yet
+  // `step_` updates are done or under way; batch `batch_` of `epoch_` comes next.
+  int64_t step_ = 0, epoch_ = 0, batch_ = 0;
+  int64_t first_step_ = 0, saved_step_ = -1;
+  std::vector<double> evaluations_;
+  bool evaluation_due_ = false;  // of the state after `step_`
+  bool is_best_ = false;
+  int failed_saves_ = 0;
+  double loss_ = 0;
+  struct StepUnderWay {
+    StepMetrics metrics;
+    int64_t images;  // of all replicas
+  };
+  std::deque<StepUnderWay> under_way_;  // that the ranks have not agreed on yet
+  Clock::time_point run_start_, last_step_end_;
+  int64_t window_images_ = 0;  // since the last printed line
+  double window_s_ = 0;
+};
+
+}  // namespace convoy

@@ -1,0 +1,144 @@
+#include "trainer/step/optimizer.h"
+
+#include <fmt/format.h>
+#include <fnmatch.h>
+
+#include <algorithm>
+
+#include "core/text.h"
+
+namespace convoy {
+
+bool MatchesPattern(const std::string& pattern, const std::string& name) {
+  return fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
+}
+
+ParameterGroup ParameterGroup::Parse(const std::string& text) {
+  const std::vector<std::string> keys = {"lr",       "lr-multiplier", "lr-scheduler",
+                                         "momentum", "weight-decay",  "decay-multiplier"};
+  std::vector<std::string> words = Split(text, ' ');
+  std::erase_if(words, [](const std::string& word) { return word.empty(); });
+  if (words.size() < 2) {
+    throw Error(ExitCode::kUsage,
+                fmt::format("--param-group '{}': expected 'PATTERN key=value ...'", text),
+                "for example '*.bias lr-multiplier=2 weight-decay=0'");
+  }
+  ParameterGroup group{.pattern = words[0]};
+  for (size_t i = 1; i < words.size(); ++i) {
+    const size_t equals = words[i].find('=');
+    const std::string key = words[i].substr(0, equals);
+    const std::string value = equals == std::string::npos ? "" : words[i].substr(equals + 1);
+    if (std::find(keys.begin(), keys.end(), key) == keys.end()) {
+      const auto nearest = NearestName(key, keys);
+      throw Error(ExitCode::kUsage,
+                  fmt::format("--param-group '{}': there is no setting {}", text, key),
+                  nearest ? fmt::format("did you mean {}?", *nearest)
+                          : fmt::format("the settings are {}", fmt::join(keys, ", ")));
+    }
+    if (key == "lr-scheduler") {
+      group.lr_scheduler = Schedule::Parse(value, "param-group lr-scheduler");
+      continue;
+    }
+    const auto number = ParseNumber(value);
+    if (!number || *number < 0) {
+      throw Error(ExitCode::kUsage, fmt::format("--param-group '{}': {} takes a number >= 0, not "
+                                                "'{}'",
+                                                text, key, value));
+    }
+    if (key == "lr") group.lr = number;
+    if (key == "lr-multiplier") group.lr_multiplier = number;
+    if (key == "momentum") group.momentum = number;
+    if (key == "weight-decay") group.weight_decay = number;
+    if (key == "decay-multiplier") group.decay_multiplier = number;
+  }
+  return group;
+}
+
+Optimizer::Optimizer(const OptimizerOptions& options, const RankPlan& plan) : options_(options) {
+  std::vector<bool> used(options.groups.size(), false);
+  Shape input = plan.network.input;
+  for (const LayerSpec& layer : plan.network.layers) {
+    for (const ParameterInfo& parameter : ParametersOf(layer, input)) {
+      uncut_.push_back(Resolve(parameter, layer.name, used));
+    }
+    input = OutputShape(layer, input);
+  }
+  for (size_t i = 0; i < used.size(); ++i) {
+    if (used[i]) continue;
+    throw Error(
+        ExitCode::kUsage,
+        fmt::format("--param-group '{}' matches no parameter of {}", options.groups[i].pattern,
+                    plan.network.name),
+        "parameters are named LAYER.weight and LAYER.bias; convoy summary lists the layers");
+  }
+  const ArenaLayout layout = plan.ParameterLayout();
+  for (const ArenaEntry& entry : layout.entries()) {
+    const auto found = std::find_if(uncut_.begin(), uncut_.end(), [&](const Resolved& resolved) {
+      return resolved.name == entry.name;
+    });
+    CONVOY_CHECK(found != uncut_.end(), "{}", entry.name);
+    local_.emplace_back(static_cast<size_t>(found - uncut_.begin()),
+                        UpdateRange{.begin = entry.offset, .count = entry.shape.count()});
+  }
+}
+
+Optimizer::Resolved Optimizer::Resolve(const ParameterInfo& parameter, const std::string& layer,
+                                       std::vector<bool>& used) const {
+  double lr = options_.lr, lr_multiplier = parameter.spec.lr_multiplier;
+  double decay = options_.weight_decay, decay_multiplier = parameter.spec.decay_multiplier;
+  Resolved resolved{.name = parameter.name,
+                    .layer = layer,
+                    .lr = 0,
+                    .lr_multiplier = 1,
+                    .momentum = options_.momentum,
+                    .weight_decay = 0,
+                    .schedule = options_.lr_scheduler};
+  for (size_t i = 0; i < options_.groups.size(); ++i) {
+    const ParameterGroup& group = options_.groups[i];
+    if (!MatchesPattern(group.pattern, parameter.name)) continue;
+    used[i] = true;
+    lr = group.lr.value_or(lr);
+    lr_multiplier = group.lr_multiplier.value_or(lr_multiplier);
+    decay = group.weight_decay.value_or(decay);
+    decay_multiplier = group.decay_multiplier.value_or(decay_multiplier);
+    resolved.momentum = group.momentum.value_or(resolved.momentum);
+    resolved.schedule = group.lr_scheduler.value_or(resolved.schedule);
+  }
+  resolved.lr = lr;
+  resolved.lr_multiplier = lr_multiplier;
+  resolved.weight_decay = decay * decay_multiplier;
+  return resolved;
+}
+
+double Optimizer::RateOf(const Resolved& resolved, const ScheduleInputs& inputs,
+                         double step_epochs) {
+  return resolved.lr_multiplier * resolved.schedule.At(resolved.lr, inputs, step_epochs);
+}
+
+std::vector<UpdateRange> Optimizer::RangesAt(const ScheduleInputs& inputs,
+                                             double step_epochs) const {
+  std::vector<UpdateRange> ranges;
+  ranges.reserve(local_.size());
+  for (const auto& [index, place] : local_) {
+    const Resolved& resolved = uncut_[index];
+    UpdateRange range = place;
+    range.lr = RateOf(resolved, inputs, step_epochs);
+    range.momentum = resolved.momentum;
+    range.weight_decay = resolved.weight_decay;
+    ranges.push_back(range);
+  }
+  return ranges;
+}
+
+bool Optimizer::Learns(const std::string& layer, const ScheduleInputs& inputs,
+                       double step_epochs) const {
+  return std::any_of(uncut_.begin(), uncut_.end(), [&](const Resolved& resolved) {
+    return resolved.layer == layer && RateOf(resolved, inputs, step_epochs) != 0;
+  });
+}
+
+double Optimizer::LearningRateAt(const ScheduleInputs& inputs, double step_epochs) const {
+  return options_.lr_scheduler.At(options_.lr, inputs, step_epochs);
+}
+
+}  // namespace convoy

@@ -1,0 +1,50 @@
+// trainer/step/parameter_store.h - a rank's flat arenas: weights, gradients, optimiser states,
+// buffers.
+#pragma once
+
+#include <vector>
+
+#include "core/tensor/arena.h"
+#include "layers/layers.h"
+#include "trainer/plan/plan.h"
+
+namespace convoy {
+
+enum class StoreUse { kTraining, kInference };  // kInference: weights and buffers alone
+
+class ParameterStore {
+ public:
+  // Allocates from `backend`, which outlives the store; gradients from `gradient_memory`, where
+  // collectives reach them fastest (CollectiveMemoryOf). `dtype`: of the network's activations.
+  // `states`: arrays per parameter that the optimiser keeps (momentum: one).
+  ParameterStore(Backend& backend, const RankPlan& plan, DType dtype, StoreUse use,
+                 const Allocator& gradient_memory = {}, int states = 1);
+
+  // Weights as their Init says, states zero, buffers at their initial values.
+  void Initialize(uint64_t seed, Stream& stream);
+  // To call after weights were written from outside: the bf16 copy follows.
+  void RefreshCompute(Stream& stream);
+
+  const ArenaLayout& parameter_layout() const { return parameter_layout_; }
+  const ArenaLayout& buffer_layout() const { return buffer_layout_; }
+  // Flat, master type.
+  const Tensor& parameters() const { return arenas_.parameters; }
+  const Tensor& compute() const { return arenas_.compute; }
+  const Tensor& gradients() const { return arenas_.gradients; }
+  const std::vector<Tensor>& states() const { return states_; }
+  const Tensor& buffers() const { return arenas_.buffers; }
+  const NetworkArenas& arenas() const { return arenas_; }
+
+ private:
+  Tensor Keep(Buffer memory, int64_t count, DType dtype);
+  Tensor AllocateArena(int64_t count, DType dtype);
+
+  Backend& backend_;
+  RankPlan plan_;
+  ArenaLayout parameter_layout_, buffer_layout_;
+  std::vector<Buffer> memory_;
+  NetworkArenas arenas_;
+  std::vector<Tensor> states_;
+};
+
+}  // namespace convoy

@@ -1,0 +1,93 @@
+// trainer/step/rank_model.h - one rank's part of the network, compiled: segments, and the exchanges
+// with the other towers between them.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "comm/comm.h"
+#include "layers/layers.h"
+#include "trainer/plan/plan.h"
+#include "trainer/step/parameter_store.h"
+
+namespace convoy {
+
+// What the pixels are made into; see core/tensor/batch.h.
+struct Preprocessing {
+  std::vector<float> mean;                // H*W*C, or C, or none
+  std::vector<float> standard_deviation;  // C, or none
+};
+
+class RankModel {
+ public:
+  struct Options {
+    DType dtype = DType::kFloat32;
+    int64_t rows = 1;  // of every batch that is loaded
+    bool training = true;
+    Preprocessing preprocessing;
+    // Of what the towers exchange: World::AllocateShared, where collectives reach it fastest.
+    Allocator exchange_memory = AllocateHost;
+  };
+
+  // `backend`, `store` and `towers` outlive the model. Several models may share a store.
+  RankModel(Backend& backend, const RankPlan& plan, const ParameterStore& store,
+            Communicator& towers, const Options& options);
+
+  // May start to bring `batch`, which the next Load will be given, to the device while other work
+  // runs. It stays where it is until that Load has returned.
+  void Prefetch(const Batch& batch);
+  // The replica's batch; every tower loads the same one.
+  void Load(Stream& stream, const Batch& batch);
+  // The model fills in context.rows. Collective over the towers.
+  void Forward(StepContext context);
+  // Collective over the towers. Ranges that the observer sees are of this rank's gradient arena.
+  void Backward(StepContext context, BackwardObserver& observer);
+
+  // Network::loss_sums; empty on a tower without the loss.
+  Tensor loss_sums() const;
+  // [rows, classes], fp32 or fp64; empty on a tower without the loss.
+  Tensor probabilities() const;
+
+  // Layers for which `learns` is false compute no gradient; what lies below the last one that
+  // learns runs no backward at all. The answer must be the same on every tower.
+  void SetLearning(const std::function<bool(const std::string& layer)>& learns);
+
+  // The output of an uncut layer on this rank (its slice); empty where it is fused away or not
+  // here.
+  Tensor Activation(const std::string& layer) const;
+
+  // Seconds that the host has waited for the other towers so far.
+  double exchange_wait_s() const { return exchange_wait_s_; }
+
+  // The compiled segments, in forward order, for benches.
+  std::vector<Network*> networks() const;
+
+ private:
+  // A segment, or the exchange before the next one.
+  struct Step {
+    std::unique_ptr<Network> network;
+    const SegmentPlan* segment = nullptr;
+    const Exchange* exchange = nullptr;
+    bool runs_backward = true;
+  };
+
+  void GatherForward(const StepContext& context, const Exchange& exchange, const Tensor& part,
+                     const Tensor& whole);
+  void ScatterBackward(const StepContext& context, const Exchange& exchange,
+                       const Tensor& whole_gradient, const Tensor& part_gradient);
+  Tensor Blocks(const Exchange& exchange) const;
+  void WaitFor(Request request, Stream& stream);
+
+  Backend& backend_;
+  RankPlan plan_;
+  Communicator& towers_;
+  Options options_;
+  std::unique_ptr<InputStage> input_;
+  std::vector<Step> steps_;
+  Buffer exchange_memory_;  // [towers, rows, ...] of the largest exchange
+  double exchange_wait_s_ = 0;
+};
+
+}  // namespace convoy

@@ -1,0 +1,291 @@
+#include "trainer/step/training_step.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <functional>
+
+#include "core/host/clock.h"
+#include "layers/phase_timer.h"
+
+namespace convoy {
+namespace {
+
+std::vector<Bucket> WithGroup(const std::vector<BucketRange>& ranges, Communicator& replicas) {
+  std::vector<Bucket> buckets;
+  buckets.reserve(ranges.size());
+  for (const BucketRange& range : ranges) {
+    buckets.push_back({range.name, range.begin, range.count, &replicas});
+  }
+  return buckets;
+}
+
+BucketOptions WithConversion(BucketOptions options, Backend& backend) {
+  options.convert = [&backend](Stream& stream, const Tensor& from, const Tensor& to) {
+    backend.ConvertTensor(stream, from, to);
+  };
+  return options;
+}
+
+// Hands the ranges of backward to the buckets. Says which buckets backward is through with: reduced
+// or being reduced, and none of their weights read again.
+class BucketFeeder final : public BackwardObserver {
+ public:
+  // `finished` is called once per bucket at most, with its index.
+  BucketFeeder(GradientBuckets& buckets, Stream& stream,
+               const std::vector<GradientBuckets::Range>& learning,
+               std::function<void(size_t)> finished)
+      : buckets_(buckets), stream_(stream), learning_(learning), finished_(std::move(finished)) {
+    for (const Bucket& bucket : buckets.buckets()) {
+      int64_t count = 0;
+      for (const GradientBuckets::Range& range : learning) {
+        if (Contains(bucket, range.begin)) count += range.count;
+      }
+      left_.push_back({.ready = count, .released = count});
+    }
+  }
+  void GradientReady(int64_t begin, int64_t count) override {
+    buckets_.GradientReady(stream_, begin, count);
+    Subtract(begin, count, &Left::ready);
+  }
+  void WeightsReleased(int64_t begin, int64_t count) override {
+    Subtract(begin, count, &Left::released);
+  }
+
+ private:
+  struct Left {
+    int64_t ready = 0, released = 0;  // elements that learn
+  };
+
+  static bool Contains(const Bucket& bucket, int64_t element) {
+    return element >= bucket.begin && element < bucket.begin + bucket.count;
+  }
+  void Subtract(int64_t begin, int64_t count, int64_t Left::*what) {
+    // Frozen layers release their weights too; nobody waits for that.
+    const bool learns = std::any_of(learning_.begin(), learning_.end(),
+                                    [&](const auto& range) { return range.begin == begin; });
+    if (!learns) return;
+    for (size_t b = 0; b < left_.size(); ++b) {
+      if (!Contains(buckets_.buckets()[b], begin)) continue;
+      Left& left = left_[b];
+      left.*what -= count;
+      if (left.ready == 0 && left.released == 0) finished_(b);
+    }
+  }
+
+  GradientBuckets& buckets_;
+  Stream& stream_;
+  const std::vector<GradientBuckets::Range>& learning_;
+  std::function<void(size_t)> finished_;
+  std::vector<Left> left_;  // per bucket
+};
+
+template <typename T>
+bool AllFinite(const std::vector<char>& bytes) {
+  for (size_t i = 0; i < bytes.size(); i += sizeof(T)) {
+    T value;
+    std::memcpy(&value, bytes.data() + i, sizeof(T));
+    if (!std::isfinite(value)) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+TrainingStep::TrainingStep(Backend& backend, Stream& stream, const RankPlan& plan,
+                           const ParameterStore& store, RankModel& model, ProcessGrid& grid,
+                           const Optimizer& optimizer, const std::vector<BucketRange>& buckets,
+                           const TrainingStepOptions& options)
+    : backend_(backend),
+      stream_(stream),
+      store_(store),
+      model_(model),
+      grid_(grid),
+      optimizer_(optimizer),
+      parameters_(store.parameter_layout().entries()),
+      buckets_(WithGroup(buckets, grid.replicas()), store.gradients(),
+               WithConversion(options.buckets, backend)),
+      update_stream_(grid.replicas().queues_on_device() ? backend.MakeStream() : nullptr),
+      runner_(backend.MakeStepRunner(options.records && grid.replicas().queues_on_device() &&
+                                     grid.towers().queues_on_device())),
+      non_finite_(backend.Allocate(sizeof(int32_t))) {
+  for (ResultSlot& slot : results_) {
+    slot.loss = backend.AllocateStaging(sizeof(LossSums));
+    slot.non_finite = backend.AllocateStaging(sizeof(int32_t));
+    *static_cast<LossSums*>(slot.loss.data()) = {};
+  }
+  Shape input = plan.network.input;
+  for (const LayerSpec& layer : plan.network.layers) {
+    if (!ParametersOf(layer, input).empty()) layers_.push_back(layer.name);
+    input = OutputShape(layer, input);
+  }
+  for (const ParameterSlice& slice : plan.parameters) {
+    owner_layer_.push_back(plan.network.layers[static_cast<size_t>(slice.layer_index)].name);
+  }
+}
+
+// They use the recording, and memory that goes with it.
+TrainingStep::~TrainingStep() {
+  try {
+    stream_.Synchronize();
+  } catch (const Error&) {
+    // The device has failed; whoever waited for its work has said so.
+  }
+}
+
+void TrainingStep::SetLearning(const ScheduleInputs& inputs, double step_epochs) {
+  std::vector<bool> learning;
+  for (const std::string& layer : layers_) {
+    learning.push_back(optimizer_.Learns(layer, inputs, step_epochs));
+  }
+  if (learning == learning_) return;
+  learning_ = learning;
+  runner_->Forget();
+  const auto learns = [&](const std::string& layer) {
+    for (size_t i = 0; i < layers_.size(); ++i) {
+      if (layers_[i] == layer) return static_cast<bool>(learning_[i]);
+    }
+    return false;
+  };
+  model_.SetLearning(learns);
+  learning_ranges_.clear();
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    if (learns(owner_layer_[i])) {
+      learning_ranges_.push_back({parameters_[i].offset, parameters_[i].shape.count()});
+    }
+  }
+}
+
+StepTimes TrainingStep::Run(const Batch& batch, const ScheduleInputs& inputs, double step_epochs,
+                            uint64_t seed) {
+  StepTimes times;
+  SetLearning(inputs, step_epochs);
+  const std::vector<UpdateRange> ranges = optimizer_.RangesAt(inputs, step_epochs);
+  StepContext context{.stream = &stream_,
+                      .training = true,
+                      .seed = seed,
+                      .epoch = batch.epoch,
+                      .loss_scale = 1.0 / static_cast<double>(batch.global_count),
+                      .timer = timer_};
+  if (grid_.replicas().size() > 1) {
+    context.reduce_statistics = [this](Stream& stream, const Tensor& values) {
+      grid_.replicas().AllReduce(stream, values, ReduceOp::kSum, "batch norm").Wait(stream);
+    };
+  }
+
+  Clock::time_point start = Clock::now();
+  model_.Load(stream_, batch);
+  times.forward_s = SecondsSince(start);
+  const auto queue_work = [&] { Queue(context, ranges, times); };
+  if (timer_ != nullptr) {
+    queue_work();
+  } else {
+    runner_->Run(stream_, context, ranges, queue_work);
+  }
+  QueueResult();
+  return times;
+}
+
+// Apart from the step's work, since a recording would copy to the same place every time.
+void TrainingStep::QueueResult() {
+  ResultSlot& slot = results_[next_result_];
+  CONVOY_CHECK(slot.copied == nullptr, "{} results are unread", results_.size());
+  next_result_ = (next_result_ + 1) % results_.size();
+  if (const Tensor loss = model_.loss_sums()) {
+    stream_.Copy(slot.loss.data(), loss.data, loss.bytes());
+  }
+  stream_.Copy(slot.non_finite.data(), non_finite_.data(), sizeof(int32_t));
+  slot.copied = stream_.Record();
+}
+
+StepResult TrainingStep::ReadResult() {
+  ResultSlot& slot = results_[next_read_];
+  CONVOY_CHECK(slot.copied != nullptr, "no result is unread");
+  next_read_ = (next_read_ + 1) % results_.size();
+  slot.copied->Synchronize();
+  slot.copied.reset();
+  return {.loss = *static_cast<const LossSums*>(slot.loss.data()),
+          .non_finite = *static_cast<const int32_t*>(slot.non_finite.data()) != 0};
+}
+
+void TrainingStep::Queue(const StepContext& context, const std::vector<UpdateRange>& ranges,
+                         StepTimes& times) {
+  const double waited_before = model_.exchange_wait_s();
+  Clock::time_point start = Clock::now();
+  model_.Forward(context);
+  times.forward_s += SecondsSince(start);
+
+  start = Clock::now();
+  const std::vector<Bucket>& buckets = buckets_.buckets();
+  std::vector<bool> is_updated(buckets.size());
+  // Operation by operation, updates come after backward, where their time can be told.
+  const bool updates_beside = update_stream_ != nullptr && timer_ == nullptr;
+  buckets_.Begin(learning_ranges_);
+  BucketFeeder feeder(buckets_, stream_, learning_ranges_, [&](size_t b) {
+    if (!updates_beside) return;
+    update_stream_->WaitFor(*stream_.Record());
+    buckets_.Wait(*update_stream_, static_cast<int>(b));
+    Update(*update_stream_, buckets[b], ranges);
+    is_updated[b] = true;
+  });
+  model_.Backward(context, feeder);
+  times.backward_s = SecondsSince(start);
+  times.exchange_wait_s = model_.exchange_wait_s() - waited_before;
+
+  // What is left is updated behind all of that. A stream that did nothing is not waited for: a
+  // recording knows only streams that took part in it.
+  if (std::find(is_updated.begin(), is_updated.end(), true) != is_updated.end()) {
+    stream_.WaitFor(*update_stream_->Record());
+  }
+  for (size_t b = 0; b < buckets.size(); ++b) {
+    if (is_updated[b]) continue;
+    start = Clock::now();
+    {
+      const PhaseTimer timer(context, buckets[b].name, "exposed reduction");
+      buckets_.Wait(stream_, static_cast<int>(b));
+    }
+    times.reduce_wait_s += SecondsSince(start);
+    start = Clock::now();
+    {
+      const PhaseTimer timer(context, buckets[b].name, "update");
+      Update(stream_, buckets[b], ranges);
+    }
+    times.update_s += SecondsSince(start);
+  }
+}
+
+void TrainingStep::Update(Stream& stream, const Bucket& bucket,
+                          const std::vector<UpdateRange>& ranges) {
+  // Ranges are in arena order, so those of a bucket are neighbours.
+  size_t first = 0;
+  while (first < ranges.size() && ranges[first].begin < bucket.begin) ++first;
+  size_t end = first;
+  while (end < ranges.size() && ranges[end].begin < bucket.begin + bucket.count) ++end;
+  backend_.Update(stream, {.rule = optimizer_.rule(),
+                           .parameters = store_.parameters(),
+                           .compute = store_.compute(),
+                           .gradients = store_.gradients(),
+                           .states = store_.states(),
+                           .ranges = {ranges.data() + first, end - first},
+                           .non_finite = ViewOf(non_finite_, DType::kInt32, Shape{1})});
+}
+
+std::string TrainingStep::FirstNonFinite() {
+  const auto is_finite = [&](const Tensor& tensor) {
+    std::vector<char> values(static_cast<size_t>(tensor.bytes()));
+    backend_.CopyToHost(stream_, tensor, values.data());
+    return tensor.dtype == DType::kFloat64 ? AllFinite<double>(values) : AllFinite<float>(values);
+  };
+  const ArenaLayout& layout = store_.parameter_layout();
+  const bool has_gradients = results_[next_read_].copied == nullptr;
+  for (size_t i = parameters_.size(); i-- > 0;) {
+    const std::string& name = parameters_[i].name;
+    if (has_gradients && !is_finite(layout.View(store_.gradients(), name))) {
+      return "the gradient of " + name;
+    }
+    if (!is_finite(layout.View(store_.parameters(), name))) return name;
+  }
+  return {};
+}
+
+}  // namespace convoy

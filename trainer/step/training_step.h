@@ -1,0 +1,110 @@
+// trainer/step/training_step.h - one step: forward, backward, reduction, update. What grows
+// with the network or the batch is allocated before the first.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "comm/comm.h"
+#include "trainer/step/optimizer.h"
+#include "trainer/step/parameter_store.h"
+#include "trainer/step/rank_model.h"
+
+namespace convoy {
+
+// Seconds of one step, as the host sees them: on a device, what it takes to queue the work, and
+// zero where a recorded step is queued.
+struct StepTimes {
+  double forward_s = 0, backward_s = 0;  // waits for the other towers included
+  double exchange_wait_s = 0;            // those waits
+  double reduce_wait_s = 0;              // for gradients of the other replicas: what was not hidden
+  double update_s = 0;
+};
+
+// What a step came to on this rank.
+struct StepResult {
+  LossSums loss;            // zero on a tower without the loss
+  bool non_finite = false;  // a gradient or weight became NaN or infinite; updates have stopped
+};
+
+struct TrainingStepOptions {
+  BucketOptions buckets;
+  // Queue a recording of the step, where the device and the groups can.
+  bool records = true;
+};
+
+class TrainingStep {
+ public:
+  // Everything given outlives the step. `buckets`: ranges of the arena to reduce and update, in the
+  // order in which backward completes them: those of PlanBuckets.
+  TrainingStep(Backend& backend, Stream& stream, const RankPlan& plan, const ParameterStore& store,
+               RankModel& model, ProcessGrid& grid, const Optimizer& optimizer,
+               const std::vector<BucketRange>& buckets, const TrainingStepOptions& options);
+  TrainingStep(const TrainingStep&) = delete;
+  TrainingStep& operator=(const TrainingStep&) = delete;
+  // Waits for steps whose results nobody has read.
+  ~TrainingStep();
+
+  // Collective over the world. `batch`: this replica's rows; the gradient is that of the mean loss
+  // over the batch.global_count samples of all replicas. `step_epochs`: length of a step in epochs.
+  // On a device, it may return before the step has run; at most steps_ahead() + 1 results are left
+  // unread.
+  StepTimes Run(const Batch& batch, const ScheduleInputs& inputs, double step_epochs,
+                uint64_t seed);
+
+  // Receives the time of every operation from now on; null: nobody does. Steps that are timed are
+  // not recorded.
+  void SetTimer(OperationTimer* timer) { timer_ = timer; }
+
+  // How many steps to queue behind the one whose result is read next, so that a device never waits
+  // for the host: 0 where the host takes part in every step.
+  int steps_ahead() const { return waits_on_device() ? kMaxStepsAhead : 0; }
+  // Whether collectives are waited for by the device alone, so that StepTimes does not see it.
+  bool waits_on_device() const { return update_stream_ != nullptr; }
+
+  // Of the oldest Run whose result was not read yet. Waits until it has run.
+  StepResult ReadResult();
+  // After a result that is not finite: the first gradient or parameter of this rank that is not, in
+  // backward order: "the gradient of conv1.weight"; empty when all are. Gradients of a step that
+  // later ones overwrite are not told apart from their parameters, which have taken them up.
+  std::string FirstNonFinite();
+
+ private:
+  void SetLearning(const ScheduleInputs& inputs, double step_epochs);
+  // Queues forward, backward, reductions and updates.
+  void Queue(const StepContext& context, const std::vector<UpdateRange>& ranges, StepTimes& times);
+  void QueueResult();
+  // Queues the update of a bucket's ranges.
+  void Update(Stream& stream, const Bucket& bucket, const std::vector<UpdateRange>& ranges);
+
+  Backend& backend_;
+  Stream& stream_;
+  const ParameterStore& store_;
+  RankModel& model_;
+  ProcessGrid& grid_;
+  const Optimizer& optimizer_;
+  std::vector<std::string> layers_;       // of the uncut network, those with parameters
+  std::vector<bool> learning_;            // one per layer; empty before the first step
+  std::vector<ArenaEntry> parameters_;    // of this rank
+  std::vector<std::string> owner_layer_;  // one per parameter
+  std::vector<GradientBuckets::Range> learning_ranges_;
+  GradientBuckets buckets_;
+  // Of updates that run beside backward; null where the host waits for reductions, which would hold
+  // backward up.
+  std::unique_ptr<Stream> update_stream_;
+  std::unique_ptr<StepRunner> runner_;
+  // Where results are copied behind their steps, on the host.
+  struct ResultSlot {
+    Buffer loss, non_finite;        // LossSums, int32
+    std::unique_ptr<Event> copied;  // null where nothing is to be read
+  };
+  static constexpr int kMaxStepsAhead = 1;
+  std::array<ResultSlot, kMaxStepsAhead + 1> results_;
+  size_t next_result_ = 0, next_read_ = 0;  // in results_
+  Buffer non_finite_;                       // int32, of the updates
+  OperationTimer* timer_ = nullptr;
+};
+
+}  // namespace convoy
