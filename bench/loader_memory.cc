@@ -17,7 +17,9 @@
 #include <vector>
 
 #include "core/host/log.h"
-#include "dataloader/dataloader.h"
+#include "dataloader/crop_options.h"
+#include "dataloader/dataset.h"
+#include "dataloader/loader.h"
 
 namespace convoy {
 namespace {

@@ -18,7 +18,9 @@
 
 #include "bench/stream_limit.h"
 #include "core/random.h"
-#include "layers/layers.h"
+#include "layers/backend.h"
+#include "layers/network.h"
+#include "layers/update_rules.h"
 
 namespace convoy {
 namespace {

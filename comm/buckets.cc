@@ -1,8 +1,10 @@
+#include "comm/buckets.h"
+
 #include <algorithm>
 #include <cstddef>
 #include <utility>
 
-#include "comm/comm.h"
+#include "comm/communicator.h"
 #include "core/tensor/arena.h"
 
 namespace convoy {

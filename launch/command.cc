@@ -11,7 +11,7 @@
 #include <new>
 #include <system_error>
 
-#include "comm/comm.h"
+#include "comm/world.h"
 #include "core/text.h"
 #include "trainer/ranks/agreement.h"
 #include "trainer/trainer.h"

@@ -4,7 +4,7 @@
 #include <functional>
 #include <string>
 
-#include "comm/comm.h"
+#include "comm/world.h"
 #include "core/error.h"
 #include "core/host/log.h"
 

@@ -1,5 +1,5 @@
 #include "core/device/cuda_module.h"
-#include "layers/layers.h"
+#include "layers/backend.h"
 
 namespace convoy {
 

@@ -6,9 +6,11 @@
 #include <string>
 #include <vector>
 
-#include "comm/comm.h"
+#include "comm/buckets.h"
+#include "comm/grid.h"
 #include "core/tensor/dtype.h"
-#include "dataloader/dataloader.h"
+#include "dataloader/crop_options.h"
+#include "dataloader/loader.h"
 #include "layers/models.h"
 #include "trainer/step/optimizer.h"
 #include "trainer/step/schedule.h"

@@ -9,7 +9,7 @@
 #include <optional>
 #include <string_view>
 
-#include "comm/device/watchdog.h"
+#include "comm/step_watch.h"
 #include "core/host/clock.h"
 #include "core/random.h"
 #include "trainer/plan/plan.h"
@@ -124,7 +124,7 @@ class BenchLoop {
   }
 
   void Finish() {
-    const Watchdog::StepWatch watch(watchdog_, ++finished_);
+    const StepWatch watch(watchdog_, ++finished_);
     const StepVerdict verdict = Agree(world_, {.loss = step_.ReadResult().loss});
     seconds_.push_back(SecondsSince(last_result_));
     last_result_ = Clock::now();

@@ -5,7 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "comm/comm.h"
+#include "comm/buckets.h"
+#include "comm/world.h"
 #include "core/host/log.h"
 #include "trainer/run_config.h"
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "comm/comm.h"
+#include "comm/world.h"
 #include "core/host/log.h"
 #include "trainer/run_config.h"
 

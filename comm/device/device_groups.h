@@ -4,7 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "comm/comm.h"
+#include "comm/grid.h"
+#include "comm/world.h"
 
 namespace convoy {
 
@@ -16,11 +17,6 @@ struct RankDevice {
   bool shares_allowed = false;  // NCCL_MULTI_RANK_GPU_ENABLE is 1
 };
 
-struct CommunicatorChoice {
-  bool nccl = false;   // otherwise by way of host memory
-  std::string reason;  // "NCCL 2.28.9: every rank has a device of its own"
-};
-
 // NCCL before 2.30 connects no two ranks of one device, and later ones only where they are told to.
 // Throws (kUsage) where NCCL is asked for and cannot, and where ranks have different versions of
 // it.
@@ -28,9 +24,5 @@ CommunicatorChoice ChooseCommunicator(CommunicatorKind asked, const std::vector<
 
 // Collective over the world: what this rank has, from every rank.
 std::vector<RankDevice> GatherDevices(World& world, const RankDevice& own);
-
-// Both: what a ProcessGrid of these options uses. Collective over the world; every rank gets the
-// same, or throws the same.
-CommunicatorChoice ChooseCommunicator(World& world, const GroupOptions& options);
 
 }  // namespace convoy

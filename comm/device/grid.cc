@@ -1,9 +1,13 @@
-#include "comm/comm.h"
+#include "comm/grid.h"
+
+#include "comm/communicator.h"
 #include "comm/device/device_groups.h"
 #include "comm/device/nccl.h"
 #include "comm/device/staged.h"
 #include "comm/device/watchdog.h"
+#include "comm/grid_shape.h"
 #include "comm/host/collective.h"
+#include "comm/world.h"
 
 namespace convoy {
 

@@ -3,6 +3,7 @@
 #include <exception>
 #include <utility>
 
+#include "comm/grid.h"
 #include "comm/host/collective.h"
 #include "core/device/cuda_module.h"
 

@@ -6,17 +6,11 @@
 #include <memory>
 #include <string>
 
-#include "comm/comm.h"
+#include "comm/communicator.h"
 #include "comm/device/nccl_group.h"
 #include "comm/device/watchdog.h"
 
 namespace convoy {
-
-// Of the NCCL library that was loaded, as NCCL counts: 22809 is 2.28.9. Throws (kDevice) where the
-// CUDA module cannot be loaded.
-int NcclVersion();
-// "2.28.9"
-std::string NameOfNcclVersion(int version);
 
 struct NcclOptions {
   std::string name;

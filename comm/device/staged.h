@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-#include "comm/comm.h"
+#include "comm/communicator.h"
 #include "core/device/memory.h"
 #include "core/device/stream.h"
 

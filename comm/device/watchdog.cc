@@ -113,14 +113,14 @@ void Watchdog::Membership::Add(const char* what, int64_t step, std::shared_ptr<E
   history_.Add(what, step, std::move(done), Clock::now());
 }
 
-Watchdog::StepWatch::StepWatch(Watchdog* watchdog, int64_t step)
+StepWatch::StepWatch(Watchdog* watchdog, int64_t step)
     : watchdog_(watchdog), step_(step), since_(Clock::now()) {
   if (watchdog_ == nullptr) return;
   const std::lock_guard lock(watchdog_->mutex_);
   watchdog_->waits_.push_back(this);
 }
 
-Watchdog::StepWatch::~StepWatch() {
+StepWatch::~StepWatch() {
   if (watchdog_ == nullptr) return;
   const std::lock_guard lock(watchdog_->mutex_);
   std::erase(watchdog_->waits_, this);

@@ -15,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "comm/step_watch.h"
 #include "core/device/stream.h"
 #include "core/error.h"
 #include "core/host/clock.h"
@@ -111,22 +112,6 @@ class Watchdog {
     friend class Watchdog;
   };
 
-  // The host waits for a step while this exists. Must not outlive the watchdog; without one (null)
-  // it does nothing.
-  class StepWatch {
-   public:
-    StepWatch(Watchdog* watchdog, int64_t step);
-    ~StepWatch();
-    StepWatch(const StepWatch&) = delete;
-    StepWatch& operator=(const StepWatch&) = delete;
-
-   private:
-    Watchdog* const watchdog_;
-    const int64_t step_;
-    const Clock::time_point since_;
-    friend class Watchdog;
-  };
-
   // What is wrong at `now`, as an Error; null where nothing is. What the thread asks every poll_s.
   std::optional<Error> Judge(Clock::time_point now);
 
@@ -141,6 +126,7 @@ class Watchdog {
   bool stopping_ = false;
   std::vector<Membership*> members_;
   std::vector<StepWatch*> waits_;
+  friend class StepWatch;
   std::thread thread_;  // last: it uses the others
 };
 

@@ -4,7 +4,8 @@
 
 #include <cstdint>
 
-#include "comm/comm.h"
+#include "comm/communicator.h"
+#include "comm/world.h"
 
 namespace convoy {
 

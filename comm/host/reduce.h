@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <span>
 
-#include "comm/comm.h"
+#include "comm/communicator.h"
 
 namespace convoy {
 

@@ -3,9 +3,10 @@
 #include <string>
 #include <vector>
 
-#include "comm/comm.h"
+#include "comm/communicator.h"
 #include "comm/host/collective.h"
 #include "comm/host/progress.h"
+#include "comm/world.h"
 
 namespace convoy {
 namespace {

@@ -8,10 +8,11 @@
 #include <utility>
 #include <vector>
 
-#include "comm/comm.h"
+#include "comm/communicator.h"
 #include "comm/host/board_group.h"
 #include "comm/host/collective.h"
 #include "comm/host/progress.h"
+#include "comm/world.h"
 #include "core/host/thread_pool.h"
 
 namespace convoy {

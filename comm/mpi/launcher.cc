@@ -2,7 +2,7 @@
 
 #include <cstdlib>
 
-#include "comm/comm.h"
+#include "comm/world.h"
 #include "core/error.h"
 #include "core/text.h"
 

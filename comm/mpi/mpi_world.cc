@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "comm/comm.h"
+#include "comm/communicator.h"
 #include "comm/host/board_group.h"
 #include "comm/host/collective.h"
 #include "comm/host/node_memory.h"
@@ -19,6 +19,7 @@
 #include "comm/mpi/launcher.h"
 #include "comm/mpi/mpi_channel.h"
 #include "comm/mpi/mpi_group.h"
+#include "comm/world.h"
 #include "core/hash.h"
 #include "core/host/thread_pool.h"
 

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "dataloader/dataloader.h"
+#include "dataloader/dataset.h"
 
 namespace convoy {
 

@@ -5,7 +5,7 @@
 #include <array>
 #include <cstdint>
 
-#include "dataloader/dataloader.h"
+#include "dataloader/crop_options.h"
 
 namespace convoy {
 

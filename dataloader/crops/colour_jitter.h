@@ -4,8 +4,8 @@
 #include <array>
 #include <cstdint>
 
+#include "dataloader/crop_options.h"
 #include "dataloader/crops/crop_plan.h"
-#include "dataloader/dataloader.h"
 
 namespace convoy {
 

@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "core/random.h"
-#include "dataloader/dataloader.h"
+#include "dataloader/crop_options.h"
 
 namespace convoy {
 

@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "dataloader/crops/crop_plan.h"
-#include "dataloader/dataloader.h"
+#include "dataloader/dataset.h"
 #include "dataloader/images/image.h"
 #include "dataloader/images/resize.h"
 

@@ -7,7 +7,7 @@
 #include <memory>
 #include <string>
 
-#include "dataloader/dataloader.h"
+#include "dataloader/dataset.h"
 
 namespace convoy {
 

@@ -7,7 +7,8 @@
 #include <vector>
 
 #include "core/error.h"
-#include "dataloader/dataloader.h"
+#include "dataloader/dataset.h"
+#include "dataloader/loader.h"
 
 namespace convoy {
 

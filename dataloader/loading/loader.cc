@@ -1,3 +1,5 @@
+#include "dataloader/loader.h"
+
 #include <algorithm>
 #include <condition_variable>
 #include <cstring>
@@ -12,8 +14,10 @@
 #include "core/host/clock.h"
 #include "core/host/thread_pool.h"
 #include "core/text.h"
+#include "dataloader/crop_options.h"
 #include "dataloader/crops/colour.h"
-#include "dataloader/dataloader.h"
+#include "dataloader/dataset.h"
+#include "dataloader/loader_report.h"
 #include "dataloader/loading/bad_samples.h"
 #include "dataloader/loading/loader_options.h"
 #include "dataloader/loading/read_ahead.h"

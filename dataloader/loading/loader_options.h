@@ -1,7 +1,8 @@
 // dataloader/loading/loader_options.h - options that contradict each other or the data set.
 #pragma once
 
-#include "dataloader/dataloader.h"
+#include "dataloader/dataset.h"
+#include "dataloader/loader.h"
 
 namespace convoy {
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <optional>
 
-#include "dataloader/dataloader.h"
+#include "dataloader/loader_report.h"
 
 namespace convoy {
 

@@ -8,7 +8,9 @@
 #include "core/tensor/crop_finisher.h"
 #include "dataloader/crops/crop_plan.h"
 #include "dataloader/crops/crop_renderer.h"
-#include "dataloader/dataloader.h"
+#include "dataloader/dataset.h"
+#include "dataloader/loader.h"
+#include "dataloader/loader_report.h"
 
 namespace convoy {
 

@@ -1,7 +1,7 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "dataloader/dataloader.h"
+#include "dataloader/loader.h"
 
 namespace convoy {
 

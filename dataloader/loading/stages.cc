@@ -2,8 +2,9 @@
 #include <algorithm>
 #include <string>
 
+#include "core/error.h"
 #include "core/text.h"
-#include "dataloader/dataloader.h"
+#include "dataloader/loader_report.h"
 
 namespace convoy {
 namespace {

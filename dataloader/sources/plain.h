@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "dataloader/dataloader.h"
+#include "dataloader/dataset.h"
 
 namespace convoy {
 

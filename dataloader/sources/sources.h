@@ -9,7 +9,7 @@
 
 #include "dataloader/archives/bytes.h"
 #include "dataloader/archives/members.h"
-#include "dataloader/dataloader.h"
+#include "dataloader/dataset.h"
 #include "dataloader/sources/layout.h"
 
 namespace convoy {

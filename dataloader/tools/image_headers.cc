@@ -1,4 +1,4 @@
-#include "dataloader/tools/image_headers.h"
+#include "dataloader/image_headers.h"
 
 #include <algorithm>
 #include <string_view>

@@ -1,4 +1,4 @@
-#include "dataloader/tools/measure.h"
+#include "dataloader/measure.h"
 
 #include <string>
 #include <utility>

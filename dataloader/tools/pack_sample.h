@@ -7,7 +7,7 @@
 
 #include "dataloader/crops/crop_renderer.h"
 #include "dataloader/images/jpeg_writer.h"
-#include "dataloader/tools/packing.h"
+#include "dataloader/packing.h"
 
 namespace convoy {
 

@@ -1,4 +1,4 @@
-#include "dataloader/tools/published.h"
+#include "dataloader/published.h"
 
 #include <openssl/evp.h>
 

@@ -1,3 +1,5 @@
+#include "dataloader/statistics.h"
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -8,9 +10,10 @@
 #include "core/host/parallel.h"
 #include "dataloader/archives/checked_file.h"
 #include "dataloader/archives/companion.h"
+#include "dataloader/crop_options.h"
 #include "dataloader/crops/crop_plan.h"
 #include "dataloader/crops/crop_renderer.h"
-#include "dataloader/dataloader.h"
+#include "dataloader/dataset.h"
 #include "dataloader/loading/bad_samples.h"
 
 namespace convoy {

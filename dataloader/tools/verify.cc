@@ -4,7 +4,7 @@
 #include "core/host/parallel.h"
 #include "dataloader/images/image.h"
 #include "dataloader/loading/bad_samples.h"
-#include "dataloader/tools/packing.h"
+#include "dataloader/packing.h"
 
 namespace convoy {
 namespace {

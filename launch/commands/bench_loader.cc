@@ -10,7 +10,7 @@
 
 #include "core/host/clock.h"
 #include "core/text.h"
-#include "dataloader/tools/measure.h"
+#include "dataloader/measure.h"
 #include "launch/commands/bench.h"
 #include "launch/commands/loader_digest.h"
 #include "launch/options/run_options.h"

@@ -12,8 +12,9 @@
 
 #include "core/host/files.h"
 #include "core/text.h"
-#include "dataloader/tools/image_headers.h"
-#include "dataloader/tools/published.h"
+#include "dataloader/image_headers.h"
+#include "dataloader/published.h"
+#include "dataloader/statistics.h"
 #include "launch/command.h"
 #include "launch/commands/data_commands.h"
 #include "launch/options/run_options.h"

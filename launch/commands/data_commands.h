@@ -5,8 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "core/error.h"
 #include "core/host/clock.h"
-#include "dataloader/dataloader.h"
+#include "dataloader/dataset.h"
 #include "launch/options/option_table.h"
 #include "trainer/run/progress.h"
 

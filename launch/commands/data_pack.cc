@@ -9,7 +9,7 @@
 
 #include "core/host/files.h"
 #include "core/text.h"
-#include "dataloader/tools/packing.h"
+#include "dataloader/packing.h"
 #include "launch/command.h"
 #include "launch/commands/data_commands.h"
 #include "trainer/ranks/agreement.h"

@@ -8,7 +8,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "comm/device/nccl.h"
+#include "comm/grid.h"
 #include "core/host/clock.h"
 #include "core/host/numa.h"
 #include "core/host/thread_pool.h"

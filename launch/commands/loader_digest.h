@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "comm/comm.h"
+#include "comm/world.h"
 #include "core/tensor/batch.h"
 
 namespace convoy {

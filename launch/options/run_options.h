@@ -1,7 +1,7 @@
 // launch/options/run_options.h - the options that several subcommands share, written once.
 #pragma once
 
-#include "comm/comm.h"
+#include "comm/world.h"
 #include "launch/options/option_table.h"
 #include "trainer/trainer.h"
 

@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "layers/layers.h"
+#include "layers/network.h"
 
 namespace convoy::cpu {
 

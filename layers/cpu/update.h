@@ -1,7 +1,7 @@
 // layers/cpu/update.h - the optimiser's pass over the flat arenas.
 #pragma once
 
-#include "layers/layers.h"
+#include "layers/update_rules.h"
 
 namespace convoy::cpu {
 

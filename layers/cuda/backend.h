@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "layers/layers.h"
+#include "layers/backend.h"
 
 namespace convoy::cuda {
 

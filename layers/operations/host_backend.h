@@ -2,7 +2,7 @@
 #pragma once
 
 #include "core/error.h"
-#include "layers/layers.h"
+#include "layers/backend.h"
 
 namespace convoy {
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/tensor/batch.h"
-#include "layers/layers.h"
+#include "layers/network.h"
 
 namespace convoy {
 

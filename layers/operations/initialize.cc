@@ -2,7 +2,7 @@
 #include <cmath>
 
 #include "core/random.h"
-#include "layers/layers.h"
+#include "layers/backend.h"
 
 namespace convoy {
 namespace {

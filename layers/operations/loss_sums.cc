@@ -1,4 +1,4 @@
-#include "layers/layers.h"
+#include "layers/network.h"
 
 namespace convoy {
 

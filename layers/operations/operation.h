@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "layers/layers.h"
+#include "layers/network.h"
 #include "layers/phase_timer.h"
 
 namespace convoy {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "layers/analysis.h"
+
 namespace convoy {
 namespace {
 

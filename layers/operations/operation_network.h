@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "layers/layers.h"
+#include "layers/network.h"
 #include "layers/operations/operation.h"
 #include "layers/operations/operation_plan.h"
 

@@ -1,5 +1,7 @@
 #include "layers/operations/operation_plan.h"
 
+#include "layers/analysis.h"
+
 namespace convoy {
 namespace {
 

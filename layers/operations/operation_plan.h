@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "layers/layers.h"
+#include "layers/network.h"
 
 namespace convoy {
 

@@ -1,4 +1,5 @@
-#include "layers/layers.h"
+#include "layers/analysis.h"
+#include "layers/network.h"
 
 namespace convoy {
 

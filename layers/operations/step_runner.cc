@@ -1,6 +1,8 @@
 #include <memory>
 
-#include "layers/layers.h"
+#include "layers/backend.h"
+#include "layers/network.h"
+#include "layers/update_rules.h"
 
 namespace convoy {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <memory>
 
-#include "layers/layers.h"
+#include "layers/network.h"
 
 namespace convoy::oracle {
 

@@ -12,7 +12,8 @@
 
 #include "core/error.h"
 #include "core/tensor/dtype.h"
-#include "layers/layers.h"
+#include "layers/backend.h"
+#include "layers/network.h"
 
 namespace convoy {
 

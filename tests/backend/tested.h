@@ -5,7 +5,8 @@
 #include <memory>
 #include <vector>
 
-#include "layers/layers.h"
+#include "layers/backend.h"
+#include "layers/network.h"
 #include "tests/backend/compare.h"
 
 namespace convoy {

@@ -1,3 +1,5 @@
+#include "comm/buckets.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -6,8 +8,9 @@
 #include <thread>
 #include <vector>
 
-#include "comm/comm.h"
+#include "comm/communicator.h"
 #include "comm/device/staged.h"
+#include "comm/world.h"
 #include "core/cuda/runtime.h"
 #include "layers/cuda/kernels/launch.h"
 

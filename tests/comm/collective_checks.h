@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "comm/comm.h"
+#include "comm/world.h"
 
 // Throws when the condition is false. The message is made only then.
 #define CONVOY_REQUIRE(condition, message)               \

@@ -8,7 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "comm/comm.h"
+#include "comm/communicator.h"
+#include "comm/world.h"
 
 namespace convoy {
 

@@ -1,7 +1,8 @@
 // Every world does every collective.
+#include "comm/world.h"
+
 #include <gtest/gtest.h>
 
-#include "comm/comm.h"
 #include "tests/comm/collective_checks.h"
 
 namespace convoy {

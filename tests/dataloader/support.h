@@ -13,7 +13,8 @@
 
 #include "core/error.h"
 #include "core/host/log.h"
-#include "dataloader/dataloader.h"
+#include "dataloader/dataset.h"
+#include "dataloader/loader.h"
 
 namespace convoy::testing {
 

@@ -1,6 +1,6 @@
 // Whether the rest is the whole file (1), or what lies between version and checksum; then a file of
 // statistics.
-#include "dataloader/dataloader.h"
+#include "dataloader/statistics.h"
 #include "tests/fuzz/support.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

@@ -12,8 +12,12 @@
 #include <string>
 #include <vector>
 
-#include "comm/comm.h"
-#include "layers/layers.h"
+#include "comm/buckets.h"
+#include "comm/communicator.h"
+#include "comm/grid.h"
+#include "comm/grid_shape.h"
+#include "comm/world.h"
+#include "layers/backend.h"
 #include "layers/models.h"
 #include "trainer/plan/plan.h"
 #include "trainer/step/optimizer.h"

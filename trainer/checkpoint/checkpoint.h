@@ -9,7 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "comm/comm.h"
+#include "comm/communicator.h"
+#include "comm/world.h"
 #include "core/host/log.h"
 #include "layers/models.h"
 #include "trainer/plan/plan.h"

@@ -14,9 +14,10 @@
 #include <variant>
 #include <vector>
 
-#include "comm/comm.h"
+#include "comm/grid_shape.h"
 #include "core/tensor/arena.h"
-#include "layers/layers.h"
+#include "layers/analysis.h"
+#include "layers/network.h"
 
 namespace convoy {
 

@@ -7,7 +7,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "comm/comm.h"
+#include "comm/world.h"
 #include "core/error.h"
 
 namespace convoy {

@@ -8,8 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "comm/device/device_groups.h"
-#include "comm/device/nccl.h"
+#include "comm/grid.h"
 #include "core/host/numa.h"
 #include "core/host/thread_pool.h"
 #include "core/text.h"

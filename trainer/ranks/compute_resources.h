@@ -6,10 +6,13 @@
 #include <string>
 #include <vector>
 
-#include "comm/comm.h"
+#include "comm/communicator.h"
+#include "comm/grid.h"
+#include "comm/grid_shape.h"
+#include "comm/world.h"
 #include "core/device/cuda_devices.h"
 #include "core/host/log.h"
-#include "layers/layers.h"
+#include "layers/backend.h"
 #include "trainer/ranks/kernel_cache.h"
 #include "trainer/run_config.h"
 

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "core/host/log.h"
-#include "layers/layers.h"
+#include "layers/backend.h"
 
 namespace convoy {
 

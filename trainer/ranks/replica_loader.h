@@ -5,8 +5,10 @@
 
 #include <memory>
 
-#include "comm/comm.h"
-#include "dataloader/dataloader.h"
+#include "comm/communicator.h"
+#include "comm/grid.h"
+#include "dataloader/dataset.h"
+#include "dataloader/loader.h"
 
 namespace convoy {
 

@@ -3,9 +3,9 @@
 
 #include <optional>
 
-#include "comm/comm.h"
+#include "comm/world.h"
 #include "core/error.h"
-#include "layers/layers.h"
+#include "layers/network.h"
 
 namespace convoy {
 

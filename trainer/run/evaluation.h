@@ -5,7 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "comm/comm.h"
+#include "comm/world.h"
 #include "core/device/stream.h"
 #include "trainer/ranks/replica_loader.h"
 #include "trainer/run/progress.h"

@@ -6,7 +6,8 @@
 #include <string>
 
 #include "core/host/log.h"
-#include "dataloader/dataloader.h"
+#include "dataloader/loader.h"
+#include "dataloader/loader_report.h"
 #include "trainer/run/metrics.h"
 
 namespace convoy {

@@ -8,7 +8,8 @@
 #include <string>
 
 #include "core/host/log.h"
-#include "dataloader/dataloader.h"
+#include "dataloader/loader.h"
+#include "dataloader/loader_report.h"
 
 namespace convoy {
 

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "core/hash.h"
+#include "dataloader/statistics.h"
 #include "trainer/ranks/agreement.h"
 #include "trainer/trainer.h"
 

@@ -5,10 +5,12 @@
 #include <string>
 #include <vector>
 
-#include "comm/comm.h"
+#include "comm/world.h"
 #include "core/host/log.h"
-#include "dataloader/dataloader.h"
-#include "layers/layers.h"
+#include "dataloader/crop_options.h"
+#include "dataloader/dataset.h"
+#include "dataloader/loader.h"
+#include "layers/spec.h"
 #include "trainer/run_config.h"
 #include "trainer/step/rank_model.h"
 

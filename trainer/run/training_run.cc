@@ -7,7 +7,7 @@
 #include <limits>
 #include <utility>
 
-#include "comm/device/watchdog.h"
+#include "comm/step_watch.h"
 #include "core/text.h"
 #include "core/version.h"
 #include "trainer/ranks/agreement.h"
@@ -147,7 +147,7 @@ void TrainingRun::FinishAllSteps() {
 StepVerdict TrainingRun::FinishStep(StepReport report) {
   auto& [metrics, images] = under_way_.front();
   {
-    const Watchdog::StepWatch watch(grid().watchdog(), metrics.step);
+    const StepWatch watch(grid().watchdog(), metrics.step);
     const StepResult result = step_runner_->ReadResult();
     report.loss = result.loss;
     report.non_finite = result.non_finite;

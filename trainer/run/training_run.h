@@ -8,11 +8,12 @@
 #include <string>
 #include <vector>
 
-#include "comm/comm.h"
+#include "comm/grid.h"
+#include "comm/world.h"
 #include "core/host/clock.h"
 #include "core/host/log.h"
-#include "dataloader/dataloader.h"
-#include "layers/layers.h"
+#include "dataloader/dataset.h"
+#include "layers/backend.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/ranks/compute_resources.h"
 #include "trainer/ranks/replica_loader.h"

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "layers/layers.h"
+#include "layers/update_rules.h"
 #include "trainer/plan/plan.h"
 #include "trainer/step/schedule.h"
 

@@ -5,7 +5,8 @@
 #include <vector>
 
 #include "core/tensor/arena.h"
-#include "layers/layers.h"
+#include "layers/backend.h"
+#include "layers/network.h"
 #include "trainer/plan/plan.h"
 
 namespace convoy {

@@ -7,8 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "comm/comm.h"
-#include "layers/layers.h"
+#include "comm/communicator.h"
+#include "layers/backend.h"
+#include "layers/network.h"
 #include "trainer/plan/plan.h"
 #include "trainer/step/parameter_store.h"
 

@@ -7,7 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "comm/comm.h"
+#include "comm/buckets.h"
+#include "comm/grid.h"
 #include "trainer/step/optimizer.h"
 #include "trainer/step/parameter_store.h"
 #include "trainer/step/rank_model.h"

@@ -9,6 +9,7 @@
 #include "core/device/memory.h"
 #include "core/device/stream.h"
 #include "core/tensor/tensor.h"
+#include "layers/backend.h"
 #include "layers/operations/operation.h"
 
 namespace convoy::cuda {

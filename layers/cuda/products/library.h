@@ -12,8 +12,8 @@
 
 #include "core/device/stream.h"
 #include "core/tensor/tensor.h"
+#include "layers/backend.h"
 #include "layers/cuda/products/product_pass.h"
-#include "layers/layers.h"
 
 namespace convoy::cuda {
 

@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "comm/grid.h"
 #include "core/cuda/runtime.h"
 #include "layers/cuda/kernels/launch.h"
 #include "tests/comm/collective_checks.h"

@@ -127,7 +127,7 @@ TEST(Watchdog, DeadlineOfZeroWaitsForEver) {
   Watchdog watchdog(Asleep(0));
   Watchdog::Membership member(watchdog, std::make_shared<FakeCommunicator>());
   member.Add("all-reduce", 1, std::make_shared<FakeEvent>());
-  const Watchdog::StepWatch wait(&watchdog, 1);
+  const StepWatch wait(&watchdog, 1);
   EXPECT_FALSE(watchdog.Judge(Clock::now() + std::chrono::hours(1000)));
 }
 
@@ -161,7 +161,7 @@ TEST(Watchdog, WaitForAStepHasTheSameDeadline) {
   Watchdog watchdog(Asleep(60));
   Watchdog::Membership member(watchdog, std::make_shared<FakeCommunicator>());
   {
-    const Watchdog::StepWatch wait(&watchdog, 12);
+    const StepWatch wait(&watchdog, 12);
     EXPECT_FALSE(watchdog.Judge(Clock::now() + seconds(30)));
     const std::optional<Error> error = watchdog.Judge(Clock::now() + seconds(61));
     ASSERT_TRUE(error);
@@ -173,13 +173,13 @@ TEST(Watchdog, WaitForAStepHasTheSameDeadline) {
 
 TEST(Watchdog, WithoutCommunicatorsALateStepIsTheDevicesFault) {
   Watchdog watchdog(Asleep(60));
-  const Watchdog::StepWatch wait(&watchdog, 12);
+  const StepWatch wait(&watchdog, 12);
   const std::optional<Error> error = watchdog.Judge(Clock::now() + seconds(61));
   ASSERT_TRUE(error);
   EXPECT_EQ(error->exit_code(), ExitCode::kDevice);
 }
 
-TEST(Watchdog, StepWatchNeedsNoWatchdog) { const Watchdog::StepWatch wait(nullptr, 12); }
+TEST(Watchdog, StepWatchNeedsNoWatchdog) { const StepWatch wait(nullptr, 12); }
 
 // What a watchdog that polls all the time says and does in the end.
 struct Ended {

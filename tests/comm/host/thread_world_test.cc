@@ -8,7 +8,9 @@
 #include <stdexcept>
 #include <thread>
 
-#include "comm/comm.h"
+#include "comm/communicator.h"
+#include "comm/grid.h"
+#include "comm/world.h"
 #include "tests/comm/collective_checks.h"
 
 namespace convoy {

@@ -19,8 +19,11 @@
 #include <thread>
 #include <vector>
 
-#include "comm/comm.h"
+#include "comm/buckets.h"
+#include "comm/communicator.h"
 #include "comm/device/staged.h"
+#include "comm/grid.h"
+#include "comm/world.h"
 #include "tests/comm/collective_checks.h"
 
 namespace convoy {

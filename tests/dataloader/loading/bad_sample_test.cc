@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <set>
 
-#include "dataloader/dataloader.h"
+#include "dataloader/loader.h"
 #include "tests/dataloader/fake_dataset.h"
 
 namespace convoy {

@@ -1,3 +1,5 @@
+#include "dataloader/loader.h"
+
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -5,7 +7,8 @@
 #include <set>
 #include <thread>
 
-#include "dataloader/dataloader.h"
+#include "dataloader/dataset.h"
+#include "dataloader/loader_report.h"
 #include "tests/dataloader/fake_dataset.h"
 
 namespace convoy {

@@ -5,7 +5,7 @@
 
 #include <filesystem>
 
-#include "dataloader/dataloader.h"
+#include "dataloader/dataset.h"
 #include "tests/dataloader/support.h"
 
 namespace convoy {

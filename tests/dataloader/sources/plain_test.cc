@@ -3,7 +3,7 @@
 
 #include <fstream>
 
-#include "dataloader/dataloader.h"
+#include "dataloader/dataset.h"
 #include "tests/dataloader/support.h"
 
 namespace convoy {

@@ -6,7 +6,7 @@
 
 #include "dataloader/images/image.h"
 #include "dataloader/images/jpeg_writer.h"
-#include "dataloader/tools/packing.h"
+#include "dataloader/packing.h"
 #include "tests/dataloader/fake_dataset.h"
 
 namespace convoy {

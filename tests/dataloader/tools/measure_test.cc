@@ -1,5 +1,5 @@
 // What a loader tells of itself, and what it is held against.
-#include "dataloader/tools/measure.h"
+#include "dataloader/measure.h"
 
 #include <gtest/gtest.h>
 

@@ -1,10 +1,13 @@
+#include "dataloader/statistics.h"
+
 #include <gtest/gtest.h>
 
 #include <cmath>
 
+#include "dataloader/crop_options.h"
 #include "dataloader/crops/crop_plan.h"
 #include "dataloader/crops/crop_renderer.h"
-#include "dataloader/dataloader.h"
+#include "dataloader/dataset.h"
 #include "tests/dataloader/fake_dataset.h"
 
 namespace convoy {

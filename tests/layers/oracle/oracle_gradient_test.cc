@@ -9,7 +9,8 @@
 #include <cmath>
 
 #include "core/random.h"
-#include "layers/layers.h"
+#include "layers/backend.h"
+#include "layers/network.h"
 
 namespace convoy {
 namespace {

@@ -5,9 +5,11 @@
 #include <numeric>
 
 #include "core/random.h"
-#include "layers/layers.h"
+#include "layers/backend.h"
 #include "layers/models.h"
+#include "layers/network.h"
 #include "layers/operations/dropout_mask.h"
+#include "layers/update_rules.h"
 
 namespace convoy {
 namespace {

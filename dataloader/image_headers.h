@@ -1,4 +1,4 @@
-// dataloader/tools/image_headers.h - what the headers of a data set's images say: sizes, sampling,
+// dataloader/image_headers.h - what the headers of a data set's images say: sizes, sampling,
 // kinds.
 #pragma once
 
@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "dataloader/dataloader.h"
+#include "dataloader/dataset.h"
 
 namespace convoy {
 

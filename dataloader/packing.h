@@ -1,4 +1,4 @@
-// dataloader/tools/packing.h - checking data sets, and writing them anew: smaller, or in another
+// dataloader/packing.h - checking data sets, and writing them anew: smaller, or in another
 // form.
 #pragma once
 
@@ -7,7 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "dataloader/dataloader.h"
+#include "dataloader/dataset.h"
+#include "dataloader/loader.h"
 
 namespace convoy {
 

@@ -1,11 +1,11 @@
-// dataloader/tools/measure.h - what a loader's rate is held against: the same files decoded by
+// dataloader/measure.h - what a loader's rate is held against: the same files decoded by
 // libjpeg-turbo and nothing more.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 
-#include "dataloader/dataloader.h"
+#include "dataloader/dataset.h"
 
 namespace convoy {
 

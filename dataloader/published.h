@@ -1,4 +1,4 @@
-// dataloader/tools/published.h - the official archives of ILSVRC-2012, as they were published.
+// dataloader/published.h - the official archives of ILSVRC-2012, as they were published.
 #pragma once
 
 #include <cstdint>

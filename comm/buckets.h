@@ -1,0 +1,71 @@
+// comm/buckets.h - ranges of the gradient arena, reduced over ranks as soon as they are written.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "comm/communicator.h"
+#include "core/device/memory.h"
+#include "core/device/stream.h"
+#include "core/tensor/convert.h"
+#include "core/tensor/tensor.h"
+
+namespace convoy {
+
+enum class Overlap {
+  kOn,
+  kOff
+};  // kOff starts every reduction in Wait(): to measure what kOn hides
+
+// A range of the gradient arena that is reduced as one.
+struct Bucket {
+  std::string name;  // "fc8+fc7"
+  int64_t begin = 0, count = 0;
+  Communicator* group = nullptr;  // whose sum it becomes
+};
+
+struct BucketOptions {
+  Overlap overlap = Overlap::kOn;
+  // kBFloat16 halves the bytes and rounds, before and after the sum; ignored for fp64 gradients.
+  DType wire = DType::kFloat32;
+  // Where bf16 travels from: World::AllocateShared where there is a world.
+  Allocator allocate_wire = AllocateHost;
+  // Queues to = from, fp32 or bf16 to the other.
+  std::function<void(Stream&, const Tensor& from, const Tensor& to)> convert =
+      [](Stream&, const Tensor& from, const Tensor& to) { ConvertOnHost(from, to); };
+};
+
+// Buckets do not overlap; together they need not cover the arena. Per step: Begin, GradientReady
+// for every range that is written, then Wait for every bucket in order. What is not announced to
+// Begin is not reduced.
+class GradientBuckets {
+ public:
+  GradientBuckets(std::vector<Bucket> buckets, const Tensor& gradients,
+                  const BucketOptions& options);
+  ~GradientBuckets();
+
+  const std::vector<Bucket>& buckets() const { return buckets_; }
+
+  // `ranges`: what will be written in this step (begin, count). Buckets without any are skipped.
+  struct Range {
+    int64_t begin, count;
+  };
+  void Begin(const std::vector<Range>& ranges);
+  // Starts the reduction of a bucket with its last range.
+  void GradientReady(Stream& stream, int64_t begin, int64_t count);
+  // Work queued on `stream` after this call sees bucket `index` reduced.
+  void Wait(Stream& stream, int index);
+
+ private:
+  struct State;
+  void Start(Stream& stream, size_t index);
+
+  std::vector<Bucket> buckets_;
+  Tensor gradients_;
+  BucketOptions options_;
+  std::vector<State> states_;
+};
+
+}  // namespace convoy
