@@ -72,7 +72,7 @@ GradientBuckets::GradientBuckets(std::vector<Bucket> buckets, const Tensor& grad
       CONVOY_CHECK(Intersect({bucket.begin, bucket.count}, buckets_[j]).count == 0,
                    "buckets {} and {} overlap", buckets_[j].name, bucket.name);
     }
-    if (converts && bucket.group->size() > 1) {
+    if (converts && !bucket.group->is_trivial()) {
       states_[i].wire = options.allocate_wire(bucket.count * SizeOf(DType::kBFloat16));
     }
   }
@@ -98,6 +98,13 @@ void GradientBuckets::Begin(const std::vector<Range>& ranges) {
   }
 }
 
+void GradientBuckets::Abandon() {
+  for (State& state : states_) {
+    state.reductions.clear();
+    state.phase = State::Phase::kIdle;
+  }
+}
+
 void GradientBuckets::GradientReady(Stream& stream, int64_t begin, int64_t count) {
   for (size_t i = 0; i < buckets_.size(); ++i) {
     const Range own = Intersect({begin, count}, buckets_[i]);
@@ -115,7 +122,7 @@ void GradientBuckets::Start(Stream& stream, size_t index) {
   State& state = states_[index];
   state.phase = State::Phase::kReducing;
   state.reductions.clear();
-  if (bucket.group->size() == 1) return;
+  if (bucket.group->is_trivial()) return;
   for (const Range& range : state.ranges) {
     State::Reduction& reduction = state.reductions.emplace_back();
     reduction.values = gradients_.Range(range.begin, range.count);

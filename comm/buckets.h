@@ -53,6 +53,8 @@ class GradientBuckets {
     int64_t begin, count;
   };
   void Begin(const std::vector<Range>& ranges);
+  // Forgets a step that was queued in part and will be queued again.
+  void Abandon();
   // Starts the reduction of a bucket with its last range.
   void GradientReady(Stream& stream, int64_t begin, int64_t count);
   // Work queued on `stream` after this call sees bucket `index` reduced.

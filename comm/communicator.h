@@ -89,6 +89,9 @@ class Communicator {
   // Whether a call does no more than queue work on a device and Request::Wait() never blocks the
   // host: only then can they be recorded (core/cuda/runtime.h).
   virtual bool queues_on_device() const { return false; }
+  // Whether this is a group of one that exchanges nothing, so that nobody needs to call it. A group
+  // of one may go through NCCL all the same, to try it where there is one device.
+  virtual bool is_trivial() const { return false; }
   // Zeroed memory of the group's device from which it moves data with the least work; empty where
   // it has no such memory: allocate your own. Every rank makes the same calls in the same order
   // and uses the same offsets in collectives. May be given back after the communicator has ended.

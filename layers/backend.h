@@ -45,6 +45,13 @@ class InputStage {
 // the vendor's library calls it. Two runs with the same choices give the same bits.
 using KernelChoices = std::map<std::string, std::string>;
 
+// How one of them was chosen.
+struct KernelMeasurement {
+  std::string product, choice;
+  double seconds = 0;  // that it took to make and to time the candidates
+  int tried = 0, refused = 0;
+};
+
 // Queues a step's work again and again. A device that can records it the first time, and queues the
 // recording from then on: one call instead of a hundred.
 class StepRunner {
@@ -52,11 +59,13 @@ class StepRunner {
   virtual ~StepRunner() = default;
   // Queues what `queue_work` queues on `stream`. Between two calls of Forget that is the same, but
   // for context.seed, epoch and loss_scale, and for the rates of `ranges`, those of every Update in
-  // it.
+  // it. Calls `queue_work` a second time if its recording fails half way.
   virtual void Run(Stream& stream, const StepContext& context, std::span<const UpdateRange> ranges,
                    const std::function<void()>& queue_work) = 0;
   // The next step's work is another.
   virtual void Forget() = 0;
+  // Why the work is queued anew each time although it was to be recorded; empty otherwise.
+  virtual std::string why_not_recorded() const { return {}; }
 };
 
 class Backend {
@@ -103,6 +112,8 @@ class Backend {
   // How the products are computed that were compiled so far; empty where there is nothing to
   // choose.
   virtual KernelChoices kernel_choices() const { return {}; }
+  // Of the products that were measured since the last call, in their order.
+  virtual std::vector<KernelMeasurement> TakeKernelMeasurements() { return {}; }
   // What is compiled from here on is computed as `choices` say, where they name it.
   virtual void UseKernelChoices(const KernelChoices& choices) { (void)choices; }
   // to = from, fp32 or bf16 to the other, rounded to nearest.
@@ -111,11 +122,15 @@ class Backend {
   virtual void RefreshCompute(Stream& stream, const Tensor& parameters, const Tensor& compute) = 0;
 };
 
+inline constexpr int64_t kLeastWorkspaceBytes = 1'000'000'000;
+
 struct CudaOptions {
-  int device = 0;                           // ordinal among the visible devices
-  bool tf32 = false;                        // fp32 products may round their inputs to TF32
-  int64_t workspace_bytes = 1'000'000'000;  // that one product may use
-  KernelChoices kernel_choices;             // used where they name a product; the rest is measured
+  int device = 0;     // ordinal among the visible devices
+  bool tf32 = false;  // fp32 products may round their inputs to TF32
+  // That one product may use besides its operands. 0: 8 % of the device's memory and at least
+  // kLeastWorkspaceBytes, since what engines copy grows with the batch.
+  int64_t workspace_bytes = 0;
+  KernelChoices kernel_choices;  // used where they name a product; the rest is measured
 };
 
 // Plain double loops, the yardstick of every other backend. `threads` >= 1.

@@ -126,7 +126,7 @@ class Evaluator {
                                                     StoreUse::kInference);
     LoadCheckpoint(path, loaded.plan, *loaded.store, backend(), stream(), world_);
     loaded.store->RefreshCompute(stream());
-    CompileTogether(world_, resources_, [&] {
+    CompileTogether(world_, resources_, log_, [&] {
       loaded.model = std::make_unique<RankModel>(
           backend(), loaded.plan, *loaded.store, grid().towers(),
           RankModel::Options{

@@ -35,10 +35,10 @@ struct ComputeConfig {
   int towers = 1;
   int replicas = 0;  // 0: world size / towers
   // On CUDA alone:
-  bool tf32 = false;          // fp32 products may round their inputs to TF32
-  bool record_steps = true;   // a step is recorded once, and queued as a whole from then on
-  bool share_device = false;  // two ranks may compute on one device
-  int64_t workspace_bytes = 1'000'000'000;  // that one product may use
+  bool tf32 = false;            // fp32 products may round their inputs to TF32
+  bool record_steps = true;     // a step is recorded once, and queued as a whole from then on
+  bool share_device = false;    // two ranks may compute on one device
+  int64_t workspace_bytes = 0;  // see CudaOptions
   CommunicatorKind communicator = CommunicatorKind::kAuto;
   bool bind_to_node = true;  // run on the processors of the NUMA node of the device
   std::string kernel_cache;  // folder of chosen kernels; empty: the user's cache; "none": not kept

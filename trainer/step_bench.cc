@@ -177,8 +177,9 @@ StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& lo
       .exchange_memory = CollectiveMemoryOf(resources, grid.towers(), world)};
   model_options.preprocessing.mean.assign(static_cast<size_t>(network.input[2]), 120);
   std::optional<RankModel> model;
-  CompileTogether(world, resources,
-                  [&] { model.emplace(backend, plan, store, grid.towers(), model_options); });
+  std::vector<KernelMeasurement> measured = CompileTogether(world, resources, log, [&] {
+    model.emplace(backend, plan, store, grid.towers(), model_options);
+  });
   // So small a rate that many steps on one batch of noise stay what a first step is.
   const Optimizer optimizer({.lr = 1e-6}, plan);
   TrainingStep step(backend, stream, plan, store, *model, grid, optimizer, PlanBuckets(plan),
@@ -192,7 +193,7 @@ StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& lo
   Collector collector;
   if (!times_apart) step.SetTimer(&collector);
 
-  StepBenchResult result{.backend = resources.Describe()};
+  StepBenchResult result{.backend = resources.Describe(), .measured = std::move(measured)};
   BenchLoop loop(world, grid.watchdog(), step, *model, batch);
   loop.Run(options.warm_up);
   collector.Clear();
@@ -212,6 +213,8 @@ StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& lo
   result.reduce_wait_s = median_of(&StepTimes::reduce_wait_s);
   result.update_s = median_of(&StepTimes::update_s);
   result.images_per_s = static_cast<double>(options.batch_size) / Median(result.step_s);
+  result.kernels = backend.kernel_choices();
+  result.why_not_recorded = step.why_not_recorded();
   result.peak_memory_bytes = PeakMemory();
   result.device_memory_bytes = backend.device_memory_in_use();
   if (times_apart) {

@@ -8,6 +8,7 @@
 #include "comm/buckets.h"
 #include "comm/world.h"
 #include "core/host/log.h"
+#include "layers/backend.h"
 #include "trainer/run_config.h"
 
 namespace convoy {
@@ -34,7 +35,10 @@ struct OperationRow {
 // Of one rank. Medians over the timed steps, seconds.
 struct StepBenchResult {
   std::string backend;
-  std::vector<double> step_s;  // every timed step
+  std::vector<KernelMeasurement> measured;  // how kernels were chosen, if they were not known
+  KernelChoices kernels;                    // in use
+  std::string why_not_recorded;             // a step that was to be; empty otherwise
+  std::vector<double> step_s;               // every timed step
   double forward_s = 0, backward_s = 0, exchange_wait_s = 0, reduce_wait_s = 0, update_s = 0;
   double images_per_s = 0;  // global batch / median step
   std::vector<OperationRow> operations;

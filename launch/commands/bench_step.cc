@@ -58,6 +58,15 @@ Json ToJson(const StepBenchOptions& options, const StepBenchResult& result, cons
     json["limit_images_per_s"] = static_cast<double>(options.batch_size) / result.limit_s;
     json["share_of_limit"] = result.limit_s / step.p50;
   }
+  if (!result.why_not_recorded.empty()) json["why_not_recorded"] = result.why_not_recorded;
+  for (const auto& [product, kernel] : result.kernels) json["kernels"][product] = kernel;
+  for (const KernelMeasurement& one : result.measured) {
+    json["measured_kernels"].push_back({{"product", one.product},
+                                        {"kernel", one.choice},
+                                        {"seconds", one.seconds},
+                                        {"tried", one.tried},
+                                        {"refused", one.refused}});
+  }
   for (const OperationRow& row : result.operations) {
     Json entry = {{"operation", row.name}, {"ms", 1e3 * row.seconds}};
     if (row.limit_s > 0) {
@@ -86,6 +95,18 @@ void PrintOperations(const StepBenchResult& result) {
     }
   }
   fmt::print("{:<32}{:>10.2f}{:>12.2f}\n", "all operations", 1e3 * sum, 1e3 * result.limit_s);
+}
+
+// What computes each product of a device, and what it took to find out.
+void PrintKernels(const StepBenchResult& result) {
+  if (!result.why_not_recorded.empty()) {
+    fmt::print("\nsteps are not recorded: {}\n", result.why_not_recorded);
+  }
+  if (result.kernels.empty()) return;
+  fmt::print("\n{:<40}  {}\n", "kernel of the library", "for the product");
+  for (const auto& [product, kernel] : result.kernels) {
+    fmt::print("{:<40}  {}\n", kernel, product);
+  }
 }
 
 void PrintStep(const StepBenchOptions& options, const StepBenchResult& result, const World& world) {
@@ -119,6 +140,7 @@ void PrintStep(const StepBenchOptions& options, const StepBenchResult& result, c
   }
   fmt::print("{:<32}{:>10.4f}   (checked: that of a fresh network)\n", "first loss",
              result.first_loss);
+  PrintKernels(result);
 }
 
 }  // namespace

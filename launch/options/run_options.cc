@@ -126,7 +126,9 @@ void AddComputeOptions(OptionTable& table, ComputeConfig* compute, WorldOptions*
   table.Add("cuda-graph", "on|off", "on",
             "on CUDA, record a step once and queue the recording; the numbers are the same",
             store::Switch("cuda-graph", &compute->record_steps));
-  table.Add("workspace", "MB", "1000", "on CUDA, memory that one product may use besides its own",
+  table.Add("workspace", "MB", "0",
+            "on CUDA, memory that one product may use besides its own; 0: 8 % of the device's, and "
+            "1000 at least",
             store::Integer("workspace", 0, 1 << 20,
                            [=](int64_t n) { compute->workspace_bytes = n * 1'000'000; }));
   table.Add("numa", "on|off", "on",

@@ -117,8 +117,15 @@ class CudaNetwork final : private CudaFactory, public OperationNetwork {
   StepState& state_;
 };
 
-// Sets what changes from step to step, and queues the step: its work itself, or, where it records,
-// a recording of it. The first run is not recorded: libraries load and set themselves up in it.
+CudaOptions WithWorkspace(CudaOptions options, const DeviceFacts& facts) {
+  if (options.workspace_bytes == 0) {
+    options.workspace_bytes = std::max(kLeastWorkspaceBytes, facts.memory_bytes * 8 / 100);
+  }
+  return options;
+}
+
+// Sets what changes from step to step, and queues the step: its work itself, or a recording of it.
+// The first run is not recorded: libraries load and set themselves up in it.
 class CudaStepRunner final : public StepRunner {
  public:
   CudaStepRunner(StepState& state, bool records) : state_(state), records_(records) {}
@@ -131,17 +138,34 @@ class CudaStepRunner final : public StepRunner {
       has_run_ = true;
       return queue_work();
     }
-    if (!recorded_) recorded_ = Record(stream, queue_work);
+    if (!recorded_ && !CanRecord(stream, queue_work)) return queue_work();
     recorded_->Queue(stream);
   }
   void Forget() override {
     recorded_.reset();
     has_run_ = false;
   }
+  std::string why_not_recorded() const override { return why_not_recorded_; }
 
  private:
+  // An engine of the vendor's that was chosen for its speed may do something that cannot be
+  // recorded. Then the step's work itself is queued from here on.
+  bool CanRecord(Stream& stream, const std::function<void()>& queue_work) {
+    try {
+      recorded_ = Record(stream, queue_work);
+      return true;
+    } catch (const Error& error) {
+      if (error.exit_code() != ExitCode::kDevice) throw;
+      stream.Synchronize();  // throws if it is the device that has failed
+      why_not_recorded_ = error.message();
+      records_ = false;
+      return false;
+    }
+  }
+
   StepState& state_;
-  const bool records_;
+  bool records_;
+  std::string why_not_recorded_;
   bool has_run_ = false;
   std::unique_ptr<RecordedWork> recorded_;
 };
@@ -149,9 +173,9 @@ class CudaStepRunner final : public StepRunner {
 class CudaBackend final : public Backend {
  public:
   explicit CudaBackend(const CudaOptions& options)
-      : options_(options),
-        facts_(FactsOf(options.device)),
-        library_(MakeLibrary(options)),
+      : facts_(FactsOf(options.device)),
+        options_(WithWorkspace(options, facts_)),
+        library_(MakeLibrary(options_)),
         state_(options.device) {}
 
   std::string Describe() const override {
@@ -225,11 +249,14 @@ class CudaBackend final : public Backend {
     return std::make_unique<CudaStepRunner>(state_, records);
   }
   KernelChoices kernel_choices() const override { return library_->choices(); }
+  std::vector<KernelMeasurement> TakeKernelMeasurements() override {
+    return library_->TakeMeasurements();
+  }
   void UseKernelChoices(const KernelChoices& choices) override { library_->UseChoices(choices); }
 
  private:
-  CudaOptions options_;
   DeviceFacts facts_;
+  CudaOptions options_;
   std::unique_ptr<Library> library_;
   StepState state_;
 };

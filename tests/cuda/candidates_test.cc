@@ -76,7 +76,7 @@ struct Device {
   CudnnContext cudnn{0};
   CublasLtContext cublaslt{0};
   SharedMemory workspace{0}, packed{0};
-  int64_t workspace_bytes = CudaOptions{}.workspace_bytes;
+  int64_t workspace_bytes = kLeastWorkspaceBytes;
   // Held, so that no candidate finds a workspace of zeros but the first.
   std::shared_ptr<const Buffer> held_workspace = workspace.AtLeast(workspace_bytes);
   std::unique_ptr<Stream> stream = MakeStream(0);

@@ -1,6 +1,7 @@
 // The vendor's products played by plain loops that sum in double.
 #include "layers/cuda/products/library.h"
 
+#include <utility>
 #include <vector>
 
 #include "layers/cuda/kernels/launch.h"
@@ -102,6 +103,9 @@ class LoopLibrary final : public Library {
   }
 
   KernelChoices choices() const override { return choices_; }
+  std::vector<KernelMeasurement> TakeMeasurements() override {
+    return std::exchange(measurements_, {});
+  }
   void UseChoices(const KernelChoices& choices) override {
     for (const auto& [product, choice] : choices) choices_[product] = choice;
   }
@@ -156,11 +160,15 @@ class LoopLibrary final : public Library {
   // As the vendor's library does it: what nobody chose yet is chosen now.
   std::unique_ptr<BoundProduct> Bind(ProductPass pass, const ProductOperands& o,
                                      std::function<void()> work) {
-    choices_.try_emplace(fmt::format("{} {}", o.name, NameOf(pass)), "loops");
+    const std::string product = fmt::format("{} {}", o.name, NameOf(pass));
+    if (choices_.try_emplace(product, "loops").second) {
+      measurements_.push_back({.product = product, .choice = "loops", .tried = 1});
+    }
     return std::make_unique<Loops>(std::move(work));
   }
 
   KernelChoices choices_;
+  std::vector<KernelMeasurement> measurements_;
 };
 
 }  // namespace

@@ -103,6 +103,7 @@ RunResult RunSmall(const GridShape& grid, const SmallRunOptions& options) {
     }
     for (int step = 0; step < ahead; ++step) losses.push_back(harness.FinishStep());
     RunResult own{.kernel_choices = harness.backend().kernel_choices(),
+                  .why_not_recorded = harness.step().why_not_recorded(),
                   .losses = losses,
                   .weights = {},
                   .momentum = {}};

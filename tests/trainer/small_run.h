@@ -20,6 +20,7 @@ struct SmallRunOptions {
 
 struct RunResult {
   KernelChoices kernel_choices;  // of rank 0
+  std::string why_not_recorded;  // TrainingStep::why_not_recorded() of rank 0
   std::vector<double> losses;
   std::vector<double> weights;  // all, uncut
   std::vector<double> momentum;

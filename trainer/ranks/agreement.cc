@@ -1,9 +1,30 @@
 #include "trainer/ranks/agreement.h"
 
+#include <atomic>
+#include <chrono>
+#include <exception>
 #include <optional>
 #include <string>
+#include <thread>
+
+#include "core/host/thread_pool.h"
 
 namespace convoy {
+namespace {
+
+// Between two of RunTogetherWithoutDeadline.
+constexpr std::chrono::milliseconds kPulse{200};
+
+bool AnyoneWorks(World& world, bool works) {
+  int32_t any = works ? 1 : 0;
+  HostStream stream;
+  world.all()
+      .AllReduce(stream, {&any, DType::kInt32, Shape{1}}, ReduceOp::kMax, "pulse")
+      .Wait(stream);
+  return any != 0;
+}
+
+}  // namespace
 
 void RunTogether(World& world, const std::function<void()>& work) {
   std::optional<Error> own;
@@ -35,6 +56,36 @@ void RunTogether(World& world, const std::function<void()>& work) {
   const std::string hint =
       BroadcastText(world, is_origin ? own->hint() : std::string(), origin, kWhat);
   throw AgreedError(Error(static_cast<ExitCode>(code), message, hint), origin);
+}
+
+void RunTogetherWithoutDeadline(World& world, const std::function<void()>& work,
+                                const std::function<void()>& on_pulse) {
+  if (world.size() == 1) return RunTogether(world, work);
+  RunTogether(world, [&] {
+    std::atomic<bool> works = true;
+    std::exception_ptr lost_peer, failure;
+    std::thread pulse([&] {
+      NameThisThread("pulse");
+      try {
+        while (AnyoneWorks(world, works)) {
+          if (on_pulse) on_pulse();
+          std::this_thread::sleep_for(kPulse);
+        }
+      } catch (...) {
+        lost_peer = std::current_exception();
+      }
+    });
+    try {
+      work();
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    works = false;
+    pulse.join();
+    for (const std::exception_ptr& error : {lost_peer, failure}) {
+      if (error) std::rethrow_exception(error);
+    }
+  });
 }
 
 std::string BroadcastText(World& world, const std::string& text, int root, const char* what) {

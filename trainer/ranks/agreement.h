@@ -29,6 +29,13 @@ class AgreedError final : public Error {
 // A lost peer (kPeer) cannot be agreed upon and is thrown as it is.
 void RunTogether(World& world, const std::function<void()>& work);
 
+// The same for work that may take a rank longer than the world's deadline: all ranks exchange a
+// pulse until everyone is done, so only a rank that is lost is late. A thread of its own does that,
+// and calls `on_pulse`, which may be empty, once per pulse. `work` must not use the world's side
+// channel.
+void RunTogetherWithoutDeadline(World& world, const std::function<void()>& work,
+                                const std::function<void()>& on_pulse = {});
+
 // `text` of rank `root`, on every rank. Collective.
 std::string BroadcastText(World& world, const std::string& text, int root, const char* what);
 

@@ -73,6 +73,20 @@ void RequireSameLibraries(const Backend& backend, CommunicatorKind communicator,
   RunTogether(world, [&] { convoy::RequireSameLibraries(world.hosts(), libraries); });
 }
 
+// Nothing if every kernel was known.
+void SayHowLong(const std::vector<KernelMeasurement>& measured, Log& log) {
+  if (measured.empty()) return;
+  double seconds = 0;
+  const KernelMeasurement* slowest = &measured.front();
+  for (const KernelMeasurement& one : measured) {
+    seconds += one.seconds;
+    if (one.seconds > slowest->seconds) slowest = &one;
+  }
+  log.Info("kernels of {} chosen in {:.1f} s; most for {}: {:.1f} s, {} tried",
+           FormatCount(std::ssize(measured), "product"), seconds, slowest->product,
+           slowest->seconds, slowest->tried);
+}
+
 // Before there are threads and pinned memory, which stay where they begin.
 void BindToNodeOf(const ChosenDevice& device, Log& log) {
   const std::string processors = BindToNumaNode(device.cuda.numa_node);
@@ -211,24 +225,27 @@ void ShareKernelChoices(World& world, Backend& backend, const KernelChoices& cho
   backend.UseKernelChoices(shared);
 }
 
-void CompileTogether(World& world, ComputeResources& resources,
-                     const std::function<void()>& compile) {
+std::vector<KernelMeasurement> CompileTogether(World& world, ComputeResources& resources, Log& log,
+                                               const std::function<void()>& compile) {
   Backend& backend = *resources.backend;
   if (backend.device().kind == DeviceKind::kCpu) {
     RunTogether(world, compile);
-    return;
+    return {};
   }
   const int towers = resources.grid->shape().towers;
   for (int turn = 0; turn < towers; ++turn) {
-    RunTogether(world, [&] {
+    RunTogetherWithoutDeadline(world, [&] {
       if (world.rank() == turn) compile();
     });
     ShareKernelChoices(world, backend, backend.kernel_choices(), turn);
   }
-  RunTogether(world, [&] {
+  RunTogetherWithoutDeadline(world, [&] {
     if (world.rank() >= towers) compile();
   });
   if (world.rank() == 0) resources.kernel_cache.Add(backend.kernel_choices());
+  std::vector<KernelMeasurement> measured = backend.TakeKernelMeasurements();
+  SayHowLong(measured, log);
+  return measured;
 }
 
 GridShape GridOf(const ComputeConfig& config, const World& world) {

@@ -67,10 +67,11 @@ void ShareKernelChoices(World& world, Backend& backend, const KernelChoices& cho
 
 // Calls `compile`, which compiles networks on the backend of `resources`, on every rank, so that
 // all choose the same kernels: the ranks of the first replica one after another, each told what
-// those before it chose, then all others. The cache keeps what was chosen. Collective over the
-// world; `compile` is not.
-void CompileTogether(World& world, ComputeResources& resources,
-                     const std::function<void()>& compile);
+// those before it chose, then all others. The cache keeps what was chosen. However long that takes,
+// it is not counted against the deadline. Returns what was measured on this rank, and the log says
+// how long it took. Collective over the world; `compile` is not.
+std::vector<KernelMeasurement> CompileTogether(World& world, ComputeResources& resources, Log& log,
+                                               const std::function<void()>& compile);
 
 // Threads of the layers per rank: what was asked, else this rank's share of the processors.
 int ThreadsPerRank(const ComputeConfig& config, const World& world);

@@ -146,6 +146,8 @@ std::optional<EvaluationResult> EvaluateModels(const std::vector<RankModel*>& mo
     }
   }
 
+  // A tower without the loss has waited for nothing, and its models' memory may go next.
+  stream.Synchronize();
   Sums& sums = counter.sums();
   double values[] = {sums.images, sums.loss, sums.top1, sums.top5};
   SumOverRanks(world, values, 4);

@@ -126,12 +126,22 @@ void TrainingRun::QueueStep(double fetch_s) {
     metrics.wait_comm_ms = 1e3 * (times.exchange_wait_s + times.reduce_wait_s);
   }
   loader_log_->AddBadSamples(loader_->loader(), step_ + 1, "training");
+  SayWhyNotRecorded();
 
   ++step_;
   if (++batch_ == StepsPerEpoch()) {
     batch_ = 0;
     ++epoch_;
   }
+}
+
+void TrainingRun::SayWhyNotRecorded() {
+  const std::string reason = step_runner_->why_not_recorded();
+  if (reason.empty() || std::exchange(said_why_not_recorded_, true)) return;
+  log_.Warning(
+      "steps are queued operation by operation, which is slower and gives the same numbers, since "
+      "recording one failed: {}; --cuda-graph off does not try",
+      reason);
 }
 
 StepVerdict TrainingRun::Agree(StepReport report) {
@@ -213,7 +223,7 @@ void TrainingRun::ShowProgress(const StepMetrics& metrics) {
 
 bool TrainingRun::Evaluate(const SignalWatch& signals) {
   std::optional<RankModel> model;
-  CompileTogether(world_, resources_, [&] {
+  CompileTogether(world_, resources_, log_, [&] {
     model.emplace(backend(), plan_, *store_, grid().towers(),
                   ModelOptionsFor(*evaluation_loader_, false));
   });

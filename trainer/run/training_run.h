@@ -68,6 +68,7 @@ class TrainingRun {
   TrainingResult RunSteps();
   // One step. A device is given the next one before the result of this one is read.
   void QueueStep(double fetch_s);
+  void SayWhyNotRecorded();
   // Agrees on what the ranks bring, and finishes the oldest step where more than
   // TrainingStep::steps_ahead are under way.
   StepVerdict Agree(StepReport report);
@@ -110,6 +111,7 @@ class TrainingRun {
   bool evaluation_due_ = false;  // of the state after `step_`
   bool is_best_ = false;
   int failed_saves_ = 0;
+  bool said_why_not_recorded_ = false;
   double loss_ = 0;
   struct StepUnderWay {
     StepMetrics metrics;

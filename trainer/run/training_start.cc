@@ -161,7 +161,7 @@ void TrainingRun::MakeModelAndLoaders() {
   };
   loader_ = std::make_unique<ReplicaLoader>(training_set_, options, grid(), log_);
   loader_->Seek(epoch_, batch_);
-  CompileTogether(world_, resources_, [&] {
+  CompileTogether(world_, resources_, log_, [&] {
     model_ = std::make_unique<RankModel>(backend(), plan_, *store_, grid().towers(),
                                          ModelOptionsFor(*loader_, true));
   });

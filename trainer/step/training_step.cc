@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <utility>
 
 #include "core/host/clock.h"
 #include "layers/phase_timer.h"
@@ -108,7 +109,8 @@ TrainingStep::TrainingStep(Backend& backend, Stream& stream, const RankPlan& pla
       update_stream_(grid.replicas().queues_on_device() ? backend.MakeStream() : nullptr),
       runner_(backend.MakeStepRunner(options.records && grid.replicas().queues_on_device() &&
                                      grid.towers().queues_on_device())),
-      non_finite_(backend.Allocate(sizeof(int32_t))) {
+      non_finite_(backend.Allocate(sizeof(int32_t))),
+      overlap_(options.buckets.overlap) {
   for (ResultSlot& slot : results_) {
     slot.loss = backend.AllocateStaging(sizeof(LossSums));
     slot.non_finite = backend.AllocateStaging(sizeof(int32_t));
@@ -176,7 +178,12 @@ StepTimes TrainingStep::Run(const Batch& batch, const ScheduleInputs& inputs, do
   Clock::time_point start = Clock::now();
   model_.Load(stream_, batch);
   times.forward_s = SecondsSince(start);
-  const auto queue_work = [&] { Queue(context, ranges, times); };
+  bool was_queued = false;
+  const auto queue_work = [&] {
+    // A recording of it failed half way.
+    if (std::exchange(was_queued, true)) buckets_.Abandon();
+    Queue(context, ranges, times);
+  };
   if (timer_ != nullptr) {
     queue_work();
   } else {
@@ -218,8 +225,10 @@ void TrainingStep::Queue(const StepContext& context, const std::vector<UpdateRan
   start = Clock::now();
   const std::vector<Bucket>& buckets = buckets_.buckets();
   std::vector<bool> is_updated(buckets.size());
-  // Operation by operation, updates come after backward, where their time can be told.
-  const bool updates_beside = update_stream_ != nullptr && timer_ == nullptr;
+  // Operation by operation, updates come after backward, where their time can be told. So they do
+  // without overlap, since an update waits for its bucket's reduction.
+  const bool updates_beside =
+      update_stream_ != nullptr && timer_ == nullptr && overlap_ == Overlap::kOn;
   buckets_.Begin(learning_ranges_);
   BucketFeeder feeder(buckets_, stream_, learning_ranges_, [&](size_t b) {
     if (!updates_beside) return;

@@ -59,6 +59,9 @@ class TrainingStep {
   // not recorded.
   void SetTimer(OperationTimer* timer) { timer_ = timer; }
 
+  // Why steps are queued anew each time although they were to be recorded; empty otherwise.
+  std::string why_not_recorded() const { return runner_->why_not_recorded(); }
+
   // How many steps to queue behind the one whose result is read next, so that a device never waits
   // for the host: 0 where the host takes part in every step.
   int steps_ahead() const { return waits_on_device() ? kMaxStepsAhead : 0; }
@@ -92,8 +95,8 @@ class TrainingStep {
   std::vector<std::string> owner_layer_;  // one per parameter
   std::vector<GradientBuckets::Range> learning_ranges_;
   GradientBuckets buckets_;
-  // Of updates that run beside backward; null where the host waits for reductions, which would hold
-  // backward up.
+  // Of updates that run beside backward, unless overlap is off; null if the host waits for
+  // reductions, which would hold backward up.
   std::unique_ptr<Stream> update_stream_;
   std::unique_ptr<StepRunner> runner_;
   // Where results are copied behind their steps, on the host.
@@ -106,6 +109,7 @@ class TrainingStep {
   size_t next_result_ = 0, next_read_ = 0;  // in results_
   Buffer non_finite_;                       // int32, of the updates
   OperationTimer* timer_ = nullptr;
+  const Overlap overlap_;
 };
 
 }  // namespace convoy

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/host/clock.h"
+
 namespace convoy::cuda {
 namespace {
 
@@ -23,13 +25,17 @@ class FastestSoFar {
     for (const KernelCandidate& candidate : group.candidates) {
       if (ran == enough) return;
       ++tried;
-      if (Try(candidate, measure)) ++ran;
+      if (Try(candidate, measure)) {
+        ++ran;
+      } else {
+        ++refused;
+      }
     }
   }
 
   std::unique_ptr<BoundProduct> product;
   std::string name, last_failure;
-  size_t tried = 0;
+  int tried = 0, refused = 0;
 
  private:
   // Drops the candidate where it cannot be made or run; says whether it ran.
@@ -83,9 +89,13 @@ std::unique_ptr<BoundProduct> KernelChooser::MakeGiven(const std::string& produc
         choices_[product] = candidate.name;
         return made;
       } catch (const Error& error) {
-        // The library may refuse today what it offered once: then others are measured.
         if (error.exit_code() != ExitCode::kDevice) throw;
-        return nullptr;
+        throw Error(
+            ExitCode::kDevice,
+            fmt::format("{}: the kernel {} that was chosen before fails: {}", product,
+                        candidate.name, error.message()),
+            "give --kernel-cache none to choose anew; a run that goes on needs the libraries "
+            "and the free memory that it was started with");
       }
     }
   }
@@ -96,6 +106,7 @@ std::unique_ptr<BoundProduct> KernelChooser::Choose(const std::string& product,
                                                     const std::vector<CandidateGroup>& groups,
                                                     const std::function<void()>& prepare) {
   if (std::unique_ptr<BoundProduct> given = MakeGiven(product, groups)) return given;
+  const Clock::time_point start = Clock::now();
   prepare();
   FastestSoFar fastest;
   const size_t per_group =
@@ -108,6 +119,11 @@ std::unique_ptr<BoundProduct> KernelChooser::Choose(const std::string& product,
                 "the library may be too old for this device; --dtype or --batch-size may help");
   }
   choices_[product] = given_[product] = fastest.name;
+  measurements_.push_back({.product = product,
+                           .choice = fastest.name,
+                           .seconds = SecondsSince(start),
+                           .tried = fastest.tried,
+                           .refused = fastest.refused});
   return std::move(fastest.product);
 }
 

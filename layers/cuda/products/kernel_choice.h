@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "layers/cuda/products/library.h"
@@ -33,11 +34,12 @@ class KernelChooser {
   // The seconds that one run takes. Throws (kDevice) where it fails.
   using Measure = std::function<double(BoundProduct&)>;
 
-  // `given` is used where it names a candidate that there still is.
+  // `given` is used if it names a candidate that there still is.
   KernelChooser(KernelChoices given, Measure measure);
 
   // `product` identifies the problem: layer, pass, sizes and types. `prepare` is called before its
-  // candidates are measured. Throws (kDevice), naming it, where no candidate runs.
+  // candidates are measured. Throws (kDevice), naming the product, if no candidate runs, or if the
+  // given one fails: another would round differently than on the ranks where it works.
   std::unique_ptr<BoundProduct> Choose(
       const std::string& product, const std::vector<CandidateGroup>& groups,
       const std::function<void()>& prepare = [] {});
@@ -46,6 +48,8 @@ class KernelChooser {
   void Use(const KernelChoices& given);
   // How the products are computed that were asked for.
   const KernelChoices& choices() const { return choices_; }
+  // Of the products that were measured since the last call.
+  std::vector<KernelMeasurement> TakeMeasurements() { return std::exchange(measurements_, {}); }
 
  private:
   std::unique_ptr<BoundProduct> MakeGiven(const std::string& product,
@@ -53,6 +57,7 @@ class KernelChooser {
 
   KernelChoices given_;    // or chosen before
   KernelChoices choices_;  // in use
+  std::vector<KernelMeasurement> measurements_;
   Measure measure_;
 };
 

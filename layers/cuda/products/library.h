@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/device/stream.h"
 #include "core/tensor/tensor.h"
@@ -64,6 +65,8 @@ class Library {
 
   // How the products are computed that were made so far.
   virtual KernelChoices choices() const = 0;
+  // Of the products that were measured since the last call.
+  virtual std::vector<KernelMeasurement> TakeMeasurements() = 0;
   // Products that are made from here on are computed as `choices` say, where they name them.
   virtual void UseChoices(const KernelChoices& choices) = 0;
 };

@@ -83,6 +83,7 @@ class VendorLibrary final : public Library {
   }
 
   KernelChoices choices() const override { return chooser_.choices(); }
+  std::vector<KernelMeasurement> TakeMeasurements() override { return chooser_.TakeMeasurements(); }
   void UseChoices(const KernelChoices& choices) override { chooser_.Use(choices); }
 
  private:

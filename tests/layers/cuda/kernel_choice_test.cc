@@ -75,10 +75,17 @@ TEST_F(KernelChoiceTest, WhatIsGivenButUnknownIsMeasuredAgain) {
   EXPECT_EQ(chooser.choices(), (KernelChoices{{kProduct, "fast"}}));
 }
 
-TEST_F(KernelChoiceTest, WhatIsGivenButRefusedIsMeasuredAgain) {
+TEST_F(KernelChoiceTest, WhatIsGivenButRefusedIsAnErrorThatNamesTheProduct) {
   KernelChooser chooser = Chooser({{kProduct, "refused"}});
-  EXPECT_EQ(NameOf(*chooser.Choose(kProduct, {{{Refused("refused"), Candidate("slow")}}})), "slow");
-  EXPECT_EQ(chooser.choices(), (KernelChoices{{kProduct, "slow"}}));
+  try {
+    chooser.Choose(kProduct, {{{Refused("refused"), Candidate("slow")}}});
+    ADD_FAILURE() << "another kernel was taken";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.exit_code(), ExitCode::kDevice);
+    EXPECT_NE(error.message().find(kProduct), std::string::npos) << error.message();
+    EXPECT_NE(error.message().find("not supported"), std::string::npos) << error.message();
+  }
+  EXPECT_TRUE(measured_.empty());
 }
 
 TEST_F(KernelChoiceTest, WhatCannotBeMadeOrRunIsDropped) {

@@ -285,25 +285,5 @@ TEST_F(CheckpointFolderTest, WhatAnInterruptedSaveLeftIsRemoved) {
   EXPECT_EQ(checkpoints_.NewestValid(log_), checkpoints_.PathOf(1));
 }
 
-TEST(RunTogether, EveryRankGetsTheFaultOfTheLowestThatFailed) {
-  std::atomic<int> told{0};
-  RunAsThreads(4, {}, [&](World& world) {
-    RunTogether(world, [] {});
-    try {
-      RunTogether(world, [&] {
-        if (world.rank() >= 2) {
-          throw Error(ExitCode::kData, fmt::format("broken on {}", world.rank()), "mend it");
-        }
-      });
-    } catch (const AgreedError& error) {
-      EXPECT_EQ(error.exit_code(), ExitCode::kData);
-      EXPECT_STREQ(error.what(), "broken on 2. Hint: mend it");
-      EXPECT_EQ(error.origin(), 2);
-      ++told;
-    }
-  });
-  EXPECT_EQ(told, 4);
-}
-
 }  // namespace
 }  // namespace convoy
