@@ -90,7 +90,9 @@ std::vector<RankDevice> GatherDevices(World& world, const RankDevice& own) {
 }
 
 CommunicatorChoice ChooseCommunicator(World& world, const GroupOptions& options) {
-  if (world.size() == 1) return {.nccl = false, .reason = "one rank: nothing is exchanged"};
+  if (world.size() == 1 && options.communicator != CommunicatorKind::kNccl) {
+    return {.nccl = false, .reason = "one rank: nothing is exchanged"};
+  }
   RankDevice own{.uuid = options.device_uuid};
   if (options.communicator != CommunicatorKind::kMpi) {
     const char* shares = std::getenv("NCCL_MULTI_RANK_GPU_ENABLE");

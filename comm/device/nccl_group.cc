@@ -104,6 +104,10 @@ class NcclGroupOfDevice final : public NcclGroup {
 
   void Connect(const NcclId& id) override {
     UseDevice();
+    // Groups of one device, those of the towers and of the replicas, run side by side. NCCL then
+    // needs to know their order, which is that of the host's calls on every rank; without it they
+    // could wait for each other for ever. Read when the first communicator is made.
+    setenv("NCCL_LAUNCH_ORDER_IMPLICIT", "1", /*overwrite=*/0);
     ncclUniqueId unique_id;
     std::memcpy(&unique_id, id.bytes.data(), sizeof(unique_id));
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
@@ -196,6 +200,10 @@ class NcclGroupOfDevice final : public NcclGroup {
         ncclCommDeregister(connection.communicator, registration);
       }
     }
+    // ncclMemFree unmaps the memory at once, whatever still uses it; cudaFree would wait. A
+    // recording forbids the wait, but holds no memory that is given back meanwhile.
+    cudaDeviceSynchronize();
+    cudaGetLastError();
     ncclMemFree(memory);
   }
 

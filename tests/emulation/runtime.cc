@@ -19,6 +19,8 @@
 #include "core/error.h"
 #include "core/host/clock.h"
 #include "layers/cuda/kernels/launch.h"
+#include "tests/emulation/recording.h"
+#include "tests/emulation/unguarded_memory.h"
 
 namespace convoy::cuda {
 namespace {
@@ -44,13 +46,17 @@ void RequireHealthy(int device) {
 // By this process, which uses one device.
 std::atomic<int64_t> allocated_bytes = 0;
 
-using Work = std::function<void()>;
+using Work = Recording::Work;
 
-// What is queued while a stream is recorded, in the order of the calls.
-struct Recording {
-  std::vector<Work> works;
-  bool ended = false;  // every stream that took part is itself again
-};
+// The recording that this thread makes. CUDA then forbids the thread what would wait for the device
+// or touch its memory's addresses.
+thread_local std::shared_ptr<Recording> own_recording;
+
+void RefuseWhileRecording(const char* what) {
+  if (!own_recording) return;
+  own_recording->Spoil(what);
+  throw Error(ExitCode::kDevice, fmt::format("while a step is recorded, {}", what));
+}
 
 // Reached when the work before it has been done.
 class EmulatedEvent final : public Event {
@@ -62,7 +68,9 @@ class EmulatedEvent final : public Event {
     std::condition_variable changed;
     bool reached = false;
     Clock::time_point time;
-    std::shared_ptr<Recording> recording;  // the event is a place in it, and is never reached
+    // Set where the event is a place in a recording, and is never reached.
+    std::shared_ptr<Recording> recording;
+    Recording::Place place;
 
     void Reach() {
       const std::lock_guard lock(mutex);
@@ -78,10 +86,12 @@ class EmulatedEvent final : public Event {
   };
 
   void Synchronize() override {
+    RefuseWhileRecording("the host waits for an event");
     state->Wait();
     RequireHealthy(device_);
   }
   bool Reached() override {
+    RefuseWhileRecording("the host asks for an event");
     RequireHealthy(device_);
     const std::lock_guard lock(state->mutex);
     return state->reached;
@@ -122,10 +132,7 @@ class EmulatedStream final : public Stream {
 
   void Add(Work work) {
     RequireHealthy(device_.index);
-    if (IsRecording()) {
-      recording_->works.push_back(std::move(work));
-      return;
-    }
+    if (IsRecording()) return recording_->Add(this, std::move(work));
     {
       const std::lock_guard lock(mutex_);
       queue_.push_back(std::move(work));
@@ -137,6 +144,7 @@ class EmulatedStream final : public Stream {
     auto event = std::make_unique<EmulatedEvent>(device_.index);
     if (IsRecording()) {
       event->state->recording = recording_;
+      event->state->place = recording_->PlaceOf(this);
     } else {
       Add([state = event->state] { state->Reach(); });
     }
@@ -145,13 +153,17 @@ class EmulatedStream final : public Stream {
   void WaitFor(Event& event) override {
     const auto state = static_cast<EmulatedEvent&>(event).state;
     if (state->recording) {
+      CONVOY_CHECK(!state->recording->ended(), "a stream waits for work that was recorded before");
+      CONVOY_CHECK(!IsRecording() || recording_ == state->recording, "two recordings meet");
       recording_ = state->recording;  // this stream takes part from here on
+      recording_->WaitFor(this, state->place);
     } else {
       CONVOY_CHECK(!IsRecording(), "a stream that is recorded waits for one that takes no part");
       Add([state] { state->Wait(); });
     }
   }
   void Synchronize() override {
+    RefuseWhileRecording("the host waits for a stream");
     CONVOY_CHECK(!IsRecording(), "the host waits for recorded work");
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return done_ == queued_; });
@@ -173,7 +185,7 @@ class EmulatedStream final : public Stream {
     }
   }
 
-  bool IsRecording() const { return recording_ && !recording_->ended; }
+  bool IsRecording() const { return recording_ && !recording_->ended(); }
   void StartRecording(std::shared_ptr<Recording> recording) { recording_ = std::move(recording); }
 
  private:
@@ -218,9 +230,7 @@ class EmulatedGraph final : public RecordedWork {
  public:
   explicit EmulatedGraph(std::shared_ptr<Recording> recording) : recording_(std::move(recording)) {}
   void Queue(Stream& stream) override {
-    Of(stream).Add([recording = recording_] {
-      for (const Work& work : recording->works) work();
-    });
+    Of(stream).Add([recording = recording_] { recording->Replay(); });
   }
 
  private:
@@ -229,8 +239,10 @@ class EmulatedGraph final : public RecordedWork {
 
 // Host memory that is given back as CUDA does: when the device has done what was queued before.
 Buffer FreedBehindWork(int device, Device of, int64_t bytes, std::function<void()> freed) {
+  RefuseWhileRecording("memory is allocated");
   auto memory = std::make_shared<Buffer>(AllocateHost(bytes));
   return Buffer(memory->data(), bytes, of, [memory, device, freed](void*) mutable {
+    if (own_recording) own_recording->Spoil("memory is freed");
     EmulatedStream::WaitForAll(device);
     memory.reset();
     freed();
@@ -278,6 +290,21 @@ Buffer AllocatePinned(int device, int64_t bytes) {
   return FreedBehindWork(device, Device{}, bytes, [] {});
 }
 
+Buffer AllocateUnguarded(int device, int64_t bytes) {
+  RefuseWhileRecording("memory is allocated");
+  // Kept for good once it is freed, so that a use of it is wrong and yet harmless.
+  static std::mutex mutex;
+  static std::vector<Buffer> freed;
+  Buffer memory = AllocateHost(bytes);
+  void* const data = memory.data();
+  const auto own = std::make_shared<Buffer>(std::move(memory));
+  return Buffer(data, bytes, {DeviceKind::kCuda, device}, [own](void*) {
+    std::memset(own->data(), 0xFF, static_cast<size_t>(own->bytes()));
+    const std::lock_guard lock(mutex);
+    freed.push_back(std::move(*own));
+  });
+}
+
 void SetZero(Stream& stream, void* data, int64_t bytes) {
   Of(stream).Add([data, bytes] { std::memset(data, 0, static_cast<size_t>(bytes)); });
 }
@@ -289,13 +316,20 @@ std::unique_ptr<RecordedWork> Record(Stream& stream, const std::function<void()>
   CONVOY_CHECK(!emulated.IsRecording(), "the stream is being recorded already");
   const auto recording = std::make_shared<Recording>();
   emulated.StartRecording(recording);
+  own_recording = recording;
   try {
     queue_work();
   } catch (...) {
-    recording->ended = true;
+    own_recording.reset();
+    try {
+      recording->End(&emulated);
+    } catch (const Error&) {
+      // What `queue_work` threw says more.
+    }
     throw;
   }
-  recording->ended = true;
+  own_recording.reset();
+  recording->End(&emulated);
   return std::make_unique<EmulatedGraph>(recording);
 }
 

@@ -87,6 +87,15 @@ class OneRank(EmulatedDeviceTest):
         self.train("queued", "--lr", "0.01", "--cuda-graph", "off")
         self.assert_same_bits("queued", "recorded")
 
+    def test_nccl_with_one_rank_changes_no_bit(self):
+        self.train("without")
+        process = self.train("with", "--communicator", "nccl")
+        self.assertIn("NCCL 2.28.9", process.stderr)
+        self.assert_same_bits("with", "without")
+
+    def test_the_log_says_how_long_kernels_were_chosen(self):
+        self.assertRegex(self.train("run").stderr, r"kernels of \d+ products chosen in [\d.]+ s")
+
     def test_bf16_stays_near_fp32(self):
         self.train("fp32")
         self.train("bf16", "--dtype", "bf16")
@@ -271,7 +280,7 @@ class SeveralRanks(EmulatedDeviceTest):
         # Left to choose, they take NCCL.
         process = self.train("nccl", "--share-device", "off", ranks=2, env=two, code=8)
         self.assertIn("[rank 0 on ", process.stderr)
-        self.assertIn("the emulated device has no NCCL", process.stderr)
+        self.assertIn("the emulated device has NCCL for one rank only", process.stderr)
 
 
 class DevicesThatFail(EmulatedDeviceTest):
