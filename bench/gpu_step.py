@@ -43,7 +43,9 @@ def arguments():
     parser.add_argument("--budget", type=float, default=520, metavar="SECONDS")
     parser.add_argument("--convoy", default=pytorch_step.CONVOY)
     parser.add_argument("--shared", default=SHARED)
-    # For trying the script out where there is no device.
+    # For trying the script out where there is no device, or an emulated one.
+    parser.add_argument("--input", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--quick", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.model, options.threads = "alexnet2012", os.cpu_count()

@@ -28,7 +28,7 @@ import time
 
 SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CONVOY = os.path.join(SOURCE, "build", "release", "launch", "convoy")
-STEPS = {"cpu": (2, 3), "cuda": (20, 50)}  # warming up, and timed, of a round
+STEPS = {"cpu": (2, 3), "cuda": (20, 50), "quick": (1, 2)}  # warming up, and timed, of a round
 
 
 def arguments():
@@ -44,6 +44,7 @@ def arguments():
     parser.add_argument("--convoy", default=CONVOY)
     parser.add_argument("--worker", choices=("eager", "compiled"), help=argparse.SUPPRESS)
     options = parser.parse_args()
+    options.input, options.quick = None, False
     if options.dtype == "tf32" and options.device == "cpu":
         parser.error("--dtype tf32: needs --device cuda")
     return options
@@ -202,13 +203,14 @@ class Convoy:
     name = "Convoy"
 
     def __init__(self, options):
-        warm_up, timed_steps = STEPS[options.device]
+        warm_up, timed_steps = STEPS["quick" if options.quick else options.device]
         dtype = "fp32" if options.dtype == "tf32" else options.dtype
         self.command = [
             options.convoy, "bench", "step", "--json", "--model", options.model, "--dtype", dtype,
             "--batch-size", str(options.batch_size), "--threads", str(options.threads),
             "--warm-up", str(warm_up), "--steps", str(timed_steps), "--backend", options.device,
             "--tf32", "on" if options.dtype == "tf32" else "off",
+            *(["--input", str(options.input)] if options.input else []),
         ]  # fmt: skip
         self.limits = []
         self.device_memory_bytes = 0

@@ -25,6 +25,9 @@ std::vector<DType> TestedTypes();
 // and kernels contract multiplications and additions as nvcc likes.
 bool FusionKeepsBits();
 
+// Whether a real CUDA device is tested.
+bool IsOnADevice();
+
 // Products are plain loops of one thread: a large network takes minutes.
 bool IsEmulated();
 

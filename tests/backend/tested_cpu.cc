@@ -18,6 +18,8 @@ std::vector<DType> TestedTypes() {
 
 bool FusionKeepsBits() { return true; }
 
+bool IsOnADevice() { return false; }
+
 bool IsEmulated() { return false; }
 
 }  // namespace convoy

@@ -125,6 +125,8 @@ std::vector<DType> TestedTypes() { return {DType::kFloat32, DType::kBFloat16}; }
 
 bool FusionKeepsBits() { return false; }
 
+bool IsOnADevice() { return true; }
+
 bool IsEmulated() { return false; }
 
 }  // namespace convoy

@@ -16,6 +16,8 @@ std::vector<DType> TestedTypes() { return {DType::kFloat32, DType::kBFloat16}; }
 
 bool FusionKeepsBits() { return true; }
 
+bool IsOnADevice() { return false; }
+
 bool IsEmulated() { return true; }
 
 }  // namespace convoy

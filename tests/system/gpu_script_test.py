@@ -1,5 +1,6 @@
 """tests/gpu where there is no device: it says why, and runs nothing. Its counting of test programs."""
 
+import json
 import os
 import subprocess
 import sys
@@ -47,6 +48,34 @@ class WithoutADevice(ConvoyTest):
         self.assert_exit(process, 0)
         self.assertIn("--pack FILE.tar.xz", process.stdout)
         self.assert_exit(self.run_script("--run", "everything"), 2)
+
+
+class Rehearsal(ConvoyTest):
+    """The first minutes on a device, tried on the emulated one: no typing error may cost a device."""
+
+    def test_every_step_of_the_first_minutes_passes(self):
+        self.check("first", {"counters", "memcheck", "racecheck"})
+
+    def test_every_step_of_the_second_call_passes(self):
+        self.check("second", set())
+
+    def check(self, part, may_be_skipped):
+        if not os.path.exists(os.path.join(BUILD, "tests", "nccl_emulated_test")):
+            self.skipTest("only the program is built")
+        process = subprocess.run(
+            [SCRIPT, part, "--rehearse", "--out", self.path("out")], capture_output=True, text=True,
+            check=False, timeout=600, env=dict(os.environ, CONVOY_BUILD=BUILD),
+        )  # fmt: skip
+        print(process.stdout)
+        self.assert_exit(process, 0)
+        with open(self.path("out/first.jsonl"), encoding="utf-8") as file:
+            lines = [json.loads(line) for line in file]
+        self.assertGreater(len(lines), 5)
+        for line in lines:
+            allowed = {"passed", "skipped"} if line["step"] in may_be_skipped else {"passed"}
+            if line["step"] == "loader_fed":  # reads photographs of ../shared
+                allowed.add("skipped")
+            self.assertIn(line["outcome"], allowed, line["line"])
 
 
 class Counting(unittest.TestCase):
