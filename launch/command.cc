@@ -1,6 +1,8 @@
 #include "launch/command.h"
 
 #include <fmt/format.h>
+#include <poll.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
@@ -9,7 +11,6 @@
 #include <iostream>
 #include <memory>
 #include <new>
-#include <system_error>
 
 #include "comm/world.h"
 #include "core/text.h"
@@ -30,6 +31,12 @@ void Record(const std::string& output_dir, const World& world, ExitCode code,
   for (const std::string& folder : {output_dir, WrappersFolder()}) {
     if (!folder.empty()) WriteExitRecord(folder, world.rank(), world.step(), code, reason);
   }
+}
+
+// Whether standard output is a pipe that nobody reads any more.
+bool ReaderIsGone() {
+  pollfd output{.fd = STDOUT_FILENO, .events = POLLOUT, .revents = 0};
+  return poll(&output, 1, 0) == 1 && (output.revents & POLLERR) != 0;
 }
 
 const char* ReasonOf(ExitCode code) {
@@ -60,12 +67,14 @@ void RequireOneRank(const std::string& command) {
               "start it without mpirun or convoyrun");
 }
 
+bool IsBrokenPipe(const std::system_error& error) { return error.code() == std::errc::broken_pipe; }
+
 void FlushOutput() {
   errno = 0;
   std::cout.flush();
   const bool written = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
   const int reason = errno;
-  if (written || reason == EPIPE) return;
+  if (written || reason == EPIPE || ReaderIsGone()) return;
   // An earlier write may have failed, and its reason is not kept.
   throw Error(ExitCode::kDisk,
               fmt::format("standard output could not be written{}{}", reason == 0 ? "" : ": ",
@@ -100,7 +109,9 @@ ExitCode RunOnAllRanks(const WorldOptions& options, const std::string& output_di
     return end_alone(Error(ExitCode::kDevice, "out of host memory",
                            "use a smaller --batch-size, or more ranks"));
   } catch (const std::system_error& error) {
-    return end_alone(Error(ExitCode::kDisk, error.what()));
+    if (!IsBrokenPipe(error)) return end_alone(Error(ExitCode::kDisk, error.what()));
+    Record(output_dir, *world, ExitCode::kDone, ReasonOf(ExitCode::kDone));
+    return ExitCode::kDone;
   } catch (const std::exception& exception) {
     return end_alone(Error(ExitCode::kDefect, exception.what(),
                            "this is a defect of Convoy; please report it with this line"));

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <string>
+#include <system_error>
 
 #include "comm/world.h"
 #include "core/error.h"
@@ -33,6 +34,9 @@ void RequireOneRank(const std::string& command);
 // Writes out what was printed to standard output. Throws (kDisk) if some of it could not be
 // written, so that a file that was cut short is noticed. A reader that has gone away is no error.
 void FlushOutput();
+
+// Whether printing ended since nobody reads the output any more, which is no fault.
+bool IsBrokenPipe(const std::system_error& error);
 
 // The fault as one line on standard error; `who`: "[rank 1 on node7] ", or nothing.
 void PrintError(const Error& error, const std::string& who = {});

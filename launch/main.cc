@@ -81,6 +81,7 @@ int main(int argc, char** argv) {
     if (convoy::RankBeforeMpi() == 0) convoy::PrintError(error);
     return static_cast<int>(error.exit_code());
   } catch (const std::system_error& error) {
+    if (convoy::IsBrokenPipe(error)) return static_cast<int>(convoy::ExitCode::kDone);
     convoy::PrintError(convoy::Error(convoy::ExitCode::kDisk, error.what()));
     return static_cast<int>(convoy::ExitCode::kDisk);
   } catch (const std::exception& exception) {

@@ -78,5 +78,23 @@ class EvaluationTest(ConvoyTest):
             self.assertIn("No space left", process.stderr)
 
 
+    def test_a_reader_that_goes_away_is_no_fault(self):
+        evaluation = ["eval", self.checkpoint, "--data", self.path("photos"), "--confusion"]
+        for arguments in (evaluation, ["summary", "--json"], ["train", "--help"]):
+            read, write = os.pipe()
+            os.close(read)
+            process = subprocess.run(
+                command(*arguments),
+                stdout=write,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment(),
+                check=False,
+            )
+            os.close(write)
+            self.assert_exit(process, 0)
+            self.assertNotIn("error: ", process.stderr)
+
+
 if __name__ == "__main__":
     unittest.main()
