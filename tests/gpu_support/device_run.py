@@ -40,13 +40,15 @@ class Run:
         self.build = os.environ["CONVOY_BUILD"]
         self.convoy = os.path.join(self.build, "launch", "convoy")
         self.rehearse = options.rehearse
+        # The limits are a device's; a rehearsal on a slow machine may take longer.
+        self.patience = 10 if options.rehearse else 1
         self.sizes, self.real_sizes = Sizes(options.rehearse), Sizes(False)
         self.kernels = os.path.join(options.out, "kernels")
         self.log_path = os.path.join(options.out, "first.log")
         self.tables = {}  # the bench of a step, for those behind it
 
     def left(self):
-        return self.options.budget - (time.monotonic() - self.began)
+        return self.patience * self.options.budget - (time.monotonic() - self.began)
 
     def log(self, text):
         with open(self.log_path, "a", encoding="utf-8", errors="replace") as file:
@@ -54,6 +56,7 @@ class Run:
 
     def call(self, command, limit_s, env=None, accept=(0,)):
         """Standard output of a command that has so long, and is ended with all that it started."""
+        limit_s = max(1, min(self.patience * limit_s, self.left()))
         command = [str(word) for word in command]
         self.log("$ " + " ".join(command))
         process = subprocess.Popen(
@@ -61,7 +64,7 @@ class Run:
             env=env, start_new_session=True,
         )  # fmt: skip
         try:
-            output, errors = process.communicate(timeout=max(1, min(limit_s, self.left())))
+            output, errors = process.communicate(timeout=limit_s)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             output, errors = process.communicate()
@@ -98,10 +101,11 @@ class Run:
             self.call(command(self.real_sizes), limit_s, env, accept=(NO_DEVICE,))
         return json.loads(self.call(command(self.sizes), limit_s))
 
-    def gtest(self, name, gtest_filter, wrap=()):
+    def gtest(self, name, gtest_filter, limit_s, wrap=()):
         """Runs tests of a program; the line of counts. Single results are in results.jsonl."""
         before = len(results.results())
-        results.run_gtest("first", self.program(name), gtest_filter, list(wrap), "")
+        limit_s = min(self.patience * limit_s, self.left())
+        results.run_gtest("first", self.program(name), gtest_filter, list(wrap), "", limit_s)
         lines = results.results()[before:]
         counts = results.counts_line(lines)
         failed = [line["name"] for line in lines if line["outcome"] == "failed"]

@@ -57,12 +57,12 @@ def recorded(run):
 
 def own_kernels(run):
     """Our own kernels against the oracle."""
-    return run.gtest("backend_cuda_test", OWN_KERNELS), {}
+    return run.gtest("backend_cuda_test", OWN_KERNELS, 40), {}
 
 
 def nccl(run):
     """NCCL for one rank: connect, register, reduce, record, check, end, abort."""
-    return run.gtest("nccl_cuda_test", "*"), {}
+    return run.gtest("nccl_cuda_test", "*", 60), {}
 
 
 def choosing(run):
@@ -95,12 +95,12 @@ def whole(run):
 def correct(run):
     """Training on the device against the oracle, recorded against queued, published losses."""
     tests = "DeviceTraining.*" if not run.rehearse else "DeviceTraining.RecordedAndRepeated*"
-    return run.gtest("device_cuda_test", f"{tests}:DeviceTrace.*"), {}
+    return run.gtest("device_cuda_test", f"{tests}:DeviceTrace.*", 60), {}
 
 
 def large_batch(run):
     """Every product of AlexNet at the large batch against the oracle."""
-    return run.gtest("backend_cuda_test", "*LargeBatch*"), {}
+    return run.gtest("backend_cuda_test", "*LargeBatch*", 90), {}
 
 
 def beside_pytorch(run):
@@ -173,7 +173,7 @@ def sanitized(run, tool, gtest_filter):
     if not shutil.which("compute-sanitizer"):
         return "skipped: there is no compute-sanitizer", {}
     wrap = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "99"]
-    return run.gtest("backend_cuda_test", gtest_filter, wrap), {}
+    return run.gtest("backend_cuda_test", gtest_filter, 45, wrap), {}
 
 
 def memcheck(run):

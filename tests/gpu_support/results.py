@@ -14,6 +14,7 @@ that test and goes on behind it.
 
 import argparse
 import json
+import math
 import os
 import queue
 import re
@@ -116,8 +117,8 @@ def list_tests(program, gtest_filter):
     return names, (found.stderr or found.stdout).strip()
 
 
-def lines_of(process):
-    """Lines as they come; None after SILENCE_S without one, and at the end."""
+def lines_of(process, deadline):
+    """Lines as they come; None after SILENCE_S without one, and at the deadline, a monotonic time."""
     lines = queue.Queue()
 
     def read():
@@ -128,7 +129,7 @@ def lines_of(process):
     threading.Thread(target=read, daemon=True).start()
     while True:
         try:
-            line = lines.get(timeout=SILENCE_S)
+            line = lines.get(timeout=max(0, min(SILENCE_S, deadline - time.monotonic())))
         except queue.Empty:
             os.killpg(process.pid, signal.SIGKILL)
             yield None
@@ -144,16 +145,18 @@ class GtestRun:
     BEGIN = re.compile(r"\[ RUN      \] (\S+)")
     END = re.compile(r"\[ +(OK|SKIPPED|FAILED) +\] ([^\s,]+)(?:, where .*)? \((\d+) ms\)")
 
-    def __init__(self, command, report):
+    def __init__(self, command, report, deadline=math.inf):
         self.running, self.began, self.output = None, 0.0, []
         self.finished, self.ended, self.hung, self.findings = set(), False, False, []
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             errors="replace", start_new_session=True,
         )  # fmt: skip
-        for line in lines_of(process):
+        self.late = False
+        for line in lines_of(process, deadline):
             if line is None:
                 self.hung = True
+                self.late = time.monotonic() >= deadline
                 break
             log(line)
             self.read(line, report)
@@ -175,6 +178,8 @@ class GtestRun:
             self.running, self.output = None, []
 
     def how_it_ended(self):
+        if self.late:
+            return "its time was up"
         if self.hung:
             return f"said nothing for {SILENCE_S:.0f} s"
         if self.code < 0:
@@ -182,7 +187,8 @@ class GtestRun:
         return f"ended with {self.code}"
 
 
-def run_gtest(section, program, gtest_filter, wrap, only):
+def run_gtest(section, program, gtest_filter, wrap, only, limit_s=math.inf):
+    deadline = time.monotonic() + limit_s
     label = os.path.basename(program).removesuffix("_test")
     if wrap:
         label = f"{wrap[2]} {label}"
@@ -201,9 +207,9 @@ def run_gtest(section, program, gtest_filter, wrap, only):
         record(section, f"{label}.{name}", outcome, seconds, detail)
 
     for _ in range(MOST_CRASHES):
-        if not pending:
+        if not pending or time.monotonic() >= deadline:
             break
-        run = GtestRun([*wrap, program, "--gtest_filter=" + ":".join(pending)], report)
+        run = GtestRun([*wrap, program, "--gtest_filter=" + ":".join(pending)], report, deadline)
         for finding in run.findings:
             record(section, f"{label}: findings", "failed", 0, f"{finding}; the log has them")
         pending = [name for name in pending if name not in run.finished]
@@ -221,7 +227,7 @@ def run_gtest(section, program, gtest_filter, wrap, only):
     if not ran and not pending and not only:
         record(section, label, "failed", 0, "there is a device, and every test was skipped")
     # A device that failed once may fail every test behind it: which ones fail alone?
-    if 1 < len(failed) and not wrap:
+    if 1 < len(failed) and not wrap and limit_s == math.inf:
         for name in failed[:8]:
             outcomes = []
             GtestRun([program, f"--gtest_filter={name}"], lambda *found: outcomes.append(found[1]))

@@ -64,7 +64,7 @@ class Rehearsal(ConvoyTest):
             self.skipTest("only the program is built")
         process = subprocess.run(
             [SCRIPT, part, "--rehearse", "--out", self.path("out")], capture_output=True, text=True,
-            check=False, timeout=600, env=dict(os.environ, CONVOY_BUILD=BUILD),
+            check=False, timeout=1700, env=dict(os.environ, CONVOY_BUILD=BUILD),
         )  # fmt: skip
         print(process.stdout)
         self.assert_exit(process, 0)

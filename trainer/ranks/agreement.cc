@@ -13,7 +13,7 @@ namespace convoy {
 namespace {
 
 // Between two of RunTogetherWithoutDeadline.
-constexpr std::chrono::milliseconds kPulse{200};
+constexpr std::chrono::milliseconds kPulse{20};
 
 bool AnyoneWorks(World& world, bool works) {
   int32_t any = works ? 1 : 0;
