@@ -25,6 +25,8 @@ SHARED = os.environ.get("CONVOY_SHARED", os.path.join(SOURCE, "..", "shared"))
 PHOTOS = os.path.join(SHARED, "data", "learnable-mini.tar")
 # Of one command: far more than any takes, so that a hang fails.
 TIMEOUT_S = float(os.environ.get("CONVOY_TIMEOUT_S", "600"))
+# The thread sanitizer cannot follow threads of OpenMP (tests/run).
+ONE_THREAD = "CONVOY_ONE_THREAD" in os.environ
 ON_BACKEND = {
     "cpu": [],
     "cuda": ["--backend", "cuda", "--share-device", "on", "--communicator", "mpi"],

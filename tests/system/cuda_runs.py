@@ -11,7 +11,7 @@ import unittest
 
 import equality_test
 import resume_test
-from convoy import BACKEND, BUILD, ConvoyTest, PHOTOS, checkpoints, environment, losses, run, tensors
+from convoy import BACKEND, BUILD, ConvoyTest, checkpoints, environment, losses, run, tensors
 
 STEPS = 24
 
