@@ -90,7 +90,7 @@ class Communicator {
   // host: only then can they be recorded (core/cuda/runtime.h).
   virtual bool queues_on_device() const { return false; }
   // Whether this is a group of one that exchanges nothing, so that nobody needs to call it. A group
-  // of one may go through NCCL all the same, to try it where there is one device.
+  // of one may go through NCCL all the same, to try it if there is only one device.
   virtual bool is_trivial() const { return false; }
   // Zeroed memory of the group's device from which it moves data with the least work; empty where
   // it has no such memory: allocate your own. Every rank makes the same calls in the same order

@@ -77,8 +77,8 @@ void FlushOutput() {
   if (written || reason == EPIPE || ReaderIsGone()) return;
   // An earlier write may have failed, and its reason is not kept.
   throw Error(ExitCode::kDisk,
-              fmt::format("standard output could not be written{}{}", reason == 0 ? "" : ": ",
-                          reason == 0 ? "" : std::strerror(reason)),
+              fmt::format("standard output could not be written{}",
+                          reason == 0 ? "" : fmt::format(": {}", std::strerror(reason))),
               "what was printed is incomplete; make room, and run the command again");
 }
 

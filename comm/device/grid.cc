@@ -53,7 +53,7 @@ void ProcessGrid::MakeDeviceGroups(World& world, const GroupOptions& options) {
                       .host = world.hosts()[static_cast<size_t>(world.rank())],
                       .describe_peers = [&world] { return world.DescribeProgress(); }});
   const auto make_group = [&](const std::string& name, int colour, Communicator& host) {
-    // One rank that asks for NCCL gets it, so that it can be tried where there is one device.
+    // One rank that asks for NCCL gets it, so that it can be tried if there is only one device.
     const bool tries_nccl = choice.nccl && world.size() == 1;
     if (host.size() == 1 && !tries_nccl) return MakeSelfCommunicator(options.device);
     if (choice.nccl) {

@@ -97,7 +97,7 @@ void PrintOperations(const StepBenchResult& result) {
   fmt::print("{:<32}{:>10.2f}{:>12.2f}\n", "all operations", 1e3 * sum, 1e3 * result.limit_s);
 }
 
-// What computes each product of a device, and what it took to find out.
+// Prints what computes each product on a device, and why steps are not recorded if they are not.
 void PrintKernels(const StepBenchResult& result) {
   if (!result.why_not_recorded.empty()) {
     fmt::print("\nsteps are not recorded: {}\n", result.why_not_recorded);

@@ -23,7 +23,7 @@ struct Product {
   int64_t fan_in = 0;
 };
 
-// Those of alexnet2012; small where nothing else is asked for.
+// Those of alexnet2012; on small images unless a device computes them.
 std::vector<Product> Products() {
   const NetworkSpec network = MakeModel("alexnet2012", {});
   std::vector<Product> products;
@@ -97,6 +97,7 @@ TEST_P(LargeBatch, EveryProductOfAlexNetAgreesWithTheOracle) {
     const Tensor output = oracle.network().output();
     const int64_t places = output.count() / output.shape.back();
     if (segment.needs_input_gradient) {
+      // An element adds up the outputs of the largest kernel, 5 x 5.
       ExpectRepeated("input gradient", tested, tested.network().input_gradient(),
                      oracle.InputGradient(), ToleranceOf(dtype, output.shape.back() * 25));
     }

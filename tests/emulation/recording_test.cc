@@ -49,7 +49,6 @@ class TwoStreams {
     }
     return right;
   }
-  Stream& main() { return *main_; }
 
  private:
   std::unique_ptr<Stream> main_ = MakeStream(0), side_ = MakeStream(0);
@@ -101,7 +100,6 @@ TEST(Recording, AStreamThatIsNotJoinedIsRefused) {
 }
 
 TEST(Recording, WhatCudaForbidsMeanwhileIsRefused) {
-  const Buffer kept = AllocateDevice(0, 64);
   TwoStreams step;
   const auto other = MakeStream(0);
   const auto event = other->Record();

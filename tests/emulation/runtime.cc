@@ -68,7 +68,7 @@ class EmulatedEvent final : public Event {
     std::condition_variable changed;
     bool reached = false;
     Clock::time_point time;
-    // Set where the event is a place in a recording, and is never reached.
+    // Set if the event is a place in a recording, and is never reached.
     std::shared_ptr<Recording> recording;
     Recording::Place place;
 

@@ -123,7 +123,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     fuzz::Render(form, plan);
     return 0;
   }
-  // JPEGs alone are decoded at a part of their size; here it is about the plan.
+  // Only JPEGs are decoded at a part of their size; here it is about the plan.
   ScaleInDct(plan);
   fuzz::RequireSense(plan, ScaledSide(form.width, plan.dct_scale),
                      ScaledSide(form.height, plan.dct_scale), form.crop_width(plan),

@@ -45,7 +45,7 @@ class Run:
         self.sizes, self.real_sizes = Sizes(options.rehearse), Sizes(False)
         self.kernels = os.path.join(options.out, "kernels")
         self.log_path = os.path.join(options.out, "first.log")
-        self.tables = {}  # the bench of a step, for those behind it
+        self.tables = {}  # the bench of a step, for later ones
 
     def left(self):
         return self.patience * self.options.budget - (time.monotonic() - self.began)

@@ -22,14 +22,13 @@ def ms_of(bench, operation):
 def environment(run):
     """The device, its clocks, links and libraries."""
     doctor = json.loads(run.call([run.convoy, "doctor", "--backend", "cuda", "--json"], 30))
-    rank = doctor["devices"]["ranks"][0]
     line = doctor["backend"]
     if shutil.which("nvidia-smi"):
         query = "driver_version,clocks.sm,clocks.max.sm,clocks.mem,power.limit,pcie.link.gen.current,ecc.mode.current"
         found = run.call(["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"], 10)
         run.call(["nvidia-smi", "-q"], 10)
         line += f"; {query}: {found.strip()}"
-    return line, {"doctor": doctor, "rank": rank}
+    return line, doctor
 
 
 def small_network(run, graph):
@@ -125,11 +124,10 @@ def beside_pytorch(run):
 def small_batches(run):
     """Smaller batches in bf16: what a step costs whatever its size."""
     benches = {}
-    for index in range(len(run.sizes.batches)):
+    for index, batch in enumerate(run.sizes.batches):
         bench = run.bench(30, "--limits", "off", batch=lambda sizes, index=index: sizes.batches[index])
-        benches[run.sizes.batches[index]] = bench
-    line = "; ".join(f"batch {batch}: {rate(bench)}" for batch, bench in benches.items())
-    return line, {str(batch): bench for batch, bench in benches.items()}
+        benches[str(batch)] = bench
+    return "; ".join(f"batch {batch}: {rate(bench)}" for batch, bench in benches.items()), benches
 
 
 def tf32(run):

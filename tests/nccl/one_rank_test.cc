@@ -8,6 +8,7 @@
 #include <functional>
 #include <future>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -31,13 +32,9 @@ class OneRankNccl : public ::testing::Test {
   OneRankNccl()
       : host_(MakeSelfCommunicator()),
         watchdog_({.deadline_s = kDeadline_s}),
-        group_(convoy_nccl_make_group({.name = "alone", .deadline_s = kDeadline_s})),
-        stream_(cuda::MakeStream(0)) {
-    NcclId id;
-    convoy_nccl_make_id(id);
-    group_->Connect(id);
-    communicator_ =
-        MakeNcclOf(group_, *host_, watchdog_, {.name = "alone", .step = [] { return 1; }});
+        group_(ConnectedGroup("alone")),
+        stream_(cuda::MakeStream(0)),
+        communicator_(CommunicatorOf(group_)) {
     data_ = communicator_->AllocateRegistered(kCount * SizeOf(DType::kFloat32));
     result_ = communicator_->AllocateRegistered(kCount * SizeOf(DType::kFloat32));
   }
@@ -45,6 +42,18 @@ class OneRankNccl : public ::testing::Test {
   ~OneRankNccl() override {
     recorded_.reset();
     communicator_.reset();
+  }
+
+  static std::shared_ptr<NcclGroup> ConnectedGroup(const std::string& name) {
+    std::shared_ptr<NcclGroup> group(
+        convoy_nccl_make_group({.name = name, .deadline_s = kDeadline_s}));
+    NcclId id;
+    convoy_nccl_make_id(id);
+    group->Connect(id);
+    return group;
+  }
+  std::unique_ptr<Communicator> CommunicatorOf(const std::shared_ptr<NcclGroup>& group) {
+    return MakeNcclOf(group, *host_, watchdog_, {.name = group->name(), .step = [] { return 1; }});
   }
 
   Tensor data() const { return ViewOf(data_, DType::kFloat32, {kCount}); }
@@ -156,13 +165,7 @@ TEST_F(OneRankNccl, IsAbortedWithALiveRecording) {
 
 // A tower's and a replica's group on one device, both recorded.
 TEST_F(OneRankNccl, TwoGroupsOfOneDeviceRunBesideEachOther) {
-  const std::shared_ptr<NcclGroup> group(
-      convoy_nccl_make_group({.name = "beside", .deadline_s = kDeadline_s}));
-  NcclId id;
-  convoy_nccl_make_id(id);
-  group->Connect(id);
-  const auto beside =
-      MakeNcclOf(group, *host_, watchdog_, {.name = "beside", .step = [] { return 1; }});
+  const auto beside = CommunicatorOf(ConnectedGroup("beside"));
   const auto queue = [&] {
     Request first = communicator_->AllReduce(*stream_, data(), ReduceOp::kSum, "gradients");
     beside->AllReduce(*stream_, result(), ReduceOp::kSum, "activations").Wait(*stream_);

@@ -54,15 +54,15 @@ def environment(**extra):
 
 
 def run(*arguments, ranks=0, launcher="convoyrun", env=None, **options):
-    """Runs convoy, on `ranks` ranks where it is not 0; gives the finished process."""
+    """Runs convoy, on `ranks` ranks if it is not 0; gives the finished process. Its output is kept,
+    unless `options` say where it goes."""
     return subprocess.run(
         command(*arguments, ranks=ranks, launcher=launcher),
-        capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
         env=env or environment(),
         check=False,
-        **options,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
     )
 
 

@@ -2,10 +2,9 @@
 
 import json
 import os
-import subprocess
 import unittest
 
-from convoy import ConvoyTest, checkpoints, command, environment, run, write_image
+from convoy import ConvoyTest, checkpoints, run, write_image
 
 IMAGES = 24
 ROUNDS = int(os.environ.get("CONVOY_EVALUATION_ROUNDS", "3"))
@@ -66,14 +65,7 @@ class EvaluationTest(ConvoyTest):
             (["--help"], 0),
         ):
             with open("/dev/full", "w", encoding="utf-8") as full:
-                process = subprocess.run(
-                    command(*arguments, ranks=ranks),
-                    stdout=full,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                    env=environment(),
-                    check=False,
-                )
+                process = run(*arguments, ranks=ranks, stdout=full)
             self.assert_error(process, 5, "standard output")
             self.assertIn("No space left", process.stderr)
 
@@ -83,14 +75,7 @@ class EvaluationTest(ConvoyTest):
         for arguments in (evaluation, ["summary", "--json"], ["train", "--help"]):
             read, write = os.pipe()
             os.close(read)
-            process = subprocess.run(
-                command(*arguments),
-                stdout=write,
-                stderr=subprocess.PIPE,
-                text=True,
-                env=environment(),
-                check=False,
-            )
+            process = run(*arguments, stdout=write)
             os.close(write)
             self.assert_exit(process, 0)
             self.assertNotIn("error: ", process.stderr)

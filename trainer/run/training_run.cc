@@ -136,8 +136,10 @@ void TrainingRun::QueueStep(double fetch_s) {
 }
 
 void TrainingRun::SayWhyNotRecorded() {
+  if (said_why_not_recorded_) return;
   const std::string reason = step_runner_->why_not_recorded();
-  if (reason.empty() || std::exchange(said_why_not_recorded_, true)) return;
+  if (reason.empty()) return;
+  said_why_not_recorded_ = true;
   log_.Warning(
       "steps are queued operation by operation, which is slower and gives the same numbers, since "
       "recording one failed: {}; --cuda-graph off does not try",
