@@ -15,9 +15,21 @@ namespace convoy {
 
 enum class SharedMemory { kAuto, kOff };
 
+class World;
+
 struct WorldOptions {
   // How long a wait may take before the peers are given up, in seconds; 0 waits for ever.
   double deadline_s = 600;
+  // A rank that gives no sign of life for so long is lost, in seconds; 0: nobody is called lost for
+  // that. Waits for it end by an Error (kPeer) that names it, before their deadline. Ranks give
+  // such signs from a thread of their own, so one that works is alive.
+  double silence_s = 20;
+  // Takes lines about ranks that the others have been waiting for; called on rank 0, by a thread of
+  // the world. Empty: nobody is told.
+  std::function<void(const std::string& line)> report;
+  // Called by a thread of the world if this rank is still there some seconds after another one was
+  // lost, since it waits where no Error reaches it. The process ends with kPeer after that.
+  std::function<void(const Error& error, const World& world)> on_loss;
   // kOff: everything goes through MPI, between ranks of one host too; to test and to measure.
   SharedMemory shared_memory = SharedMemory::kAuto;
 };
@@ -54,12 +66,27 @@ class World {
   // The step that messages name, and that the other ranks can see when this one is late.
   virtual void SetStep(int64_t step) = 0;
   virtual int64_t step() const = 0;
+  // What this rank does while the others may wait for it, for messages: "indexing /data/train.tar";
+  // empty: a step. See WorkScope.
+  virtual void SetWork(const std::string& /*what*/) {}
 
   // The host, rank and step of every rank, as far as it can be known without their help.
   virtual std::string DescribeProgress() = 0;
 
   // Ends every rank with this code. Does not return.
   [[noreturn]] virtual void Abort(ExitCode exit_code) = 0;
+};
+
+// While it exists, the other ranks can see what this one does. Not nested.
+class WorkScope {
+ public:
+  WorkScope(World& world, const std::string& what) : world_(world) { world_.SetWork(what); }
+  ~WorkScope() { world_.SetWork({}); }
+  WorkScope(const WorkScope&) = delete;
+  WorkScope& operator=(const WorkScope&) = delete;
+
+ private:
+  World& world_;
 };
 
 // How many ranks a launcher says it started, by the environment; 1 where there was none. For

@@ -33,6 +33,11 @@ void Record(const std::string& output_dir, const World& world, ExitCode code,
   }
 }
 
+std::string NameOf(const World& world) {
+  return fmt::format("[rank {} on {}] ", world.rank(),
+                     world.hosts()[static_cast<size_t>(world.rank())]);
+}
+
 // Whether standard output is a pipe that nobody reads any more.
 bool ReaderIsGone() {
   pollfd output{.fd = STDOUT_FILENO, .events = POLLOUT, .revents = 0};
@@ -84,17 +89,22 @@ void FlushOutput() {
 
 ExitCode RunOnAllRanks(const WorldOptions& options, const std::string& output_dir,
                        const std::function<ExitCode(World& world, Log& log)>& body) {
-  const std::unique_ptr<World> world = MakeMpiWorld(options);
+  Log log;
+  WorldOptions reporting = options;
+  reporting.report = [&log](const std::string& line) { log.Info("{}", line); };
+  reporting.on_loss = [&output_dir](const Error& error, const World& left_behind) {
+    PrintError(error, NameOf(left_behind));
+    Record(output_dir, left_behind, error.exit_code(), error.what());
+  };
+  const std::unique_ptr<World> world = MakeMpiWorld(reporting);
+  log.SetRank(world->rank());
   const auto end_alone = [&](const Error& error) {
-    const std::string& host = world->hosts()[static_cast<size_t>(world->rank())];
-    PrintError(error,
-               world->size() > 1 ? fmt::format("[rank {} on {}] ", world->rank(), host) : "");
+    PrintError(error, world->size() > 1 ? NameOf(*world) : "");
     Record(output_dir, *world, error.exit_code(), error.what());
     if (world->size() > 1) world->Abort(error.exit_code());
     return error.exit_code();
   };
   try {
-    Log log(LogLevel::kInfo, world->rank());
     const ExitCode code = body(*world, log);
     FlushOutput();
     Record(output_dir, *world, code, ReasonOf(code));

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "comm/communicator.h"
+#include "comm/host/progress.h"
 #include "comm/world.h"
 
 namespace convoy {
@@ -79,11 +80,10 @@ class CollectiveCommunicator : public Communicator {
   Request Check(Stream& stream, const Collective& collective);
 };
 
-// Runs the collectives of `group` one after another on a thread of its own. `entered` is called
-// with each collective that is queued; it sets the step.
+// Runs the collectives of `group` one after another on a thread of its own. Each one that is queued
+// and each wait is entered into `progress`, this rank's own, which must outlive the communicator.
 std::unique_ptr<Communicator> MakeQueue(std::unique_ptr<RankGroup> group, const std::string& name,
-                                        const WorldOptions& options,
-                                        std::function<void(Collective&)> entered);
+                                        const WorldOptions& options, RankProgress& progress);
 
 // A group of one rank: every collective is a copy. Of host memory: done when the call returns. Of a
 // CUDA device's: queued on the caller's stream, which is of that device.

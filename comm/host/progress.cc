@@ -41,6 +41,20 @@ std::string HostName() {
   return gethostname(name, sizeof(name) - 1) == 0 && name[0] != 0 ? name : "localhost";
 }
 
+void SharedText::Set(std::string_view text) {
+  std::array<uint64_t, std::tuple_size_v<decltype(words_)>> words{};
+  std::memcpy(words.data(), text.data(), std::min(text.size(), kBytes - 1));
+  for (size_t i = 0; i < words.size(); ++i) words_[i].store(words[i], std::memory_order_relaxed);
+}
+
+std::string SharedText::Get() const {
+  std::array<uint64_t, std::tuple_size_v<decltype(words_)>> words{};
+  for (size_t i = 0; i < words.size(); ++i) words[i] = words_[i].load(std::memory_order_relaxed);
+  char text[kBytes];
+  std::memcpy(text, words.data(), kBytes);
+  return std::string(text, strnlen(text, kBytes));
+}
+
 void RankProgress::SetStep(int64_t new_step) {
   step.store(new_step, std::memory_order_relaxed);
   Sign();
@@ -48,29 +62,26 @@ void RankProgress::SetStep(int64_t new_step) {
 
 void RankProgress::EnterCollective(const char* what) {
   collectives.fetch_add(1, std::memory_order_relaxed);
-  std::array<uint64_t, std::tuple_size_v<decltype(last_collective)>> words{};
-  std::memcpy(words.data(), what, std::min(std::strlen(what), sizeof(words) - 1));
-  for (size_t i = 0; i < words.size(); ++i) {
-    last_collective[i].store(words[i], std::memory_order_relaxed);
-  }
+  last_collective.Set(what);
   Sign();
 }
 
-std::string RankProgress::LastCollective() const {
-  std::array<uint64_t, std::tuple_size_v<decltype(last_collective)>> words{};
-  for (size_t i = 0; i < words.size(); ++i) {
-    words[i] = last_collective[i].load(std::memory_order_relaxed);
-  }
-  char text[sizeof(words)];
-  std::memcpy(text, words.data(), sizeof(words));
-  return std::string(text, strnlen(text, sizeof(words)));
+void RankProgress::SetWork(std::string_view what) {
+  work.Set(what);
+  Sign();
 }
 
 void RankProgress::Sign() { last_sign_ns.store(SteadyNanoseconds(), std::memory_order_relaxed); }
 
+bool IsSeen(const Peer& peer) {
+  if (peer.progress == nullptr) return false;
+  return !peer.is_remote || peer.progress->beats.load(std::memory_order_relaxed) > 0;
+}
+
 bool IsLost(const Peer& peer) {
   if (peer.progress == nullptr) return false;
   if (peer.progress->ended.load(std::memory_order_acquire) != 0) return true;
+  if (peer.progress->lost.load(std::memory_order_acquire) != 0) return true;
   const int process = peer.progress->process.load(std::memory_order_relaxed);
   return process != 0 && IsDead(ProcessState(process));
 }
@@ -83,23 +94,25 @@ bool IsStopped(const Peer& peer) {
 
 std::string Describe(const Peer& peer) {
   const std::string name = fmt::format("rank {} ({})", peer.world_rank, peer.host);
-  if (peer.progress == nullptr) return name + ": not seen from this host";
+  if (!IsSeen(peer)) return name + ": not seen from this host";
   const RankProgress& progress = *peer.progress;
   const double age_s = static_cast<double>(SteadyNanoseconds() -
                                            progress.last_sign_ns.load(std::memory_order_relaxed)) *
                        1e-9;
-  const std::string last = progress.LastCollective();
-  std::string text = fmt::format("{}: step {}, {} collectives{}, last sign {:.1f} s ago", name,
-                                 progress.step.load(std::memory_order_relaxed),
-                                 progress.collectives.load(std::memory_order_relaxed),
-                                 last.empty() ? "" : ", the last " + last, age_s);
+  const std::string last = progress.last_collective.Get(), work = progress.work.Get();
+  std::string text =
+      fmt::format("{}: step {}{}, {} collectives{}, last sign {:.1f} s ago", name,
+                  progress.step.load(std::memory_order_relaxed), work.empty() ? "" : ", " + work,
+                  progress.collectives.load(std::memory_order_relaxed),
+                  last.empty() ? "" : ", the last " + last, age_s);
   const int process = progress.process.load(std::memory_order_relaxed);
   if (progress.ended.load(std::memory_order_acquire) != 0) {
     text += ", ended";
-  } else if (process != 0) {
-    const char state = ProcessState(process);
+  } else {
+    const char state = process != 0 ? ProcessState(process) : 'R';
     if (IsDead(state)) text += ", lost";
     if (state == 'T') text += ", stopped";
+    if (progress.lost.load(std::memory_order_acquire) != 0) text += ", silent";
   }
   return text;
 }

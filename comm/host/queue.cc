@@ -9,11 +9,29 @@ namespace {
 
 using Job = std::shared_ptr<JobQueue::Job>;
 
+// While it exists, a thread of this rank waits for others.
+class WaitScope {
+ public:
+  explicit WaitScope(RankProgress& progress) : progress_(progress) {
+    progress_.waits.fetch_add(1, std::memory_order_relaxed);
+  }
+  ~WaitScope() { progress_.waits.fetch_sub(1, std::memory_order_relaxed); }
+  WaitScope(const WaitScope&) = delete;
+  WaitScope& operator=(const WaitScope&) = delete;
+
+ private:
+  RankProgress& progress_;
+};
+
 // A group, and the thread that runs its collectives in the order of the calls.
 class GroupQueue {
  public:
-  GroupQueue(std::unique_ptr<RankGroup> group, const std::string& name, double deadline_s)
-      : group_(std::move(group)), deadline_s_(deadline_s), queue_("comm " + name) {}
+  GroupQueue(std::unique_ptr<RankGroup> group, const std::string& name, double deadline_s,
+             RankProgress& progress)
+      : group_(std::move(group)),
+        deadline_s_(deadline_s),
+        progress_(progress),
+        queue_("comm " + name) {}
 
   RankGroup& group() { return *group_; }
 
@@ -30,6 +48,7 @@ class GroupQueue {
   // Until the job is done. Past the deadline the group is given up, which soon ends the job, and
   // every later one: so that is an error even where this job was completed just then.
   void Await(const Job& job, const Collective& collective) {
+    const WaitScope waits(progress_);
     const bool in_time = queue_.Await(*job, deadline_s_);
     const std::string late = fmt::format("waited {:.1f} s", deadline_s_);
     if (!in_time) {
@@ -51,6 +70,7 @@ class GroupQueue {
  private:
   std::unique_ptr<RankGroup> group_;
   const double deadline_s_;
+  RankProgress& progress_;
   JobQueue queue_;  // last: requests have ended by now, or were given up
 };
 
@@ -93,8 +113,8 @@ class QueuedOperation final : public Request::Operation {
 class QueuedCommunicator final : public CollectiveCommunicator {
  public:
   QueuedCommunicator(std::unique_ptr<RankGroup> group, const std::string& name, double deadline_s,
-                     std::function<void(Collective&)> entered)
-      : entered_(std::move(entered)), queue_(std::move(group), name, deadline_s) {}
+                     RankProgress& progress)
+      : progress_(progress), queue_(std::move(group), name, deadline_s, progress) {}
 
   int rank() const override { return queue_.group().rank(); }
   int size() const override { return queue_.group().size(); }
@@ -103,24 +123,23 @@ class QueuedCommunicator final : public CollectiveCommunicator {
  private:
   Request Submit(Stream& stream, const Collective& collective) override {
     Collective own = collective;
-    entered_(own);
+    progress_.EnterCollective(own.what);
+    own.step = progress_.step.load(std::memory_order_relaxed);
     std::shared_ptr<Event> ready;
     if (stream.device().kind != DeviceKind::kCpu) ready = stream.Record();
     return Request(
         std::make_unique<QueuedOperation>(queue_, queue_.Push(own, std::move(ready)), own));
   }
 
-  const std::function<void(Collective&)> entered_;
+  RankProgress& progress_;
   mutable GroupQueue queue_;
 };
 
 }  // namespace
 
 std::unique_ptr<Communicator> MakeQueue(std::unique_ptr<RankGroup> group, const std::string& name,
-                                        const WorldOptions& options,
-                                        std::function<void(Collective&)> entered) {
-  return std::make_unique<QueuedCommunicator>(std::move(group), name, options.deadline_s,
-                                              std::move(entered));
+                                        const WorldOptions& options, RankProgress& progress) {
+  return std::make_unique<QueuedCommunicator>(std::move(group), name, options.deadline_s, progress);
 }
 
 }  // namespace convoy

@@ -117,6 +117,7 @@ class ThreadWorld final : public World {
     state_.progress(rank_).SetStep(step);
   }
   int64_t step() const override { return step_; }
+  void SetWork(const std::string& what) override { state_.progress(rank_).SetWork(what); }
 
   std::string DescribeProgress() override {
     std::vector<Peer> peers(static_cast<size_t>(size()));
@@ -143,12 +144,7 @@ class ThreadWorld final : public World {
       if (member == rank_) parts.rank = r;
       parts.peers.push_back(state_.PeerOf(member));
     }
-    RankProgress& progress = state_.progress(rank_);
-    return MakeQueue(MakeBoardGroup(std::move(parts)), name, options_,
-                     [&progress](Collective& collective) {
-                       progress.EnterCollective(collective.what);
-                       collective.step = progress.step.load(std::memory_order_relaxed);
-                     });
+    return MakeQueue(MakeBoardGroup(std::move(parts)), name, options_, state_.progress(rank_));
   }
 
   ThreadWorldState& state_;

@@ -145,14 +145,14 @@ class MpiGroup final : public RankGroup {
                 "see the logs of the ranks behind; where they are only slow, raise --deadline");
   }
 
-  // MPI does not say for whom it waits: the ranks of this host that have called less, and those
-  // that cannot go on, are suspects.
+  // MPI does not say for whom it waits: the ranks that have called less, and those that cannot go
+  // on, are suspects.
   std::string Behind() const {
     const RankProgress* own = parts_.peers[static_cast<size_t>(rank())].progress;
     std::vector<Peer> behind;
     bool all_seen = true;
     for (const Peer& peer : parts_.peers) {
-      if (own == nullptr || peer.progress == nullptr) {
+      if (own == nullptr || !IsSeen(peer)) {
         all_seen = false;
       } else if (peer.progress->collectives.load(std::memory_order_relaxed) <
                      own->collectives.load(std::memory_order_relaxed) ||
@@ -161,8 +161,8 @@ class MpiGroup final : public RankGroup {
       }
     }
     std::string text =
-        behind.empty() ? "no rank of this host is behind" : "behind: " + Describe(behind);
-    if (!all_seen) text += "; ranks of other hosts cannot be seen from here";
+        behind.empty() ? "no rank that is seen is behind" : "behind: " + Describe(behind);
+    if (!all_seen) text += "; some ranks of other hosts cannot be seen from here";
     return text;
   }
 

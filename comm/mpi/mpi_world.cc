@@ -13,9 +13,11 @@
 #include "comm/communicator.h"
 #include "comm/host/board_group.h"
 #include "comm/host/collective.h"
+#include "comm/host/heartbeat.h"
 #include "comm/host/node_memory.h"
 #include "comm/host/progress.h"
 #include "comm/host/shared_segment.h"
+#include "comm/mpi/heartbeat_link.h"
 #include "comm/mpi/launcher.h"
 #include "comm/mpi/mpi_channel.h"
 #include "comm/mpi/mpi_group.h"
@@ -43,6 +45,12 @@ std::shared_ptr<void> ShareMemory(const MpiChannel& channel, int64_t bytes) {
   }
   if (!channel.Agree(segment.has_value())) return nullptr;
   auto owner = std::make_shared<SharedSegment>(std::move(*segment));
+  return {owner, owner->data()};
+}
+
+// Zeroed memory of this rank alone.
+std::shared_ptr<void> OwnMemory(int64_t bytes) {
+  auto owner = std::make_shared<Buffer>(AllocateHost(bytes));
   return {owner, owner->data()};
 }
 
@@ -76,6 +84,7 @@ class MpiWorld final : public World {
     CheckLauncher([](const char* name) { return std::getenv(name); }, size(), library_.name());
     GatherPlaces();
     MakeNodeMemory();
+    if (size() > 1) StartHeartbeat();
     all_ = MakeGroup("all", channel_.Split(0, rank()));
   }
 
@@ -84,6 +93,7 @@ class MpiWorld final : public World {
     if (std::uncaught_exceptions() > exceptions_) library_.Shut();
     all_.reset();
     if (!library_.shut()) Farewell();
+    heartbeat_.reset();
   }
 
   int rank() const override { return channel_.rank(); }
@@ -94,11 +104,9 @@ class MpiWorld final : public World {
   int processor_sharers() const override { return processor_sharers_; }
 
   std::string Describe() const override {
-    std::set<int> nodes;
-    for (const Place& place : places_) nodes.insert(place.node);
+    const size_t nodes = Nodes().size();
     return fmt::format("{}, {}, {} {} on {} {}", library_.standard(), library_.name(), size(),
-                       size() == 1 ? "rank" : "ranks", nodes.size(),
-                       nodes.size() == 1 ? "host" : "hosts");
+                       size() == 1 ? "rank" : "ranks", nodes, nodes == 1 ? "host" : "hosts");
   }
 
   Communicator& all() override { return *all_; }
@@ -114,28 +122,39 @@ class MpiWorld final : public World {
     return shares_memory_ && local_size() > 1 ? node_memory_->Allocate(bytes) : AllocateHost(bytes);
   }
 
-  void SetStep(int64_t step) override {
-    step_ = step;
-    own_progress().SetStep(step);
-  }
-  int64_t step() const override { return step_; }
+  void SetStep(int64_t step) override { own_progress().SetStep(step); }
+  int64_t step() const override { return own_progress().step.load(std::memory_order_relaxed); }
+  void SetWork(const std::string& what) override { own_progress().SetWork(what); }
 
   std::string DescribeProgress() override { return convoy::Describe(AllPeers()); }
 
   void Abort(ExitCode exit_code) override { library_.Abort(static_cast<int>(exit_code)); }
 
  private:
-  RankProgress& own_progress() { return node_memory_->progress(local_rank()); }
+  RankProgress& own_progress() const { return node_memory_->progress(local_rank()); }
 
   const Place& PlaceOf(int world_rank) const { return places_[static_cast<size_t>(world_rank)]; }
   bool IsHere(int world_rank) const { return PlaceOf(world_rank).node == PlaceOf(rank()).node; }
 
+  // Null: nothing can be known of that rank.
+  RankProgress* ProgressOf(int world_rank) const {
+    if (world_rank == rank()) return &own_progress();
+    if (!IsHere(world_rank)) return remote_progress_.get() + world_rank;
+    return sees_node_ ? &node_memory_->progress(PlaceOf(world_rank).local_rank) : nullptr;
+  }
+
   Peer PeerOf(int world_rank) const {
-    const bool is_seen = world_rank == rank() || (IsHere(world_rank) && sees_node_);
-    return {
-        .world_rank = world_rank,
-        .host = hosts_[static_cast<size_t>(world_rank)],
-        .progress = is_seen ? &node_memory_->progress(PlaceOf(world_rank).local_rank) : nullptr};
+    return {.world_rank = world_rank,
+            .host = hosts_[static_cast<size_t>(world_rank)],
+            .progress = ProgressOf(world_rank),
+            .is_remote = !IsHere(world_rank)};
+  }
+
+  // The lowest rank of every host.
+  std::set<int> Nodes() const {
+    std::set<int> nodes;
+    for (const Place& place : places_) nodes.insert(place.node);
+    return nodes;
   }
 
   std::vector<Peer> AllPeers() const {
@@ -162,14 +181,36 @@ class MpiWorld final : public World {
     const int64_t bytes = NodeMemory::TableBytes(local_size());
     std::shared_ptr<void> table = ShareMemory(node_channel_, bytes);
     sees_node_ = table != nullptr;
-    if (!sees_node_) {
-      auto own = std::make_shared<Buffer>(AllocateHost(bytes));
-      table = {own, own->data()};
-    }
+    if (!sees_node_) table = OwnMemory(bytes);
     shares_memory_ = sees_node_ && options_.shared_memory == SharedMemory::kAuto;
     node_memory_.emplace(table, local_rank(), local_size());
+    // What the heartbeats of other hosts say; written by one rank of this host. Places of ranks of
+    // this host are not used.
+    const int64_t remote_bytes = int64_t{size()} * static_cast<int64_t>(sizeof(RankProgress));
+    std::shared_ptr<void> remote;
+    if (sees_node_) remote = ShareMemory(node_channel_, remote_bytes);
+    if (!remote) remote = OwnMemory(remote_bytes);
+    remote_progress_ = std::static_pointer_cast<RankProgress>(remote);
     // Nobody looks at a rank that has not entered itself.
     node_channel_.Agree(true);
+  }
+
+  void StartHeartbeat() {
+    const std::set<int> nodes = Nodes();
+    std::unique_ptr<HeartbeatLink> link;
+    if (nodes.size() > 1) link = MakeHeartbeatLink(channel_, {nodes.begin(), nodes.end()});
+    HeartbeatOptions options{.silence_s = options_.silence_s};
+    if (rank() == 0) options.report = options_.report;
+    if (options_.on_loss) {
+      options.on_loss = [this](const Error& error) { options_.on_loss(error, *this); };
+    }
+    std::vector<Heartbeat::Rank> ranks;
+    for (int r = 0; r < size(); ++r) {
+      // A rank that cannot be seen is never heard.
+      RankProgress* const progress = ProgressOf(r);
+      ranks.push_back({.peer = PeerOf(r), .progress = progress ? progress : &unknown_progress_});
+    }
+    heartbeat_.emplace(std::move(ranks), rank(), std::move(link), std::move(options));
   }
 
   // Collective over the channel.
@@ -201,11 +242,7 @@ class MpiWorld final : public World {
                           .leave = LeaveDuringTransfer::kYes,
                           .fallback = std::move(group)});
     }
-    RankProgress& progress = own_progress();
-    return MakeQueue(std::move(group), name, options_, [&progress](Collective& collective) {
-      progress.EnterCollective(collective.what);
-      collective.step = progress.step.load(std::memory_order_relaxed);
-    });
+    return MakeQueue(std::move(group), name, options_, own_progress());
   }
 
   // MPI_Finalize spins until all ranks are there: waits for them without using a core.
@@ -223,7 +260,6 @@ class MpiWorld final : public World {
 
   const WorldOptions options_;
   const int exceptions_ = std::uncaught_exceptions();
-  int64_t step_ = 0;
   MpiLibrary library_;
   MpiChannel channel_, node_channel_;
   std::vector<Place> places_;
@@ -232,7 +268,10 @@ class MpiWorld final : public World {
   bool sees_node_ = false;      // the ranks of this host share a table
   bool shares_memory_ = false;  // and move their data through shared memory
   std::optional<NodeMemory> node_memory_;
+  std::shared_ptr<RankProgress> remote_progress_;  // by world rank
+  RankProgress unknown_progress_;
   std::unique_ptr<Communicator> all_;
+  std::optional<Heartbeat> heartbeat_;  // last: it uses the others
 };
 
 }  // namespace

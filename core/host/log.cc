@@ -29,11 +29,19 @@ spdlog::level::level_enum ToSpdlog(LogLevel level) {
 
 struct Log::Implementation {
   std::mutex mutex;
+  LogLevel level = LogLevel::kInfo;
   std::function<void()> before_line;
   spdlog::logger logger{"convoy", std::make_shared<spdlog::sinks::stderr_sink_mt>()};
 };
 
 Log::Log(LogLevel level, int rank) : implementation_(std::make_unique<Implementation>()) {
+  implementation_->level = level;
+  SetRank(rank);
+}
+
+void Log::SetRank(int rank) {
+  const std::lock_guard lock(implementation_->mutex);
+  const LogLevel level = implementation_->level;
   const bool quiet = rank > 0 && level < LogLevel::kWarning;
   implementation_->logger.set_level(ToSpdlog(quiet ? LogLevel::kWarning : level));
   implementation_->logger.set_pattern(rank > 0 ? fmt::format("%H:%M:%S [rank {}] %v", rank)

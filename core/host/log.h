@@ -23,6 +23,8 @@ class Log {
   Log(const Log&) = delete;
   Log& operator=(const Log&) = delete;
 
+  // As for the constructor: for a rank that is known later.
+  void SetRank(int rank);
   // Called before each line is written: a progress bar clears itself there.
   void SetBeforeLine(std::function<void()> before_line);
 

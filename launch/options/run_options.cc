@@ -138,9 +138,14 @@ void AddComputeOptions(OptionTable& table, ComputeConfig* compute, WorldOptions*
             "on CUDA, folder where chosen kernels are kept for the next run, or none (default: "
             "$XDG_CACHE_HOME/convoy or ~/.cache/convoy)",
             store::Text(&compute->kernel_cache));
-  table.Add("deadline", "SECONDS", "600", "give up a rank that is late by so much; 0: never",
+  table.Add("deadline", "SECONDS", "600",
+            "give up a rank that is alive, but late by so much; 0: never",
             store::Number("deadline", 0, 1e9,
                           [=](double s) { world->deadline_s = compute->deadline_s = s; }));
+  table.Add("lost-after", "SECONDS", "20",
+            "a rank that gives no sign of life for so long is lost, and ends the run; 0: only the "
+            "deadline counts",
+            store::Number("lost-after", 0, 1e9, [=](double s) { world->silence_s = s; }));
 }
 
 void AddDataOptions(OptionTable& table, DataConfig* data) {

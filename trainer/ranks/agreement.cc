@@ -58,7 +58,8 @@ void RunTogether(World& world, const std::function<void()>& work) {
   throw AgreedError(Error(static_cast<ExitCode>(code), message, hint), origin);
 }
 
-void RunTogetherWithoutDeadline(World& world, const std::function<void()>& work,
+void RunTogetherWithoutDeadline(World& world, const std::string& what,
+                                const std::function<void()>& work,
                                 const std::function<void()>& on_pulse) {
   if (world.size() == 1) return RunTogether(world, work);
   RunTogether(world, [&] {
@@ -76,6 +77,7 @@ void RunTogetherWithoutDeadline(World& world, const std::function<void()>& work,
       }
     });
     try {
+      const WorkScope scope(world, what);
       work();
     } catch (...) {
       failure = std::current_exception();

@@ -31,9 +31,11 @@ void RunTogether(World& world, const std::function<void()>& work);
 
 // The same for work that may take a rank longer than the world's deadline: all ranks exchange a
 // pulse until everyone is done, so only a rank that is lost is late. A thread of its own does that,
-// and calls `on_pulse`, which may be empty, once per pulse. `work` must not use the world's side
-// channel.
-void RunTogetherWithoutDeadline(World& world, const std::function<void()>& work,
+// and calls `on_pulse`, which may be empty, once per pulse. `what` is what messages say of a rank
+// that is at it ("opening /data"); empty: this rank has nothing to do. `work` must not use the
+// world's side channel.
+void RunTogetherWithoutDeadline(World& world, const std::string& what,
+                                const std::function<void()>& work,
                                 const std::function<void()>& on_pulse = {});
 
 // `text` of rank `root`, on every rank. Collective.

@@ -233,13 +233,14 @@ std::vector<KernelMeasurement> CompileTogether(World& world, ComputeResources& r
     return {};
   }
   const int towers = resources.grid->shape().towers;
+  constexpr const char* kChoosing = "choosing kernels";
   for (int turn = 0; turn < towers; ++turn) {
-    RunTogetherWithoutDeadline(world, [&] {
+    RunTogetherWithoutDeadline(world, world.rank() == turn ? kChoosing : "", [&] {
       if (world.rank() == turn) compile();
     });
     ShareKernelChoices(world, backend, backend.kernel_choices(), turn);
   }
-  RunTogetherWithoutDeadline(world, [&] {
+  RunTogetherWithoutDeadline(world, world.rank() >= towers ? kChoosing : "", [&] {
     if (world.rank() >= towers) compile();
   });
   if (world.rank() == 0) resources.kernel_cache.Add(backend.kernel_choices());

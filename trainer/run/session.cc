@@ -35,7 +35,7 @@ DataStatistics ComputeStatistics(const RunConfig& config, const CropOptions& cro
   log.Info("working out the mean of {} of {} training images; convoy data stats does it for all",
            count, dataset.size());
   StatisticsAccumulator accumulator(crop.geometry, crop.resize, crop.channels);
-  RunTogether(world, [&] {
+  RunTogetherWithoutDeadline(world, "working out the mean", [&] {
     // Evenly spaced over the set, which is ordered by class; this rank's share of them.
     std::vector<int64_t> samples;
     for (int64_t i = world.rank(); i < count; i += world.size()) {
@@ -81,8 +81,9 @@ std::shared_ptr<const Dataset> OpenTogether(const std::string& location, const D
   const DatasetOptions options{.devkit = config.devkit, .index_folder = config.index_folder};
   // The first rank of every host makes the index that the others then find.
   for (const bool first : {true, false}) {
-    RunTogether(world, [&] {
-      if ((world.local_rank() == 0) == first) dataset = OpenDataset(location, options, log);
+    const bool opens = (world.local_rank() == 0) == first;
+    RunTogetherWithoutDeadline(world, opens ? "opening " + location : "", [&] {
+      if (opens) dataset = OpenDataset(location, options, log);
     });
   }
   return dataset;

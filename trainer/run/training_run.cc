@@ -224,6 +224,7 @@ void TrainingRun::ShowProgress(const StepMetrics& metrics) {
 }
 
 bool TrainingRun::Evaluate(const SignalWatch& signals) {
+  const WorkScope scope(world_, "evaluating");
   std::optional<RankModel> model;
   CompileTogether(world_, resources_, log_, [&] {
     model.emplace(backend(), plan_, *store_, grid().towers(),
@@ -306,6 +307,7 @@ void TrainingRun::Save(Importance importance) {
   try {
     RunTogether(world_, [&] {
       if (grid().replica() != 0) return;
+      const WorkScope scope(world_, "writing a checkpoint");
       const std::string path = CheckpointFolder(config_.output_dir + "/checkpoints").PathOf(step_);
       SaveCheckpoint(path, InfoNow(), plan_, *store_, backend(), stream(), grid().host_towers());
     });

@@ -35,7 +35,7 @@ TEST(RunTogetherWithoutDeadline, RanksExchangePulsesWhileOneIsAtWork) {
   RunAsThreads(3, {.deadline_s = 0}, [&](World& world) {
     std::atomic<int> pulses{0};
     RunTogetherWithoutDeadline(
-        world,
+        world, "at work",
         [&] {
           while (world.rank() == 1 && pulses < 3) std::this_thread::yield();
         },
@@ -50,7 +50,7 @@ TEST(RunTogetherWithoutDeadline, EveryRankGetsTheFaultOfTheLowestThatFailed) {
   std::atomic<int> told{0};
   RunAsThreads(3, {}, [&](World& world) {
     try {
-      RunTogetherWithoutDeadline(world, [&] {
+      RunTogetherWithoutDeadline(world, "at work", [&] {
         if (world.rank() > 0) {
           throw Error(ExitCode::kDevice, fmt::format("no kernel on {}", world.rank()));
         }
