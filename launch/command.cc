@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <iostream>
 #include <memory>
 #include <new>
@@ -57,6 +58,14 @@ int RankBeforeMpi() {
     return static_cast<int>(ParseInteger(text).value_or(0));
   }
   return 0;
+}
+
+void RecordStart() {
+  const std::string folder = WrappersFolder();
+  // Other hosts do not have the folder.
+  if (!folder.empty()) {
+    std::ofstream(fmt::format("{}/started.{}", folder, RankBeforeMpi())) << getpid() << "\n";
+  }
 }
 
 // Without exceptions: standard error may be a terminal that is gone.

@@ -28,6 +28,10 @@ ExitCode DoctorCommand(int argc, const char* const* argv);
 ExitCode RunOnAllRanks(const WorldOptions& options, const std::string& output_dir,
                        const std::function<ExitCode(World& world, Log& log)>& body);
 
+// Leaves started.RANK, which holds the id of this process, in the folder that convoyrun names. So
+// convoyrun knows that mpirun has started a rank on its host.
+void RecordStart();
+
 // Throws (kUsage) where a launcher started several ranks of a command that one process does alone.
 void RequireOneRank(const std::string& command);
 

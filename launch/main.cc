@@ -72,6 +72,7 @@ ExitCode Main(int argc, char** argv) {
 int main(int argc, char** argv) {
   // A reader of our output that goes away must not end a run.
   std::signal(SIGPIPE, SIG_IGN);
+  convoy::RecordStart();
   try {
     const convoy::ExitCode code = convoy::Main(argc, argv);
     if (code == convoy::ExitCode::kDone) convoy::FlushOutput();

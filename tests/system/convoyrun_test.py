@@ -1,0 +1,156 @@
+"""convoyrun: mpirun's options in every spelling, starts that fail, standard streams that are closed
+or full, and what of mpirun's own words a user sees."""
+
+import os
+import pty
+import subprocess
+import unittest
+
+from convoy import CONVOYRUN, ConvoyTest, TIMEOUT_S, environment
+
+SMALL = [
+    "--model", "lenet5", "--batch-size", "2", "--mean", "none", "--backend", "cpu", "--threads",
+    "1", "-j", "1", "--data", "synthetic:4x2", "--steps", "1",
+]  # fmt: skip
+
+
+def launch(*words, env=None, **options):
+    return subprocess.run(
+        [CONVOYRUN, *words], text=True, timeout=TIMEOUT_S, env=env or environment(), check=False,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+    )  # fmt: skip
+
+
+class ConvoyrunTest(ConvoyTest):
+    def train(self, *options, more=(), **arguments):
+        return launch(
+            *options, "train", *SMALL, "--output-dir", self.path("run"), "--resume", "none", *more,
+            **arguments,
+        )  # fmt: skip
+
+    def assert_ranks(self, process, ranks):
+        self.assert_exit(process, 0)
+        self.assertRegex(process.stderr, rf", {ranks} ranks? on ")
+
+
+class Options(ConvoyrunTest):
+    def test_one_dash_two_dashes_and_equals_signs_are_the_same(self):
+        with open(self.path("hosts"), "w", encoding="utf-8") as file:
+            file.write("localhost slots=3\n")
+        for ranks, options in (
+            (2, "-bind-to none -map-by slot -x PATH -mca pml ob1 -mca btl ^openib -H localhost:2 "
+                "-np 2"),
+            (2, "--bind-to none --map-by slot --mca pml ob1 --host localhost:2 --np 2"),
+            (2, "-np=2 --bind-to=none --map-by=slot --tag-output"),
+            (3, f"-hostfile {self.path('hosts')}"),
+            (2, "-H localhost:2"),
+            (2, "-n 2 --"),
+        ):  # fmt: skip
+            with self.subTest(options):
+                self.assert_ranks(self.train(*options.split()), ranks)
+
+    def test_a_value_that_is_named_as_a_subcommand_stays_a_value(self):
+        for words in (["-x", "train"], ["-x=eval"], ["-mca", "data", "bench"]):
+            with self.subTest(words):
+                # Open MPI warns of a variable that is not set.
+                self.assert_ranks(self.train("-n", "2", *words), 2)
+
+    def test_a_wrong_command_is_one_line_and_code_2(self):
+        for words, part in (
+            ([], "there is no subcommand"),
+            (["-n", "2"], "there is no subcommand"),
+            (["-n", "2", "-mca", "pml", "train"], "there is no subcommand"),
+            (["-n", "2", "trian"], "'trian' is no subcommand"),
+            (["train"], "how many ranks"),
+            (["-n"], "-n needs a number"),
+            (["-n", "0", "train"], "-n 0: expected a number"),
+            (["-np=x", "train"], "x: expected a number"),
+            (["-n", "2", "-H"], "-H needs a value"),
+            (["-n", "2", "--mca", "pml"], "--mca needs a name and a value"),
+            (["-n", "2", "--hostfile", self.path("nowhere"), "train"], "there is no such file"),
+            (["-n", "2", "-hostfile", self.folder, "train"], "there is no such file"),
+        ):
+            with self.subTest(words):
+                self.assert_error(launch(*words), 2, part)
+
+    def test_help_is_printed_once(self):
+        process = launch("-n", "2", "train", "--help")
+        self.assert_exit(process, 0)
+        self.assertEqual(process.stdout.count("Usage"), 1)
+        self.assertIn("-n RANKS", launch("--help").stdout)
+
+
+class Starts(ConvoyrunTest):
+    def test_mpirun_that_starts_nothing_is_code_2_with_its_own_message(self):
+        no_ssh = environment(
+            OMPI_MCA_plm_rsh_agent="/bin/false", PRTE_MCA_plm_ssh_agent="/bin/false"
+        )
+        for words, part in (
+            (["--no-such-option"], "no-such-option"),
+            (["--no-such-option", "3"], "no-such-option"),
+            (["-wdir", self.path("nowhere")], "nowhere"),
+            (["-map-by", "nonsense"], "nonsense"),
+            (["-H", "192.0.2.1:2"], "daemon"),
+        ):
+            with self.subTest(words):
+                process = self.train("-n", "2", *words, env=no_ssh)
+                self.assert_error(process, 2, "started no rank")
+                self.assertIn(part, process.stderr)
+
+    def test_an_error_of_the_ranks_is_one_line(self):
+        for more, code in ((["--dataa", "x"], 2), (["--data", self.path("nowhere")], 3)):
+            process = self.train("-n", "2", more=more)
+            self.assert_error(process, code)
+            self.assertNotIn("mpirun", process.stderr)
+            self.assertNotIn("-----", process.stderr)
+
+    def test_a_bare_environment_is_enough(self):
+        bare = {"CONVOY": environment()["CONVOY"]}
+        self.assert_ranks(self.train("-n", "2", env=bare), 2)
+        for folder in (self.path("nowhere"), "/proc"):
+            self.assert_ranks(self.train("-n", "2", env=dict(bare, TMPDIR=folder)), 2)
+
+
+class StandardStreams(ConvoyrunTest):
+    def shell(self, redirections, *words):
+        return subprocess.run(
+            ["bash", "-c", f'"$0" "$@" {redirections}', CONVOYRUN, *words], capture_output=True,
+            text=True, timeout=TIMEOUT_S, env=environment(), check=False,
+        )  # fmt: skip
+
+    def test_closed_and_full_streams_change_nothing_if_nothing_is_lost(self):
+        words = ["-n", "2", "train", *SMALL, "--resume", "none", "--output-dir", self.path("run")]
+        for redirections in ("<&-", "2>&-", "2> /dev/full", "<&- >&- 2>&-", "2>&- > /dev/full"):
+            with self.subTest(redirections):
+                self.assert_exit(self.shell(redirections, *words), 0)
+
+    def test_lost_output_is_code_5(self):
+        for redirections, part in (
+            (">&-", "closed"), ("<&- >&-", "closed"), ("> /dev/full", "No space"),
+        ):  # fmt: skip
+            with self.subTest(redirections):
+                self.assert_error(self.shell(redirections, "-n", "1", "summary"), 5, part)
+        self.assert_exit(self.shell("<&- >&- 2>&-", "-n", "1", "summary"), 5)
+
+    def test_a_progress_bar_passes_on_a_terminal(self):
+        ours, theirs = pty.openpty()
+        self.addCleanup(os.close, ours)
+        words = ["-n", "2", "train", *SMALL, "--steps", "50", "--output-dir", self.path("run")]
+        with subprocess.Popen(
+            [CONVOYRUN, *words], stdout=theirs, stderr=theirs, stdin=theirs, env=environment()
+        ) as process:
+            os.close(theirs)
+            chunks = []
+            try:
+                while chunk := os.read(ours, 65536):
+                    chunks.append(chunk)
+            except OSError:  # the other end is closed
+                pass
+            self.assertEqual(process.wait(timeout=TIMEOUT_S), 0)
+        text = b"".join(chunks)
+        self.assertIn(b"\r\x1b[K[", text)
+        self.assertIn(b"done: 50 steps", text)
+
+
+if __name__ == "__main__":
+    unittest.main()
