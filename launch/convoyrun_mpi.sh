@@ -105,6 +105,8 @@ write_output() {
 
 # examine BLOCK: whether mpirun's message only repeats what Convoy says. Notes what it tells.
 examine() {
+  # mpirun is being ended.
+  [[ -e $exit_dir/waited ]] && return
   local text=${1//$'\n'/ }
   while [[ $text == *'  '* ]]; do text=${text//  / }; done
   local signal='process rank ([0-9]+) with PID [0-9]+ on node ([^ ]+) exited on signal ([^)]*\)?)'
@@ -118,7 +120,10 @@ examine() {
       ;;
     'mpirun: Forwarding signal '* | *'has sent help message help-'* | *'orte_base_help_aggregate'* | *'prte_base_help_aggregate'*) ;;
     *'An internal error has occurred in ORTE'*'FORCE-TERMINATE'*) ;;
-    *'lost communication with a remote daemon'*) : > "$exit_dir/began" && return 1 ;;
+    *'lost communication with a remote daemon'* | *'convoy: error: [rank '*)
+      : > "$exit_dir/began"
+      return 1
+      ;;
     *) return 1 ;;
   esac
 } 2> /dev/null

@@ -111,6 +111,42 @@ class Starts(ConvoyrunTest):
             self.assert_ranks(self.train("-n", "2", env=dict(bare, TMPDIR=folder)), 2)
 
 
+class LostHosts(ConvoyrunTest):
+    # An mpirun that waits for a host that does not answer, and its child.
+    WAITING = """#!/usr/bin/env bash
+[[ $* == --version ]] && echo 'mpirun (Open MPI) 4.1.4' && exit
+%s
+sleep 1000 &
+echo $! > "$(dirname "$0")/child"
+%s
+wait
+"""
+
+    def end_of(self, sign, before=":"):
+        path = self.path("mpirun")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(self.WAITING % (before, sign))
+        os.chmod(path, 0o755)
+        process = self.train("-n", "2", env=environment(MPIRUN=path, CONVOYRUN_PATIENCE="1"))
+        with open(self.path("child"), encoding="utf-8") as file:
+            child = file.read().strip()
+        # It is gone, or dead and not yet collected by whoever adopted it.
+        if os.path.exists(f"/proc/{child}/stat"):
+            with open(f"/proc/{child}/stat", encoding="utf-8") as file:
+                self.assertIn(") Z ", file.read())
+        self.assertIn("a host is lost", process.stderr)
+        return process
+
+    def test_an_mpirun_that_waits_for_a_lost_host_is_ended(self):
+        record = """echo '{"rank":0,"code":%d,"reason":"","step":1}' > "$CONVOY_EXIT_DIR/exit.0.json\""""
+        gone = """(exec true) & wait $!; echo $! > "$CONVOY_EXIT_DIR/started.0\""""
+        error = "echo 'convoy: error: [rank 1 on node2] all-reduce: waited 5 s' >&2"
+        for sign, code in ((record % 6, 6), (record % 3, 3), (gone, 6), (error, 6)):
+            with self.subTest(sign):
+                self.assert_exit(self.end_of(sign), code)
+        self.assert_exit(self.end_of(record % 6, before="trap '' TERM"), 6)
+
+
 class StandardStreams(ConvoyrunTest):
     def shell(self, redirections, *words):
         return subprocess.run(
