@@ -19,8 +19,6 @@ constexpr uint32_t kPhaseMask = 0x7FFFFFFF;
 constexpr uint32_t kWakeAll = 0x80000000;
 constexpr uint64_t kBroken = uint64_t{1} << 63;
 
-constexpr char kHint[] = "see the log of that rank; where it is only slow, raise --deadline";
-
 // What a rank says of its call. All ranks must say the same.
 struct Call {
   CollectiveKind kind;
@@ -170,7 +168,7 @@ class BoardGroup final : public RankGroup {
     const bool changed = FutexWait(board_->completed, seen, kSlice_ms);
     if (!changed && SomebodyIsLost(phase)) {
       const std::string reason = Message(collective, "a rank is lost", Missing(phase));
-      if (Break(reason)) throw PeerFailure(reason, "see the log of the lost rank");
+      if (Break(reason)) throw PeerFailure(reason, kLostHint);
     }
   }
 
@@ -234,14 +232,15 @@ class BoardGroup final : public RankGroup {
     }
     if (why.empty()) return;
     const std::string message = Message(collective, why, missing);
-    if (Break(message)) throw Error(ExitCode::kPeer, message, kHint);
+    if (Break(message)) throw Error(ExitCode::kPeer, message, kLateHint);
   }
 
   // Another rank has broken the board.
   [[noreturn]] void ThrowBroken() const {
     const uint32_t r = board_->broken_by.load(std::memory_order_acquire);
     throw PeerFailure(
-        fmt::format("rank {} gave up: {}", parts_.peers[r].world_rank, slots_[r].reason), kHint);
+        fmt::format("rank {} gave up: {}", parts_.peers[r].world_rank, slots_[r].reason),
+        kLateHint);
   }
 
   // The peers still move data from and to this rank: stays for the second phase where it must.

@@ -223,9 +223,7 @@ void Heartbeat::EndIfLeftBehind() {
   if (lost_since_ < 0) lost_since_ = beats_;
   if (beats_ - lost_since_ < kGrace) return;
   if (options_.on_loss) {
-    options_.on_loss(Error(ExitCode::kPeer, "a rank is lost: " + Describe(lost->peer),
-                           "see the log of that rank and the state of its host; the same command "
-                           "goes on from the last checkpoint"));
+    options_.on_loss(Error(ExitCode::kPeer, "a rank is lost: " + Describe(lost->peer), kLostHint));
   }
   std::_Exit(static_cast<int>(ExitCode::kPeer));
 }

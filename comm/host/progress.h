@@ -55,6 +55,12 @@ struct Peer {
   bool is_remote = false;                  // on another host
 };
 
+// What to do about a rank that is lost, and about one that is alive and late: hints of Errors.
+inline constexpr char kLostHint[] =
+    "see the log of the lost rank and the state of its host; then give the same command again";
+inline constexpr char kLateHint[] =
+    "see the log of the late rank; if it is only slow, raise --deadline";
+
 // The name of this machine.
 std::string HostName();
 

@@ -122,12 +122,15 @@ class MpiGroup final : public RankGroup {
     }
   }
 
+  bool AnyoneIsLost() const {
+    return std::any_of(parts_.peers.begin(), parts_.peers.end(),
+                       [](const Peer& peer) { return IsLost(peer); });
+  }
+
   // A process that is gone has left a collective unfinished, or the last one finished: then this
   // rank finishes too, soon.
   void GiveUpIfLost() {
-    const bool lost = std::any_of(parts_.peers.begin(), parts_.peers.end(),
-                                  [](const Peer& peer) { return IsLost(peer); });
-    if (!lost) return;
+    if (!AnyoneIsLost()) return;
     if (looks_with_a_loss_++ >= 8) GiveUp("a rank is lost");
   }
 
@@ -142,7 +145,7 @@ class MpiGroup final : public RankGroup {
     throw Error(ExitCode::kPeer,
                 fmt::format("{} in group {} at step {}: {}; {}", collective.what, parts_.name,
                             collective.step, why, Behind()),
-                "see the logs of the ranks behind; where they are only slow, raise --deadline");
+                AnyoneIsLost() ? kLostHint : kLateHint);
   }
 
   // MPI does not say for whom it waits: the ranks that have called less, and those that cannot go
