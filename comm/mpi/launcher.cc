@@ -1,6 +1,12 @@
 #include "comm/mpi/launcher.h"
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <cstdlib>
+#include <fstream>
+#include <string_view>
+#include <vector>
 
 #include "comm/world.h"
 #include "core/error.h"
@@ -17,9 +23,46 @@ std::optional<LauncherClaim> ReadVariable(const Environment& environment, const 
   return LauncherClaim{variable, static_cast<int>(*ranks)};
 }
 
+std::vector<std::string> NamesOfVariables() {
+  std::vector<std::string> names;
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    const std::string_view text = *variable;
+    names.emplace_back(text.substr(0, text.find('=')));
+  }
+  return names;
+}
+
+// Whether MPI takes the variable as a sign that a launcher started this process as a rank.
+bool BelongsToSlurmTask(const std::string& name) {
+  return name.starts_with("PMI_") || name.starts_with("PMIX_") || name == "SLURM_STEP_ID" ||
+         name == "SLURM_STEPID";
+}
+
 }  // namespace
 
-std::optional<LauncherClaim> ReadLauncherClaim(const Environment& environment) {
+std::string ParentProgram() {
+  std::ifstream file(fmt::format("/proc/{}/comm", getppid()));
+  std::string name;
+  std::getline(file, name);
+  return name;
+}
+
+bool IsInInteractiveStep(const Environment& environment, const std::string& parent) {
+  // A launcher that was started in the shell decides.
+  for (const char* variable :
+       {"OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "MPI_LOCALNRANKS", "PALS_SIZE"}) {
+    if (environment(variable) != nullptr) return false;
+  }
+  // Slurm forwards the size of the terminal to this port.
+  if (environment("SLURM_PTY_PORT") == nullptr) return false;
+  const char* const task = environment("SLURM_PROCID");
+  // `srun --pty convoy train` starts convoy itself on every task.
+  return task != nullptr && std::string_view(task) == "0" && parent != "slurmstepd";
+}
+
+std::optional<LauncherClaim> ReadLauncherClaim(const Environment& environment,
+                                               const std::string& parent) {
+  if (IsInInteractiveStep(environment, parent)) return std::nullopt;
   // Open MPI; MPICH and Intel MPI, srun --mpi=pmi2; MVAPICH2; Intel MPI on one host; Cray PALS. The
   // first one present decides: under Open MPI's mpirun, srun's variables tell of its daemons.
   for (const char* variable : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE",
@@ -31,6 +74,21 @@ std::optional<LauncherClaim> ReadLauncherClaim(const Environment& environment) {
     return std::nullopt;
   }
   return ReadVariable(environment, "SLURM_STEP_NUM_TASKS");
+}
+
+void StartAloneInSlurmShell() {
+  const auto environment = [](const char* name) { return std::getenv(name); };
+  const std::string parent = ParentProgram();
+  if (IsInInteractiveStep(environment, parent)) {
+    for (const std::string& name : NamesOfVariables()) {
+      if (BelongsToSlurmTask(name)) unsetenv(name.c_str());
+    }
+  }
+  if (environment("SLURM_NODELIST") == nullptr || ReadLauncherClaim(environment, parent)) return;
+  const std::vector<std::string> names = NamesOfVariables();
+  if (std::any_of(names.begin(), names.end(), BelongsToSlurmTask)) return;  // another launcher's
+  // Open MPI takes SLURM_NODELIST for a start by srun.
+  setenv("OMPI_MCA_ess", "singleton", /*overwrite=*/0);
 }
 
 void CheckLauncher(const Environment& environment, int mpi_ranks, const std::string& library) {

@@ -277,6 +277,7 @@ class MpiWorld final : public World {
 }  // namespace
 
 std::unique_ptr<World> MakeMpiWorld(const WorldOptions& options) {
+  StartAloneInSlurmShell();
   return std::make_unique<MpiWorld>(options);
 }
 

@@ -57,6 +57,26 @@ TEST(Launcher, ShellOfASlurmJobDoesNot) {
   CheckLauncher(FakeEnvironment({{"SLURM_NTASKS", "4"}, {"SLURM_STEP_NUM_TASKS", "4"}}), 1, "");
 }
 
+std::map<std::string, std::string> InteractiveStep(const std::string& task) {
+  return {{"SLURM_STEP_ID", "0"},        {"SLURM_PROCID", task},      {"SLURM_NTASKS", "4"},
+          {"SLURM_STEP_NUM_TASKS", "4"}, {"SLURM_PTY_PORT", "40000"}, {"PMI_SIZE", "4"}};
+}
+
+TEST(Launcher, InteractiveShellOfSrunDoesNotCount) {
+  EXPECT_FALSE(ReadLauncherClaim(FakeEnvironment(InteractiveStep("0")), "bash"));
+}
+
+TEST(Launcher, RanksThatSrunStartsOnATerminalCount) {
+  EXPECT_EQ(ReadLauncherClaim(FakeEnvironment(InteractiveStep("0")), "slurmstepd")->ranks, 4);
+  EXPECT_EQ(ReadLauncherClaim(FakeEnvironment(InteractiveStep("1")), "bash")->ranks, 4);
+}
+
+TEST(Launcher, MpirunInsideAnInteractiveShellDecides) {
+  auto variables = InteractiveStep("0");
+  variables["OMPI_COMM_WORLD_SIZE"] = "2";
+  EXPECT_EQ(ReadLauncherClaim(FakeEnvironment(variables), "bash")->ranks, 2);
+}
+
 TEST(Launcher, MpirunInsideASlurmJobDecides) {
   CheckLauncher(FakeEnvironment({{"OMPI_COMM_WORLD_SIZE", "1"},
                                  {"SLURM_STEP_ID", "0"},
