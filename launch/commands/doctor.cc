@@ -34,6 +34,8 @@ constexpr int64_t kLoaderImages = 512;
 // What every rank tells rank 0. Plain bytes.
 struct RankFacts {
   char processors[128] = {};  // "0-3,8"
+  char quota_path[256] = {};  // the control group that sets the quota
+  double quota = 0;           // processors; 0: none
   int32_t pid = 0;
   int32_t processor_count = 0;  // in the affinity mask
   int32_t online = 0;           // on the host
@@ -49,6 +51,10 @@ RankFacts FactsOf(const ComputeConfig& compute, const World& world) {
   own.online = static_cast<int32_t>(sysconf(_SC_NPROCESSORS_ONLN));
   own.threads = ThreadsPerRank(compute, world);
   own.local_rank = world.local_rank();
+  if (const std::optional<ProcessorQuota> quota = FindProcessorQuota()) {
+    std::strncpy(own.quota_path, quota->path.c_str(), sizeof(own.quota_path) - 1);
+    own.quota = quota->processors;
+  }
   return own;
 }
 
@@ -88,6 +94,34 @@ std::vector<std::string> Complaints(const std::vector<RankFacts>& facts, const W
           host, sharers.ranks, sharers.threads, sharers.processors, processors,
           std::max(1, sharers.processors / sharers.ranks)));
     }
+  }
+  return complaints;
+}
+
+// Of ranks that compute with more threads than their container's quota lets run.
+std::vector<std::string> QuotaComplaints(const std::vector<RankFacts>& facts, const World& world) {
+  struct Sharers {
+    int ranks = 0, threads = 0;
+    ProcessorQuota quota;
+  };
+  std::map<std::pair<std::string, std::string>, Sharers> all_sharers;
+  for (size_t rank = 0; rank < facts.size(); ++rank) {
+    const RankFacts& fact = facts[rank];
+    if (fact.quota <= 0) continue;
+    Sharers& sharers = all_sharers[{world.hosts()[rank], fact.quota_path}];
+    ++sharers.ranks;
+    sharers.threads += fact.threads;
+    sharers.quota = {fact.quota, fact.quota_path};
+  }
+  std::vector<std::string> complaints;
+  for (const auto& [where, sharers] : all_sharers) {
+    const int processors = WholeProcessors(sharers.quota);
+    if (sharers.threads <= processors) continue;
+    complaints.push_back(fmt::format(
+        "{}: {} of {}, but the container's quota is {:.3g} processors ({}); give --threads {} or "
+        "fewer ranks, or raise the quota",
+        where.first, FormatCount(sharers.threads, "thread"), FormatCount(sharers.ranks, "rank"),
+        sharers.quota.processors, where.second, std::max(1, processors / sharers.ranks)));
   }
   return complaints;
 }
@@ -156,6 +190,8 @@ ExitCode DoctorCommand(int argc, const char* const* argv) {
     }
     const std::vector<RankFacts> facts = GatherRows(world, FactsOf(step.compute, world), "doctor");
     std::vector<std::string> complaints = Complaints(facts, world);
+    for (const std::string& complaint : QuotaComplaints(facts, world))
+      complaints.push_back(complaint);
     for (const std::string& complaint : DeviceComplaints(devices)) complaints.push_back(complaint);
     const double link_gb_per_s = world.size() > 1 ? LinkSpeed(world) : 0;
     double loader_rate = 0, step_rate = 0;
@@ -179,12 +215,14 @@ ExitCode DoctorCommand(int argc, const char* const* argv) {
     if (as_json) {
       Json json = {{"version", kVersion}, {"world", world.Describe()}, {"backend", backend}};
       for (size_t rank = 0; rank < facts.size(); ++rank) {
-        json["ranks"].push_back({{"rank", rank},
-                                 {"host", world.hosts()[rank]},
-                                 {"local_rank", facts[rank].local_rank},
-                                 {"pid", facts[rank].pid},
-                                 {"processors", facts[rank].processors},
-                                 {"threads", facts[rank].threads}});
+        Json row = {{"rank", rank},
+                    {"host", world.hosts()[rank]},
+                    {"local_rank", facts[rank].local_rank},
+                    {"pid", facts[rank].pid},
+                    {"processors", facts[rank].processors}};
+        if (facts[rank].quota > 0) row["processor_quota"] = facts[rank].quota;
+        row["threads"] = facts[rank].threads;
+        json["ranks"].push_back(row);
       }
       if (!why_not_cuda.empty()) json["why_not_cuda"] = why_not_cuda;
       if (!devices.empty()) json["devices"] = Json::parse(DevicesAsJson(devices, carrier));
@@ -198,12 +236,13 @@ ExitCode DoctorCommand(int argc, const char* const* argv) {
       return ExitCode::kDone;
     }
     fmt::print("convoy {}\n{}\n{}\n\n", kVersion, world.Describe(), backend);
-    fmt::print("{:>5}  {:<24}{:>6}{:>10}  {:<20}{:>8}\n", "rank", "host", "local", "pid",
-               "processors", "threads");
+    fmt::print("{:>5}  {:<24}{:>6}{:>10}  {:<20}{:>7}{:>9}\n", "rank", "host", "local", "pid",
+               "processors", "quota", "threads");
     for (size_t rank = 0; rank < facts.size(); ++rank) {
-      fmt::print("{:>5}  {:<24}{:>6}{:>10}  {:<20}{:>8}\n", rank, world.hosts()[rank],
+      const double quota = facts[rank].quota;
+      fmt::print("{:>5}  {:<24}{:>6}{:>10}  {:<20}{:>7}{:>9}\n", rank, world.hosts()[rank],
                  facts[rank].local_rank, facts[rank].pid, facts[rank].processors,
-                 facts[rank].threads);
+                 quota > 0 ? fmt::format("{:.3g}", quota) : "-", facts[rank].threads);
     }
     fmt::print("\n");
     if (!devices.empty()) PrintDevices(devices, carrier);

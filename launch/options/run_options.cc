@@ -107,10 +107,12 @@ void AddComputeOptions(OptionTable& table, ComputeConfig* compute, WorldOptions*
                 "dtype",
                 {{"fp32", DType::kFloat32}, {"bf16", DType::kBFloat16}, {"fp64", DType::kFloat64}},
                 &compute->dtype));
-  table.Add("threads", "N", "0",
-            "computing threads per rank; 0: the rank's share of the processors",
-            store::Integer("threads", 0, 4096,
-                           [=](int64_t n) { compute->threads = static_cast<int>(n); }));
+  table.Add(
+      "threads", "N", "0",
+      "computing threads per rank; 0: the rank's share of the processors, or of the container's "
+      "quota of them",
+      store::Integer("threads", 0, 4096,
+                     [=](int64_t n) { compute->threads = static_cast<int>(n); }));
   table.Add("share-device", "on|off", "off", "let ranks of a host compute on one CUDA device",
             store::Switch("share-device", &compute->share_device));
   table.Add("communicator", "KIND", "auto",

@@ -111,6 +111,14 @@ std::unique_ptr<Backend> MakeBackend(const ComputeConfig& config, const ChosenDe
         "mpirun --bind-to none or --map-by slot:PE={}, or use launch/convoyrun",
         threads, allowed, threads);
   }
+  const std::optional<ProcessorQuota> quota = FindProcessorQuota();
+  if (quota && threads * world.local_size() > WholeProcessors(*quota)) {
+    log.Warning(
+        "{} on this host, but the container's quota is {:.3g} processors ({}): they are halted "
+        "when it is used up; give --threads {} or fewer ranks",
+        FormatCount(threads * world.local_size(), "thread"), quota->processors, quota->path,
+        std::max(1, WholeProcessors(*quota) / world.local_size()));
+  }
   return device.kind == BackendKind::kOracle ? MakeOracleBackend(threads) : MakeCpuBackend(threads);
 }
 
@@ -268,7 +276,15 @@ GridShape GridOf(const ComputeConfig& config, const World& world) {
 
 int ThreadsPerRank(const ComputeConfig& config, const World& world) {
   if (config.threads > 0) return config.threads;
-  return std::max(1, AvailableProcessors() / world.processor_sharers());
+  return ShareOfProcessors(AvailableProcessors(), world.processor_sharers(), FindProcessorQuota(),
+                           world.local_size());
+}
+
+int ShareOfProcessors(int processors, int sharers, const std::optional<ProcessorQuota>& quota,
+                      int ranks_of_host) {
+  int share = processors / sharers;
+  if (quota) share = std::min(share, WholeProcessors(*quota) / ranks_of_host);
+  return std::max(1, share);
 }
 
 }  // namespace convoy

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "comm/world.h"
 #include "core/device/cuda_devices.h"
 #include "core/host/log.h"
+#include "core/host/processor_quota.h"
 #include "layers/backend.h"
 #include "trainer/ranks/kernel_cache.h"
 #include "trainer/run_config.h"
@@ -75,6 +77,10 @@ std::vector<KernelMeasurement> CompileTogether(World& world, ComputeResources& r
 
 // Threads of the layers per rank: what was asked, else this rank's share of the processors.
 int ThreadsPerRank(const ComputeConfig& config, const World& world);
+// That share, at least 1: of `processors` with the ranks that may run on exactly the same ones
+// (`sharers`, this one included), and of the container's quota with all ranks of the host.
+int ShareOfProcessors(int processors, int sharers, const std::optional<ProcessorQuota>& quota,
+                      int ranks_of_host);
 // replicas and towers; replicas filled in from the world's size. Throws (kUsage) when they do not
 // multiply to it.
 GridShape GridOf(const ComputeConfig& config, const World& world);

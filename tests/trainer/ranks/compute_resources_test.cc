@@ -36,6 +36,22 @@ TEST(RequireSameLibraries, NamesTheRanksAndVersionsThatDiffer) {
   }
 }
 
+TEST(ShareOfProcessors, IsThatOfTheRanksOnTheSameProcessors) {
+  EXPECT_EQ(ShareOfProcessors(16, 1, std::nullopt, 4), 16);
+  EXPECT_EQ(ShareOfProcessors(16, 4, std::nullopt, 4), 4);
+  EXPECT_EQ(ShareOfProcessors(2, 4, std::nullopt, 4), 1);
+}
+
+TEST(ShareOfProcessors, AQuotaIsSharedByTheRanksOfTheHost) {
+  const ProcessorQuota eight{8, "/"}, one_and_a_half{1.5, "/"};
+  EXPECT_EQ(ShareOfProcessors(64, 1, eight, 1), 8);
+  EXPECT_EQ(ShareOfProcessors(64, 4, eight, 4), 2);
+  EXPECT_EQ(ShareOfProcessors(4, 1, eight, 4), 2);  // each bound to 4 of its own
+  EXPECT_EQ(ShareOfProcessors(4, 2, eight, 2), 2);
+  EXPECT_EQ(ShareOfProcessors(64, 1, one_and_a_half, 1), 2);
+  EXPECT_EQ(ShareOfProcessors(64, 3, one_and_a_half, 3), 1);
+}
+
 TEST(GatherRows, GivesEveryRankTheRowsOfAll) {
   struct Row {
     int32_t rank;
