@@ -12,9 +12,11 @@
 #include <iostream>
 #include <memory>
 #include <new>
+#include <optional>
 
 #include "comm/world.h"
 #include "core/text.h"
+#include "launch/start.h"
 #include "trainer/ranks/agreement.h"
 #include "trainer/trainer.h"
 
@@ -96,31 +98,38 @@ void FlushOutput() {
               "what was printed is incomplete; make room, and run the command again");
 }
 
-ExitCode RunOnAllRanks(const WorldOptions& options, const std::string& output_dir,
-                       const std::function<ExitCode(World& world, Log& log)>& body) {
-  Log log;
-  WorldOptions reporting = options;
-  reporting.report = [&log](const std::string& line) { log.Info("{}", line); };
-  reporting.on_loss = [&output_dir](const Error& error, const World& left_behind) {
-    PrintError(error, NameOf(left_behind));
-    Record(output_dir, left_behind, error.exit_code(), error.what());
-  };
-  const std::unique_ptr<World> world = MakeMpiWorld(reporting);
-  log.SetRank(world->rank());
+namespace {
+
+// Every rank meets the same error, before it knows the others: the first one prints it.
+void PrintErrorOfAll(const Error& error) {
+  if (LaunchedRanks() <= 1 || RankBeforeMpi() == 0) PrintError(error);
+}
+
+// In a world that was made. `fault`: this rank's command line is wrong.
+ExitCode RunInWorld(World& world, const std::string& asked, const std::optional<Error>& fault,
+                    const std::string& output_dir, Log& log,
+                    const std::function<ExitCode(World& world, Log& log)>& body) {
+  // A start that is refused leaves the folder of an earlier run as it is.
+  std::string record_dir;
   const auto end_alone = [&](const Error& error) {
-    PrintError(error, world->size() > 1 ? NameOf(*world) : "");
-    Record(output_dir, *world, error.exit_code(), error.what());
-    if (world->size() > 1) world->Abort(error.exit_code());
+    PrintError(error, world.size() > 1 ? NameOf(world) : "");
+    Record(record_dir, world, error.exit_code(), error.what());
+    if (world.size() > 1) world.Abort(error.exit_code());
     return error.exit_code();
   };
   try {
-    const ExitCode code = body(*world, log);
+    if (world.size() > 1) {
+      RequireSameStart(world,
+                       {.program = DescribeProgram(world), .command = asked, .fault = fault});
+    }
+    record_dir = output_dir;
+    const ExitCode code = body(world, log);
     FlushOutput();
-    Record(output_dir, *world, code, ReasonOf(code));
+    Record(record_dir, world, code, ReasonOf(code));
     return code;
   } catch (const AgreedError& error) {
-    if (world->rank() == error.origin()) PrintError(error);
-    Record(output_dir, *world, error.exit_code(), error.what());
+    if (world.rank() == error.origin()) PrintError(error);
+    Record(record_dir, world, error.exit_code(), error.what());
     return error.exit_code();
   } catch (const Error& error) {
     return end_alone(error);
@@ -129,12 +138,52 @@ ExitCode RunOnAllRanks(const WorldOptions& options, const std::string& output_di
                            "use a smaller --batch-size, or more ranks"));
   } catch (const std::system_error& error) {
     if (!IsBrokenPipe(error)) return end_alone(Error(ExitCode::kDisk, error.what()));
-    Record(output_dir, *world, ExitCode::kDone, ReasonOf(ExitCode::kDone));
+    Record(record_dir, world, ExitCode::kDone, ReasonOf(ExitCode::kDone));
     return ExitCode::kDone;
   } catch (const std::exception& exception) {
     return end_alone(Error(ExitCode::kDefect, exception.what(),
                            "this is a defect of Convoy; please report it with this line"));
   }
+}
+
+}  // namespace
+
+ExitCode RunOnAllRanks(const std::string& asked, const WorldOptions& options,
+                       const std::string& output_dir,
+                       const std::function<ExitCode(World& world, Log& log)>& body) {
+  Log log;
+  WorldOptions reporting = options;
+  reporting.report = [&log](const std::string& line) { log.Info("{}", line); };
+  reporting.on_loss = [&output_dir](const Error& error, const World& left_behind) {
+    PrintError(error, NameOf(left_behind));
+    Record(output_dir, left_behind, error.exit_code(), error.what());
+  };
+  std::unique_ptr<World> world;
+  try {
+    world = MakeMpiWorld(reporting);
+  } catch (const Error& error) {
+    PrintErrorOfAll(error);
+    return error.exit_code();
+  }
+  log.SetRank(world->rank());
+  return RunInWorld(*world, asked, std::nullopt, output_dir, log, body);
+}
+
+ExitCode EndAllRanks(const Error& fault) {
+  std::unique_ptr<World> world;
+  if (LaunchedRanks() > 1) {
+    try {
+      world = MakeMpiWorld({});
+    } catch (const Error&) {
+      // MPI does not see the other ranks: the fault is told without it.
+    }
+  }
+  if (world == nullptr || world->size() == 1) {
+    PrintErrorOfAll(fault);
+    return fault.exit_code();
+  }
+  Log log(LogLevel::kInfo, world->rank());
+  return RunInWorld(*world, "", fault, "", log, [&](World&, Log&) { return fault.exit_code(); });
 }
 
 }  // namespace convoy

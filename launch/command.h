@@ -22,15 +22,21 @@ ExitCode DataCommand(int argc, const char* const* argv);
 ExitCode BenchCommand(int argc, const char* const* argv);
 ExitCode DoctorCommand(int argc, const char* const* argv);
 
-// Runs `body` in the world that the launcher made. A fault that all ranks know of is printed once
-// and ends them in order; any other is printed, recorded and ends the others too. Leaves an exit
-// record in `output_dir` (where it is not empty) and in the folder that convoyrun names.
-ExitCode RunOnAllRanks(const WorldOptions& options, const std::string& output_dir,
+// Runs `body` in the world that the launcher made, if all ranks are of one build of convoy and were
+// asked for the same (OptionTable::Asked). A fault that all ranks know of is printed once and ends
+// them in order; any other is printed, recorded and ends the others too. Leaves an exit record in
+// `output_dir` (where it is not empty) and in the folder that convoyrun names.
+ExitCode RunOnAllRanks(const std::string& asked, const WorldOptions& options,
+                       const std::string& output_dir,
                        const std::function<ExitCode(World& world, Log& log)>& body);
 
 // Leaves started.RANK, which holds the id of this process, in the folder that convoyrun names. So
 // convoyrun knows that mpirun has started a rank on its host.
 void RecordStart();
+
+// Ends this rank for a fault of its command line, and with it the other ranks, which may have found
+// no fault in theirs. One of them prints it. Call where no world was made. Returns the exit code.
+ExitCode EndAllRanks(const Error& fault);
 
 // Throws (kUsage) where a launcher started several ranks of a command that one process does alone.
 void RequireOneRank(const std::string& command);

@@ -74,12 +74,17 @@ int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
   convoy::RecordStart();
   try {
-    const convoy::ExitCode code = convoy::Main(argc, argv);
+    convoy::ExitCode code;
+    try {
+      code = convoy::Main(argc, argv);
+    } catch (const convoy::Error& error) {
+      // Commands catch what is thrown once they have made a world.
+      code = convoy::EndAllRanks(error);
+    }
     if (code == convoy::ExitCode::kDone) convoy::FlushOutput();
     return static_cast<int>(code);
   } catch (const convoy::Error& error) {
-    // Every rank meets the same fault here: one of them says so.
-    if (convoy::RankBeforeMpi() == 0) convoy::PrintError(error);
+    convoy::PrintError(error);
     return static_cast<int>(error.exit_code());
   } catch (const std::system_error& error) {
     if (convoy::IsBrokenPipe(error)) return static_cast<int>(convoy::ExitCode::kDone);

@@ -94,7 +94,7 @@ ExitCode BenchCommCommand(int argc, const char* const* argv) {
   table.AddFlag("json", "one JSON object", &as_json);
   table.Examples("Example\n  launch/convoyrun -n 2 bench comm\n");
   if (!table.Parse(argc, argv)) return ExitCode::kDone;
-  return RunOnAllRanks(world_options, "", [&](World& world, Log&) {
+  return RunOnAllRanks(table.Asked(), world_options, "", [&](World& world, Log&) {
     const RankPlan plan = MakePlan(MakeModel(model, options), {world.size(), 1}, world.rank());
     const Buffer arena = world.AllocateShared(4 * plan.ParameterLayout().count());
     const std::unique_ptr<Communicator> group = world.Split("bench", 0, world.rank());

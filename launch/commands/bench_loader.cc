@@ -329,7 +329,7 @@ ExitCode BenchLoaderCommand(int argc, const char* const* argv) {
                 fmt::format("--finish {} with --towers {}: towers exchange uint8 crops",
                             NameOf(*bench.finish), bench.towers));
   }
-  return RunOnAllRanks(world_options, "", [&](World& world, Log& log) {
+  return RunOnAllRanks(table.Asked(), world_options, "", [&](World& world, Log& log) {
     ProcessGrid grid(world, GridOf({.towers = bench.towers}, world));
     std::shared_ptr<const Dataset> dataset = OpenTogether(bench.data, bench.loading, world, log);
     if (bench.in_memory_bytes > 0) {

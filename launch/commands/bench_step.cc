@@ -174,7 +174,7 @@ ExitCode BenchStepCommand(int argc, const char* const* argv, bool layers_only) {
   AddModelOptions(table, &options.model, &options.model_options);
   AddComputeOptions(table, &options.compute, &world_options);
   if (!table.Parse(argc, argv)) return ExitCode::kDone;
-  return RunOnAllRanks(world_options, "", [&](World& world, Log& log) {
+  return RunOnAllRanks(table.Asked(), world_options, "", [&](World& world, Log& log) {
     const StepBenchResult result = BenchStep(options, world, log);
     if (world.rank() != 0) return ExitCode::kDone;
     if (as_json) {

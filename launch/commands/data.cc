@@ -206,7 +206,7 @@ ExitCode StatsCommand(int argc, const char* const* argv) {
       "  launch/convoyrun -n 16 data stats /data/ILSVRC2012_img_train.tar     in parallel\n");
   if (!table.Parse(argc, argv)) return ExitCode::kDone;
   RequireOneWord(arguments);
-  return RunOnAllRanks(world_options, "", [&](World& world, Log& log) {
+  return RunOnAllRanks(table.Asked(), world_options, "", [&](World& world, Log& log) {
     const DataConfig config{.devkit = arguments.dataset.devkit,
                             .index_folder = arguments.dataset.index_folder};
     const auto dataset = OpenTogether(arguments.location(), config, world, log);

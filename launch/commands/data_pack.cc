@@ -255,7 +255,7 @@ ExitCode PackCommand(int argc, const char* const* argv) {
   if (arguments.output.empty()) {
     throw Error(ExitCode::kUsage, "convoy data pack: --output is missing");
   }
-  return RunOnAllRanks(world_options, "", [&](World& world, Log& log) {
+  return RunOnAllRanks(table.Asked(), world_options, "", [&](World& world, Log& log) {
     const DataConfig config{.devkit = arguments.data.dataset.devkit,
                             .index_folder = arguments.data.dataset.index_folder};
     const auto dataset = OpenTogether(arguments.data.location(), config, world, log);

@@ -178,7 +178,7 @@ ExitCode DoctorCommand(int argc, const char* const* argv) {
   AddComputeOptions(table, &step.compute, &world_options);
   table.Examples("Example\n  launch/convoyrun -n 4 doctor --towers 2\n");
   if (!table.Parse(argc, argv)) return ExitCode::kDone;
-  return RunOnAllRanks(world_options, "", [&](World& world, Log& log) {
+  return RunOnAllRanks(table.Asked(), world_options, "", [&](World& world, Log& log) {
     std::string backend, why_not_cuda, carrier;
     std::vector<DeviceReport> devices;
     {

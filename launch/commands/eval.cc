@@ -101,7 +101,7 @@ ExitCode EvalCommand(int argc, const char* const* argv) {
       "  convoy eval runs/default/checkpoints/best.safetensors --data photos.tar:val --views 10\n");
   if (!table.Parse(argc, argv)) return ExitCode::kDone;
   if (config.data.empty()) throw Error(ExitCode::kUsage, "convoy eval: --data is missing");
-  return RunOnAllRanks(world_options, "", [&](World& world, Log& log) {
+  return RunOnAllRanks(table.Asked(), world_options, "", [&](World& world, Log& log) {
     const EvaluationResult result = Evaluate(config, world, log);
     if (world.rank() != 0) return ExitCode::kDone;
     if (as_json) {

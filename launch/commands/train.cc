@@ -178,10 +178,11 @@ ExitCode TrainCommand(int argc, const char* const* argv) {
                 "give a data set, or --data synthetic:1000 to try it out");
   }
   config.settings = table.Resolved();
-  return RunOnAllRanks(world_options, config.output_dir, [&](World& world, Log& log) {
-    const TrainingResult result = Train(config, world, log);
-    return result.end == TrainingEnd::kInterrupted ? ExitCode::kInterrupted : ExitCode::kDone;
-  });
+  return RunOnAllRanks(
+      table.Asked(), world_options, config.output_dir, [&](World& world, Log& log) {
+        const TrainingResult result = Train(config, world, log);
+        return result.end == TrainingEnd::kInterrupted ? ExitCode::kInterrupted : ExitCode::kDone;
+      });
 }
 
 }  // namespace convoy

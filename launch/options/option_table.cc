@@ -258,6 +258,16 @@ std::string OptionTable::Resolved() const {
   return text;
 }
 
+std::string OptionTable::Asked() const {
+  std::string text = fmt::format("command = {}\n", command_);
+  if (positional_ != nullptr) {
+    for (const std::string& word : *positional_) {
+      text += fmt::format("{} = {}\n", positional_name_, Quoted(word));
+    }
+  }
+  return text + Resolved();
+}
+
 std::string OptionTable::Help() const {
   constexpr size_t kColumn = 30, kWidth = 96;
   std::string text = fmt::format("{} - {}\n\nUsage: {} [options]{}\n", command_, summary_, command_,

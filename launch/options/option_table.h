@@ -46,6 +46,8 @@ class OptionTable {
   std::string Help() const;
   // Every option with the value that was taken, "name = value" a line, ready for --config.
   std::string Resolved() const;
+  // All that was asked for, in the same form: the command, its words, and Resolved().
+  std::string Asked() const;
   // Whether the option was given by anyone.
   bool Given(const std::string& name) const;
 

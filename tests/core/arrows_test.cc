@@ -55,6 +55,7 @@ const Names& PublicHeadersInRooms() {
                                 "trainer/ranks/agreement.h",
                                 "trainer/ranks/compute_resources.h",
                                 "trainer/ranks/replica_loader.h",
+                                "trainer/ranks/same_everywhere.h",
                                 "trainer/run/progress.h",
                                 "trainer/run/session.h"};
   return headers;

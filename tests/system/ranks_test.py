@@ -1,8 +1,11 @@
 """How ranks are started, and ranks that differ: one line that names what differs, and code 2."""
 
+import os
+import shutil
+import subprocess
 import unittest
 
-from convoy import ConvoyTest, environment, run
+from convoy import CONVOY, CONVOYRUN, TIMEOUT_S, ConvoyTest, environment, run
 
 SMALL = [
     "--data", "synthetic:16x2", "--model", "lenet5", "--steps", "2", "--batch-size", "2",
@@ -36,6 +39,65 @@ class SlurmShell(ConvoyTest):
             "SLURM_STEP_ID", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS")}  # fmt: skip
         process = run("summary", env=environment(**variables))
         self.assert_error(process, 2, "4 were started")
+
+
+class RanksThatDiffer(ConvoyTest):
+    """Nothing is trained: one line on standard error names the rank and what differs."""
+
+    def start(self, *other, program=CONVOY, launcher="mpirun"):
+        """Two ranks; rank 1 is given the options `other` too, and is `program`."""
+        options = ["train", *SMALL, "--output-dir", self.path("run")]
+        if launcher == "mpirun":
+            command = ["mpirun", "-n", "1", CONVOY, *options, ":", "-n", "1", program, *options, *other]
+            variables = environment()
+        else:
+            script = self.path("rank.sh")
+            with open(script, "w", encoding="utf-8") as file:
+                file.write(
+                    "#!/bin/bash\n"
+                    f'[[ $OMPI_COMM_WORLD_RANK == 0 ]] && exec "{CONVOY}" "$@"\n'
+                    f'exec "{program}" "$@" {" ".join(other)}\n'
+                )
+            os.chmod(script, 0o755)
+            command = [CONVOYRUN, "-n", "2", *options]
+            variables = dict(environment(), CONVOY=script)
+        process = subprocess.run(
+            command, capture_output=True, text=True, env=variables, check=False, timeout=TIMEOUT_S
+        )
+        self.assertFalse(os.path.exists(self.path("run")))
+        return process
+
+    def test_an_option_misspelt_on_one_rank(self):
+        for launcher in "mpirun", "convoyrun":
+            process = self.start("--lrr", "3", launcher=launcher)
+            self.assert_error(process, 2, "rank 1 (", "there is no option --lrr", "did you mean --lr?")
+
+    def test_an_option_misspelt_on_all_ranks_is_said_once(self):
+        process = run("train", *SMALL, "--lrr", "3", ranks=2)
+        self.assert_error(process, 2, "error: convoy train: there is no option --lrr")
+
+    def test_settings_that_differ(self):
+        process = self.start("--lr", "0.5", "--seed", "7")
+        self.assert_error(
+            process, 2, "other settings than rank 0: rank 1 (", "lr 0.5 (rank 0: 0.01)",
+            "seed 7 (rank 0: 0)",
+        )  # fmt: skip
+
+    def test_another_command(self):
+        process = subprocess.run(
+            ["mpirun", "-n", "1", CONVOY, "doctor", ":", "-n", "1", CONVOY, "bench", "comm"],
+            capture_output=True, text=True, env=environment(), check=False, timeout=TIMEOUT_S,
+        )  # fmt: skip
+        self.assert_error(process, 2, "command convoy bench comm (rank 0: convoy doctor)")
+
+    def test_another_build(self):
+        # Bytes behind the program's own are not looked at when it runs.
+        program = self.path("convoy")
+        shutil.copy(CONVOY, program)
+        with open(program, "ab") as file:
+            file.write(b"another build")
+        process = self.start(program=program)
+        self.assert_error(process, 2, "different programs: rank 1 (", "build ", "same build of convoy")
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ std::unique_ptr<Backend> MakeBackend(const ComputeConfig& config, const ChosenDe
         threads, allowed, threads);
   }
   const std::optional<ProcessorQuota> quota = FindProcessorQuota();
-  if (quota && threads * world.local_size() > WholeProcessors(*quota)) {
+  if (quota && world.local_rank() == 0 && threads * world.local_size() > WholeProcessors(*quota)) {
     log.Warning(
         "{} on this host, but the container's quota is {:.3g} processors ({}): they are halted "
         "when it is used up; give --threads {} or fewer ranks",

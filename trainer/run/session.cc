@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "core/hash.h"
 #include "dataloader/statistics.h"
 #include "trainer/ranks/agreement.h"
+#include "trainer/ranks/same_everywhere.h"
 #include "trainer/trainer.h"
 
 namespace convoy {
@@ -177,15 +177,8 @@ Preprocessing PreprocessingOf(const RunConfig& config, const NetworkSpec& networ
 }
 
 void RequireSameSettings(const std::string& settings, World& world) {
-  if (world.size() == 1) return;
-  const std::vector<uint64_t> hashes = GatherRows(world, Hash64(settings), "comparing settings");
-  for (int rank = 0; rank < world.size(); ++rank) {
-    if (hashes[static_cast<size_t>(rank)] == hashes[0]) continue;
-    throw Error(ExitCode::kUsage,
-                fmt::format("rank {} ({}) was given other settings than rank 0", rank,
-                            world.hosts()[static_cast<size_t>(rank)]),
-                "start all ranks with one command line, and the same files on every host");
-  }
+  RequireSameEverywhere(world, settings, "a rank was given other settings than rank 0",
+                        "start all ranks with one command line, and the same files on every host");
 }
 
 }  // namespace convoy
