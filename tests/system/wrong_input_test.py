@@ -45,7 +45,7 @@ class WrongInput(ConvoyTest):
         process = self.train("--data", "synthetic:40x10", "--towers", "2", "--replicas", "2", ranks=2)
         self.assert_error(process, 2, "needs 4 ranks, the world has 2", "convoyrun -n 4")
         self.assert_error(
-            self.train("--data", "synthetic:40x10", "--towers", "2"), 2, "needs 2 ranks"
+            self.train("--data", "synthetic:40x10", "--towers", "2"), 2, "needs a multiple of 2 ranks"
         )
 
     def test_unknown_option_names_the_nearest(self):

@@ -60,7 +60,7 @@ std::string FirstObstacle(const std::vector<DeviceFinding>& findings, const Worl
   return {};
 }
 
-// Of NCCL too where it may carry collectives.
+// Also compares NCCL versions, if NCCL may be used.
 void RequireSameLibraries(const Backend& backend, CommunicatorKind communicator, World& world) {
   if (world.size() == 1) return;
   std::string own = backend.Libraries();
@@ -161,13 +161,25 @@ ChosenDevice ChooseDevice(const ComputeConfig& config, World& world, Log& log) {
 
 void RequireSameLibraries(const std::vector<std::string>& hosts,
                           const std::vector<std::string>& libraries) {
-  for (size_t rank = 1; rank < libraries.size(); ++rank) {
-    if (libraries[rank] == libraries[0]) continue;
-    throw Error(ExitCode::kUsage,
-                fmt::format("rank 0 ({}) has {}, rank {} ({}) has {}", hosts[0], libraries[0], rank,
-                            hosts[rank], libraries[rank]),
-                "install the same versions on every host, and see LD_LIBRARY_PATH there");
+  // Who has which versions: the first rank of each host, in the order of ranks.
+  std::vector<std::pair<std::string, std::vector<std::string>>> table;
+  for (size_t rank = 0; rank < libraries.size(); ++rank) {
+    const bool is_told =
+        rank > 0 && hosts[rank] == hosts[rank - 1] && libraries[rank] == libraries[rank - 1];
+    if (is_told) continue;
+    auto row = std::find_if(table.begin(), table.end(),
+                            [&](const auto& one) { return one.first == libraries[rank]; });
+    if (row == table.end()) row = table.insert(row, {libraries[rank], {}});
+    row->second.push_back(fmt::format("rank {} ({})", rank, hosts[rank]));
   }
+  if (table.size() < 2) return;
+  std::vector<std::string> rows;
+  for (const auto& [versions, ranks] : table) {
+    rows.push_back(fmt::format("{} {} {}", fmt::join(ranks, ", "),
+                               ranks.size() == 1 ? "has" : "have", versions));
+  }
+  throw Error(ExitCode::kUsage, fmt::format("{}", fmt::join(rows, "; ")),
+              "install the same versions on every host, and see LD_LIBRARY_PATH there");
 }
 
 std::string ComputeResources::Describe() const {
@@ -263,15 +275,26 @@ GridShape GridOf(const ComputeConfig& config, const World& world) {
     throw Error(ExitCode::kUsage,
                 fmt::format("--towers {}: expected 1 or 2, the paper's two", towers));
   }
-  const int replicas = config.replicas > 0 ? config.replicas : world.size() / towers;
-  if (replicas * towers != world.size() || replicas == 0) {
-    const int needed = std::max(replicas, 1) * towers;
+  const int ranks = world.size();
+  const int whole = ranks / towers;  // replicas that these ranks are enough for
+  if (config.replicas == 0 && whole * towers != ranks) {
+    const int more = (whole + 1) * towers;
+    const std::string fewer = whole > 0 ? fmt::format("{} or ", whole * towers) : "";
+    throw Error(ExitCode::kUsage,
+                fmt::format("--towers {} needs a multiple of {} ranks, the world has {}", towers,
+                            towers, ranks),
+                fmt::format("start {}{} ranks, as with launch/convoyrun -n {}", fewer, more, more));
+  }
+  const int64_t replicas = config.replicas > 0 ? config.replicas : whole;
+  if (replicas * towers != ranks) {
+    const bool fits = whole * towers == ranks;
     throw Error(ExitCode::kUsage,
                 fmt::format("--replicas {} x --towers {} needs {} ranks, the world has {}",
-                            std::max(replicas, 1), towers, needed, world.size()),
-                fmt::format("start it with launch/convoyrun -n {}", needed));
+                            replicas, towers, replicas * towers, ranks),
+                fmt::format("start it with launch/convoyrun -n {}{}", replicas * towers,
+                            fits ? fmt::format(", or give --replicas {}", whole) : ""));
   }
-  return {.replicas = replicas, .towers = towers};
+  return {.replicas = static_cast<int>(replicas), .towers = towers};
 }
 
 int ThreadsPerRank(const ComputeConfig& config, const World& world) {

@@ -36,6 +36,52 @@ TEST(RequireSameLibraries, NamesTheRanksAndVersionsThatDiffer) {
   }
 }
 
+TEST(RequireSameLibraries, ListsTheHostsOfEveryVersion) {
+  try {
+    RequireSameLibraries({"a", "a", "b", "b", "c", "d"}, {"1", "1", "2", "2", "1", "3"});
+    ADD_FAILURE() << "did not throw";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.message(), "rank 0 (a), rank 4 (c) have 1; rank 2 (b) has 2; rank 5 (d) has 3");
+  }
+}
+
+// What GridOf says of a world of `ranks`; the number of replicas if it is content.
+std::string GridFor(int ranks, int towers, int replicas) {
+  std::string text;
+  RunAsThreads(ranks, {}, [&](World& world) {
+    if (world.rank() != 0) return;
+    try {
+      text = std::to_string(GridOf({.towers = towers, .replicas = replicas}, world).replicas);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.exit_code(), ExitCode::kUsage);
+      text = error.what();
+    }
+  });
+  return text;
+}
+
+TEST(GridOf, FillsInTheReplicas) {
+  EXPECT_EQ(GridFor(4, 1, 0), "4");
+  EXPECT_EQ(GridFor(4, 2, 0), "2");
+  EXPECT_EQ(GridFor(4, 2, 2), "2");
+}
+
+TEST(GridOf, SaysWhichNumbersOfRanksTheTowersTake) {
+  EXPECT_EQ(GridFor(3, 2, 0),
+            "--towers 2 needs a multiple of 2 ranks, the world has 3. Hint: start 2 or 4 ranks, as "
+            "with launch/convoyrun -n 4");
+  EXPECT_THAT(GridFor(1, 2, 0), HasSubstr("start 2 ranks, as with launch/convoyrun -n 2"));
+}
+
+TEST(GridOf, SaysWhichReplicasTheRanksAre) {
+  EXPECT_EQ(GridFor(4, 2, 3),
+            "--replicas 3 x --towers 2 needs 6 ranks, the world has 4. Hint: start it with "
+            "launch/convoyrun -n 6, or give --replicas 2");
+  EXPECT_THAT(GridFor(3, 1, 2), HasSubstr("-n 2, or give --replicas 3"));
+  EXPECT_THAT(GridFor(3, 2, 2), testing::EndsWith("launch/convoyrun -n 4"));
+  EXPECT_THAT(GridFor(1, 2, 1 << 20), HasSubstr("needs 2097152 ranks"));
+}
+
 TEST(ShareOfProcessors, IsThatOfTheRanksOnTheSameProcessors) {
   EXPECT_EQ(ShareOfProcessors(16, 1, std::nullopt, 4), 16);
   EXPECT_EQ(ShareOfProcessors(16, 4, std::nullopt, 4), 4);
