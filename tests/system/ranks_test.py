@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import unittest
 
-from convoy import CONVOY, CONVOYRUN, TIMEOUT_S, ConvoyTest, environment, run
+from convoy import CONVOY, CONVOYRUN, TIMEOUT_S, ConvoyTest, environment, metrics, run
 
 SMALL = [
     "--data", "synthetic:16x2", "--model", "lenet5", "--steps", "2", "--batch-size", "2",
@@ -98,6 +98,22 @@ class RanksThatDiffer(ConvoyTest):
             file.write(b"another build")
         process = self.start(program=program)
         self.assert_error(process, 2, "different programs: rank 1 (", "build ", "same build of convoy")
+
+
+class TimesOfRanks(ConvoyTest):
+    def test_every_epoch_has_the_times_of_the_ranks(self):
+        process = run(
+            "train", *SMALL, "--steps", "12", "--output-dir", self.path("run"), ranks=2
+        )
+        self.assert_exit(process, 0)
+        lines = metrics(self.path("run"), "ranks")
+        self.assertEqual([(line["step"], line["epoch"]) for line in lines], [(8, 0), (12, 1)])
+        for line in lines:
+            self.assertGreater(line["min_ms"], 0)
+            self.assertLessEqual(line["min_ms"], line["median_ms"])
+            self.assertLessEqual(line["median_ms"], line["max_ms"])
+            self.assertIn(line["slowest_rank"], (0, 1))
+        self.assertIn("ms a step without waiting for each other", process.stderr)
 
 
 if __name__ == "__main__":

@@ -110,6 +110,18 @@ void MetricsFile::Add(const LoaderMetrics& metrics) {
                 .dump());
 }
 
+void MetricsFile::Add(const RankTimesMetrics& metrics) {
+  WriteLine(Json{{"event", "ranks"},
+                 {"step", metrics.step},
+                 {"epoch", metrics.epoch},
+                 {"min_ms", metrics.min_ms},
+                 {"median_ms", metrics.median_ms},
+                 {"max_ms", metrics.max_ms},
+                 {"slowest_rank", metrics.slowest_rank},
+                 {"slowest_host", metrics.slowest_host}}
+                .dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
 void MetricsFile::WriteLine(const std::string& line) {
   if (!file_) return;
   // One write per line: a kill tears at most the last one.

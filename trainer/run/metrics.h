@@ -43,6 +43,14 @@ struct LoaderMetrics {
   LoaderReport report;
 };
 
+// How long the ranks take in a step without waiting for each other: the mean of an epoch's steps.
+struct RankTimesMetrics {
+  int64_t step = 0, epoch = 0;
+  double min_ms = 0, median_ms = 0, max_ms = 0;
+  int slowest_rank = 0;
+  std::string slowest_host;
+};
+
 // Appends to a file. Failing to write warns once and never stops a run.
 class MetricsFile {
  public:
@@ -54,6 +62,7 @@ class MetricsFile {
   void Add(const EvaluationMetrics& metrics);
   void Add(const BadSampleMetrics& metrics);
   void Add(const LoaderMetrics& metrics);
+  void Add(const RankTimesMetrics& metrics);
 
  private:
   void WriteLine(const std::string& line);

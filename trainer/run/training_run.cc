@@ -66,8 +66,9 @@ TrainingResult TrainingRun::RunSteps() {
     if (epoch_ends || due || Finished()) {
       FinishAllSteps();
       if (epoch_ends || Finished()) {
-        loader_log_->EndEpoch(loader_->loader(), step_, epoch_ends ? epoch_ - 1 : epoch_,
-                              metrics_.get());
+        const int64_t ended = epoch_ends ? epoch_ - 1 : epoch_;
+        loader_log_->EndEpoch(loader_->loader(), step_, ended, metrics_.get());
+        stragglers_.EndEpoch(step_, ended, metrics_.get());
       }
       evaluation_due_ = evaluation_loader_ != nullptr &&
                         ((epoch_ends && epoch_ % config_.eval_every == 0) || Finished());
@@ -123,8 +124,10 @@ void TrainingRun::QueueStep(double fetch_s) {
   const StepTimes times = step_runner_->Run(batch, Now(), StepEpochs(), config_.seed);
   // A device waits by itself: only a host that waits can tell.
   if (world_.size() == 1 || !step_runner_->waits_on_device()) {
-    metrics.wait_comm_ms = 1e3 * (times.exchange_wait_s + times.reduce_wait_s);
+    metrics.wait_comm_ms =
+        1e3 * (times.exchange_wait_s + times.statistics_wait_s + times.reduce_wait_s);
   }
+  under_way.own = {.own_ms = 1e3 * (fetch_s + times.OwnSeconds()), .data_ms = 1e3 * fetch_s};
   loader_log_->AddBadSamples(loader_->loader(), step_ + 1, "training");
   SayWhyNotRecorded();
 
@@ -157,7 +160,7 @@ void TrainingRun::FinishAllSteps() {
 
 // Of the oldest step under way.
 StepVerdict TrainingRun::FinishStep(StepReport report) {
-  auto& [metrics, images] = under_way_.front();
+  auto& [metrics, images, own] = under_way_.front();
   {
     const StepWatch watch(grid().watchdog(), metrics.step);
     const StepResult result = step_runner_->ReadResult();
@@ -177,6 +180,7 @@ StepVerdict TrainingRun::FinishStep(StepReport report) {
   loader_log_->AddTime(step_s);
   if (metrics_) metrics_->Add(metrics);
   ShowProgress(metrics);
+  stragglers_.Add(own, 1e3 * step_s);
   under_way_.pop_front();
   return verdict;
 }

@@ -23,6 +23,7 @@
 #include "trainer/run/progress.h"
 #include "trainer/run/run_folder.h"
 #include "trainer/run/signals.h"
+#include "trainer/run/stragglers.h"
 #include "trainer/run_config.h"
 #include "trainer/step/optimizer.h"
 #include "trainer/step/parameter_store.h"
@@ -102,6 +103,7 @@ class TrainingRun {
   std::unique_ptr<MetricsFile> metrics_;  // rank 0
   std::unique_ptr<Progress> progress_;    // rank 0
   std::optional<LoaderLog> loader_log_;
+  StragglerWatch stragglers_{world_, log_};
 
   KernelChoices resumed_choices_;  // rank 0: of the checkpoint, for what is not compiled yet
   // `step_` updates are done or under way; batch `batch_` of `epoch_` comes next.
@@ -116,6 +118,7 @@ class TrainingRun {
   struct StepUnderWay {
     StepMetrics metrics;
     int64_t images;  // of all replicas
+    RankTime own = {};
   };
   std::deque<StepUnderWay> under_way_;  // that the ranks have not agreed on yet
   Clock::time_point run_start_, last_step_end_;

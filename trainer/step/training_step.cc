@@ -170,8 +170,10 @@ StepTimes TrainingStep::Run(const Batch& batch, const ScheduleInputs& inputs, do
                       .loss_scale = 1.0 / static_cast<double>(batch.global_count),
                       .timer = timer_};
   if (grid_.replicas().size() > 1) {
-    context.reduce_statistics = [this](Stream& stream, const Tensor& values) {
+    context.reduce_statistics = [this, &times](Stream& stream, const Tensor& values) {
+      const Clock::time_point wait_start = Clock::now();
       grid_.replicas().AllReduce(stream, values, ReduceOp::kSum, "batch norm").Wait(stream);
+      times.statistics_wait_s += SecondsSince(wait_start);
     };
   }
 

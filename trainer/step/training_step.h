@@ -18,10 +18,16 @@ namespace convoy {
 // Seconds of one step, as the host sees them: on a device, what it takes to queue the work, and
 // zero where a recorded step is queued.
 struct StepTimes {
-  double forward_s = 0, backward_s = 0;  // waits for the other towers included
-  double exchange_wait_s = 0;            // those waits
+  double forward_s = 0, backward_s = 0;  // the next two included
+  double exchange_wait_s = 0;            // waits for the other towers
+  double statistics_wait_s = 0;          // waits for batch norm's sums over the other replicas
   double reduce_wait_s = 0;              // for gradients of the other replicas: what was not hidden
   double update_s = 0;
+
+  // All of it, without waiting for other ranks.
+  double OwnSeconds() const {
+    return forward_s + backward_s - exchange_wait_s - statistics_wait_s + update_s;
+  }
 };
 
 // What a step came to on this rank.
