@@ -11,6 +11,7 @@
 #include "trainer/ranks/compute_resources.h"
 #include "trainer/run/evaluation.h"
 #include "trainer/run/session.h"
+#include "trainer/run/validation_classes.h"
 #include "trainer/trainer.h"
 
 namespace convoy {
@@ -172,12 +173,12 @@ std::vector<Prediction::Candidate> MostProbable(const std::vector<double>& proba
 
 EvaluationResult Evaluate(const EvaluateConfig& config, World& world, Log& log) {
   Evaluator evaluator(config, world, log);
-  const auto dataset = OpenTogether(config.data, config.loading, world, log);
-  log.Info("{}", dataset->Describe());
+  auto dataset = OpenTogether(config.data, config.loading, world, log);
   RunTogether(world, [&] {
     RequireClasses(*dataset, config.data, evaluator.classes());
-    RequireSameClasses(*dataset, config.data, evaluator.info().classes);
+    dataset = WithClassesOfTraining(dataset, config.data, evaluator.info().classes);
   });
+  log.Info("{}", dataset->Describe());
   evaluator.Prepare(dataset);
   return evaluator.Run();
 }

@@ -102,18 +102,6 @@ void RequireClasses(const Dataset& dataset, const std::string& location, int cla
   }
 }
 
-void RequireSameClasses(const Dataset& dataset, const std::string& location,
-                        const std::vector<std::string>& training) {
-  const std::vector<std::string>& found = dataset.classes();
-  for (size_t i = 0; i < found.size(); ++i) {
-    if (i < training.size() && found[i] == training[i]) continue;
-    throw Error(ExitCode::kData,
-                fmt::format("class {} of {} is {}, that of the training images is {}", i, location,
-                            found[i], i < training.size() ? training[i] : "missing"),
-                "give both sets the same class folders");
-  }
-}
-
 LoaderOptions LoaderOptionsOf(const DataConfig& config, const NetworkSpec& network,
                               int64_t global_batch) {
   const auto crop = static_cast<int>(network.input[0]);

@@ -23,11 +23,6 @@ std::shared_ptr<const Dataset> OpenTogether(const std::string& location, const D
 // Throws (kUsage) unless labels of `dataset` fit into `classes` classes.
 void RequireClasses(const Dataset& dataset, const std::string& location, int classes);
 
-// Throws (kData) unless the classes of `dataset` are those of the training set, in its order, as
-// far as they go: otherwise labels would mean other classes.
-void RequireSameClasses(const Dataset& dataset, const std::string& location,
-                        const std::vector<std::string>& training);
-
 // Shared by training and evaluation loaders; the caller sets order, seed, augmentation and views.
 LoaderOptions LoaderOptionsOf(const DataConfig& config, const NetworkSpec& network,
                               int64_t global_batch);

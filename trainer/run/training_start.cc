@@ -11,6 +11,7 @@
 #include "trainer/run/evaluation.h"
 #include "trainer/run/session.h"
 #include "trainer/run/training_run.h"
+#include "trainer/run/validation_classes.h"
 
 namespace convoy {
 namespace {
@@ -57,11 +58,12 @@ TrainingRun::TrainingRun(const RunConfig& config, World& world, Log& log)
 
 void TrainingRun::OpenValidation() {
   validation_set_ = OpenTogether(config_.validation, config_.loading, world_, log_);
-  log_.Info("validation: {}", validation_set_->Describe());
   RunTogether(world_, [&] {
     RequireClasses(*validation_set_, config_.validation, network_.classes);
-    RequireSameClasses(*validation_set_, config_.validation, training_set_->classes());
+    validation_set_ =
+        WithClassesOfTraining(validation_set_, config_.validation, training_set_->classes());
   });
+  log_.Info("validation: {}", validation_set_->Describe());
 }
 
 // Fresh weights, or those of a checkpoint.
