@@ -102,6 +102,9 @@ std::string_view Trim(std::string_view text) {
 }
 
 std::optional<int64_t> ParseInteger(std::string_view text) { return Parse<int64_t>(text); }
-std::optional<double> ParseNumber(std::string_view text) { return Parse<double>(text); }
+std::optional<double> ParseNumber(std::string_view text) {
+  const std::optional<double> number = Parse<double>(text);
+  return number && std::isfinite(*number) ? number : std::nullopt;
+}
 
 }  // namespace convoy

@@ -26,7 +26,7 @@ std::string FormatCount(int64_t count, std::string_view noun);
 std::vector<std::string> Split(std::string_view text, char separator);
 std::string_view Trim(std::string_view text);
 
-// The whole of `text` as a number, or nothing.
+// The whole of `text` as a finite number, or nothing.
 std::optional<int64_t> ParseInteger(std::string_view text);
 std::optional<double> ParseNumber(std::string_view text);
 

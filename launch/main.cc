@@ -72,6 +72,8 @@ ExitCode Main(int argc, char** argv) {
 int main(int argc, char** argv) {
   // A reader of our output that goes away must not end a run.
   std::signal(SIGPIPE, SIG_IGN);
+  // A file that grows past its limit is an error of that write, reported with its name.
+  std::signal(SIGXFSZ, SIG_IGN);
   convoy::RecordStart();
   try {
     convoy::ExitCode code;

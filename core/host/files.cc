@@ -22,10 +22,25 @@ namespace {
 std::string ErrnoText() { return std::error_code(errno, std::generic_category()).message(); }
 
 [[noreturn]] void ThrowDisk(const std::string& path, const char* action) {
-  const bool full = errno == ENOSPC || errno == EDQUOT;
-  throw Error(ExitCode::kDisk, fmt::format("cannot {} {}: {}", action, path, ErrnoText()),
-              full ? "free some space, then run the same command again"
-                   : "check that the folder exists and may be written");
+  const char* hint = "check that the folder exists and may be written";
+  if (errno == ENOSPC || errno == EDQUOT) hint = "free some space, then start again";
+  if (errno == EFBIG) hint = "raise the limit on the size of files (ulimit -f), then start again";
+  throw Error(ExitCode::kDisk, fmt::format("cannot {} {}: {}", action, path, ErrnoText()), hint);
+}
+
+// Calls `action`, which answers < 0 on failure, until no signal interrupts it.
+template <typename Action>
+auto RetryInterrupted(const Action& action) {
+  auto result = action();
+  while (result < 0 && errno == EINTR) result = action();
+  return result;
+}
+
+const char* KindOf(mode_t mode) {
+  if (S_ISDIR(mode)) return "a folder";
+  if (S_ISFIFO(mode)) return "a pipe";
+  if (S_ISSOCK(mode)) return "a socket";
+  return S_ISCHR(mode) || S_ISBLK(mode) ? "a device" : "neither a file nor a folder";
 }
 
 void SyncFolderOf(const std::string& path) {
@@ -33,7 +48,7 @@ void SyncFolderOf(const std::string& path) {
   const int descriptor = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (descriptor < 0) ThrowDisk(folder, "open");
   // Some file systems refuse fsync of a folder; there the rename itself is all that can be had.
-  if (fsync(descriptor) != 0 && errno != EINVAL) {
+  if (RetryInterrupted([&] { return fsync(descriptor); }) != 0 && errno != EINVAL) {
     close(descriptor);
     ThrowDisk(folder, "sync");
   }
@@ -68,7 +83,9 @@ void File::Close() noexcept {
 }
 
 File File::OpenForReading(const std::string& path, ExitCode exit_code) {
-  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Without O_NONBLOCK the opening of a pipe would wait for a writer.
+  const int descriptor =
+      RetryInterrupted([&] { return open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); });
   if (descriptor < 0) {
     throw Error(exit_code, fmt::format("cannot open {}: {}", path, ErrnoText()),
                 "check the path and its permissions");
@@ -76,7 +93,7 @@ File File::OpenForReading(const std::string& path, ExitCode exit_code) {
   struct stat status {};
   if (fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode)) {
     close(descriptor);
-    throw Error(exit_code, fmt::format("{} is not a regular file", path));
+    throw Error(exit_code, fmt::format("{} is {}, expected a file", path, KindOf(status.st_mode)));
   }
   return File(descriptor, path, status.st_size);
 }
@@ -132,32 +149,98 @@ void AtomicFile::WriteAt(int64_t offset, const void* data, int64_t bytes) {
     const ssize_t count = pwrite(file_.descriptor(), static_cast<const char*>(data) + done,
                                  static_cast<size_t>(bytes - done), offset + done);
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) ThrowDisk(partial_path_, "write");
+    if (count == 0) errno = ENOSPC;  // nothing was taken, and nobody said why
+    if (count <= 0) ThrowDisk(partial_path_, "write");
     done += count;
   }
 }
 
 void AtomicFile::Commit() {
-  if (fsync(file_.descriptor()) != 0) ThrowDisk(partial_path_, "sync");
+  if (RetryInterrupted([&] { return fsync(file_.descriptor()); }) != 0)
+    ThrowDisk(partial_path_, "sync");
   if (rename(partial_path_.c_str(), path_.c_str()) != 0) ThrowDisk(path_, "rename onto");
   committed_ = true;
   SyncFolderOf(path_);
 }
 
-FolderLock::FolderLock(const std::string& folder) {
-  const std::string path = folder + "/.lock";
-  const int descriptor = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (descriptor < 0) ThrowDisk(path, "create");
+AppendedFile::AppendedFile(const std::string& path) {
+  const int descriptor = RetryInterrupted(
+      [&] { return open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666); });
+  if (descriptor < 0) ThrowDisk(path, "write");
   file_ = File(descriptor, path, 0);
-  if (flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) ThrowDisk(path, "lock");
-    throw Error(ExitCode::kUsage, fmt::format("another run is writing into {}", folder),
-                "wait for it, stop it, or give another folder");
+}
+
+void AppendedFile::Append(std::string_view text) {
+  const int descriptor = file_.descriptor();
+  struct stat before {};
+  const bool is_known = fstat(descriptor, &before) == 0 && S_ISREG(before.st_mode);
+  for (size_t done = 0; done < text.size();) {
+    const ssize_t count =
+        RetryInterrupted([&] { return write(descriptor, text.data() + done, text.size() - done); });
+    if (count > 0) {
+      done += static_cast<size_t>(count);
+      continue;
+    }
+    const int reason = count < 0 ? errno : ENOSPC;
+    // Half a line would spoil the next one.
+    [[maybe_unused]] const bool is_as_before =
+        done == 0 || (is_known && ftruncate(descriptor, before.st_size) == 0);
+    errno = reason;
+    ThrowDisk(file_.path(), "write");
   }
 }
 
-std::string ReadText(const std::string& path, ExitCode exit_code) {
+FolderLock::FolderLock(const std::string& folder) {
+  const std::string path = folder + "/.lock";
+  constexpr int kFlags = O_RDWR | O_CREAT | O_CLOEXEC;
+  do {
+    int descriptor = open(path.c_str(), kFlags | O_EXCL, 0666);
+    created_ = descriptor >= 0;
+    if (!created_) descriptor = open(path.c_str(), kFlags, 0666);
+    if (descriptor < 0) ThrowDisk(path, "create");
+    file_ = File(descriptor, path, 0);
+    if (flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
+      if (errno == EWOULDBLOCK) {
+        throw Error(ExitCode::kUsage, fmt::format("another run is writing into {}", folder),
+                    "wait for it, stop it, or give another folder");
+      }
+      // Lustre, NFS and FUSE may know no locks.
+      if (errno != ENOSYS && errno != EOPNOTSUPP && errno != ENOLCK) ThrowDisk(path, "lock");
+      warning_ = fmt::format(
+          "{} cannot be locked ({}): two runs that write there at once would not be noticed",
+          folder, ErrnoText());
+      return;
+    }
+    // Whoever held it before may have removed it in the meantime.
+  } while (!IsStillAt(path));
+}
+
+bool FolderLock::IsStillAt(const std::string& path) const {
+  struct stat held {
+  }, found{};
+  return fstat(file_.descriptor(), &held) == 0 && stat(path.c_str(), &found) == 0 &&
+         held.st_ino == found.st_ino && held.st_dev == found.st_dev;
+}
+
+void FolderLock::RemoveIfCreated() {
+  if (created_ && file_) unlink(file_.path().c_str());
+  created_ = false;
+}
+
+void ProbeWriting(const std::string& folder) {
+  const std::string path = fmt::format("{}/.probe-{}", folder, getpid());
+  const int descriptor = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (descriptor < 0) ThrowDisk(folder, "write into");
+  close(descriptor);
+  unlink(path.c_str());
+}
+
+std::string ReadText(const std::string& path, ExitCode exit_code, int64_t max_bytes) {
   const File file = File::OpenForReading(path, exit_code);
+  if (file.size() > max_bytes) {
+    throw Error(exit_code, fmt::format("{}: expected a text of at most {} bytes, found {}", path,
+                                       max_bytes, file.size()));
+  }
   std::string text(static_cast<size_t>(file.size()), '\0');
   file.ReadAt(0, text.data(), file.size());
   return text;

@@ -36,6 +36,7 @@ class File {
   void WillReadAt(int64_t offset, int64_t bytes) const;
 
  private:
+  friend class AppendedFile;
   friend class AtomicFile;
   friend class FolderLock;
   File(int descriptor, std::string path, int64_t size);
@@ -71,6 +72,19 @@ class AtomicFile {
   bool committed_ = false;
 };
 
+// A file that grows by whole pieces. All errors are kDisk.
+class AppendedFile {
+ public:
+  // Creates the file if it is missing.
+  explicit AppendedFile(const std::string& path);
+  // Writes all of `text` at the end, or none of it where an error leaves that possible. Goes on
+  // after signals and short writes.
+  void Append(std::string_view text);
+
+ private:
+  File file_;
+};
+
 // Holds `folder`/.lock while it lives, so that two runs never write into one folder. The kernel
 // drops the lock when the process dies, however it dies.
 class FolderLock {
@@ -80,12 +94,24 @@ class FolderLock {
   FolderLock(FolderLock&& other) noexcept = default;
   FolderLock& operator=(FolderLock&& other) noexcept = default;
 
+  // What to tell the user if the file system knows no locks, so that this one keeps nobody out.
+  // Else empty.
+  const std::string& warning() const { return warning_; }
+  // Removes the file of the lock if it was not there before. Call it only at the end.
+  void RemoveIfCreated();
+
  private:
+  bool IsStillAt(const std::string& path) const;
+
   File file_;
+  bool created_ = false;
+  std::string warning_;
 };
 
-// The whole file as text. Throws with `exit_code` when it cannot be read.
-std::string ReadText(const std::string& path, ExitCode exit_code);
+// Throws (kDisk) unless a file can be created in `folder`. Leaves nothing behind.
+void ProbeWriting(const std::string& folder);
+// The whole file as text. Throws with `exit_code` when it cannot be read, or is larger.
+std::string ReadText(const std::string& path, ExitCode exit_code, int64_t max_bytes = INT64_MAX);
 // Writes `text` by AtomicFile.
 void WriteText(const std::string& path, std::string_view text);
 // The same where others, of this host or another, may write `path` at the same time: whoever comes

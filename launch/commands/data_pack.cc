@@ -179,6 +179,7 @@ void PackIntoShards(PackArguments& arguments, const Dataset& dataset, World& wor
     if (world.rank() != 0) return;
     MakeFolder(arguments.output);
     lock.emplace(arguments.output);
+    if (!lock->warning().empty()) log.Warning("{}", lock->warning());
     PrepareShards(dataset, settings, arguments.output);
   });
   ShardReport report;

@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "core/host/files.h"
+#include "core/settings_text.h"
 #include "core/text.h"
 #include "launch/options/recipes.h"
 
@@ -20,6 +21,7 @@ namespace {
 namespace po = boost::program_options;
 
 constexpr const char* kPositional = "positional";
+constexpr int64_t kMaxFileBytes = 1 << 20;  // of a file of settings
 
 // Options may be written with '_' for '-': "--batch_size" is "--batch-size".
 std::string WithDashes(const std::string& argument) {
@@ -43,25 +45,6 @@ std::vector<std::string> Wrap(const std::string& text, size_t width) {
     }
   }
   return lines;
-}
-
-// In a file of settings, '#' opens a comment unless it stands between quotes, and a value that
-// holds one, or begins or ends with a blank, is written between quotes.
-std::string_view WithoutComment(std::string_view line) {
-  bool quoted = false;
-  for (size_t i = 0; i < line.size(); ++i) {
-    if (line[i] == '"') quoted = !quoted;
-    if (line[i] == '#' && !quoted) return Trim(line.substr(0, i));
-  }
-  return Trim(line);
-}
-std::string Quoted(const std::string& value) {
-  const bool needs_quotes = value.find('#') != std::string::npos || Trim(value) != value;
-  return needs_quotes ? fmt::format("\"{}\"", value) : value;
-}
-std::string Unquoted(std::string_view value) {
-  const bool is_quoted = value.size() >= 2 && value.front() == '"' && value.back() == '"';
-  return std::string(is_quoted ? value.substr(1, value.size() - 2) : value);
 }
 
 }  // namespace
@@ -96,6 +79,8 @@ void OptionTable::AddFlag(const std::string& name, const std::string& help, bool
   options_.back().flag = true;
 }
 
+void OptionTable::NotASetting() { options_.back().is_setting = false; }
+
 void OptionTable::Positional(const std::string& name, const std::string& help, size_t minimum,
                              std::vector<std::string>* target) {
   positional_name_ = name;
@@ -108,9 +93,11 @@ void OptionTable::AcceptFiles() {
   Group("Files of settings");
   Add("config", "FILE", "", "take settings from FILE: lines of name = value, # for comments",
       [](const std::string&) {});
+  NotASetting();
   Add("recipe", "NAME", "",
       fmt::format("take the settings of a recipe: {}", fmt::join(RecipeNames(), ", ")),
       [](const std::string&) {});
+  NotASetting();
 }
 
 void OptionTable::Examples(const std::string& text) { examples_ = text; }
@@ -138,7 +125,8 @@ bool OptionTable::Parse(int argc, const char* const* argv) {
     return false;
   }
   if (const Option* config = Find("config"); config != nullptr && config->given) {
-    TakeFile(config->taken.back(), ReadText(config->taken.back(), ExitCode::kUsage));
+    const std::string& path = config->taken.back();
+    TakeFile(path, ReadText(path, ExitCode::kUsage, kMaxFileBytes));
   }
   if (const Option* recipe = Find("recipe"); recipe != nullptr && recipe->given) {
     TakeFile("recipe " + recipe->taken.back(), RecipeText(recipe->taken.back()));
@@ -217,25 +205,9 @@ void OptionTable::RefuseUnknown(const std::string& name, const std::string& orig
 }
 
 void OptionTable::TakeFile(const std::string& origin, const std::string& text) {
-  std::vector<std::pair<std::string, std::string>> settings;
-  std::istringstream lines(text);
-  int number = 0;
-  for (std::string line; std::getline(lines, line);) {
-    ++number;
-    const std::string_view body = WithoutComment(line);
-    if (body.empty()) continue;
-    const size_t equals = body.find('=');
-    if (equals == std::string_view::npos) {
-      throw Error(ExitCode::kUsage, fmt::format("{} line {}: expected name = value, found '{}'",
-                                                origin, number, body));
-    }
-    std::string name(Trim(body.substr(0, equals)));
-    std::replace(name.begin(), name.end(), '_', '-');
-    settings.emplace_back(name, Unquoted(Trim(body.substr(equals + 1))));
-  }
   // Who came first wins; within one file a repeated option collects.
   std::vector<std::string> set_here;
-  for (const auto& [name, value] : settings) {
+  for (const auto& [name, value] : ParseSettings(origin, text)) {
     Option* option = Find(name);
     if (option == nullptr || name == "config" || name == "recipe") RefuseUnknown(name, origin);
     const bool here = std::find(set_here.begin(), set_here.end(), name) != set_here.end();
@@ -250,10 +222,8 @@ void OptionTable::TakeFile(const std::string& origin, const std::string& text) {
 std::string OptionTable::Resolved() const {
   std::string text;
   for (const Option& option : options_) {
-    if (option.name == "config" || option.name == "recipe") continue;
-    for (const std::string& value : option.taken) {
-      text += fmt::format("{} = {}\n", option.name, Quoted(value));
-    }
+    if (!option.is_setting) continue;
+    for (const std::string& value : option.taken) text += SettingLine(option.name, value);
   }
   return text;
 }

@@ -30,6 +30,9 @@ class OptionTable {
                    Store store);
   // Takes no value on the command line.
   void AddFlag(const std::string& name, const std::string& help, bool* target);
+  // Says of the option added last that it belongs to one start, not to what a run is: Resolved()
+  // leaves it out.
+  void NotASetting();
   // Words without dashes: at least `minimum` of them.
   void Positional(const std::string& name, const std::string& help, size_t minimum,
                   std::vector<std::string>* target);
@@ -44,7 +47,7 @@ class OptionTable {
   bool Parse(int argc, const char* const* argv);
 
   std::string Help() const;
-  // Every option with the value that was taken, "name = value" a line, ready for --config.
+  // Every setting with the value that was taken, "name = value" a line, ready for --config.
   std::string Resolved() const;
   // All that was asked for, in the same form: the command, its words, and Resolved().
   std::string Asked() const;
@@ -57,7 +60,7 @@ class OptionTable {
     char letter = 0;
     std::string value, fallback, help, heading;
     Store store;
-    bool repeated = false, flag = false;
+    bool repeated = false, flag = false, is_setting = true;
     std::vector<std::string> taken;
     bool given = false;
   };

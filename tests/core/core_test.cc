@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -250,6 +251,40 @@ TEST_F(FilesTest, AFolderThatCannotBeMadeIsADiskError) {
     EXPECT_EQ(error.exit_code(), ExitCode::kDisk);
   }
   EXPECT_GT(FreeBytes(folder_.string()), 0);
+}
+
+// Nobody writes into the pipe: opening it must not wait.
+TEST_F(FilesTest, WhatIsNoFileIsRefusedAtOnceAndNamed) {
+  ASSERT_EQ(mkfifo(Path("pipe").c_str(), 0600), 0);
+  const auto refusal = [](const std::string& path) {
+    try {
+      ReadText(path, ExitCode::kUsage, 100);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.exit_code(), ExitCode::kUsage);
+      return std::string(error.what());
+    }
+    return std::string("nothing was refused");
+  };
+  EXPECT_NE(refusal(Path("pipe")).find("is a pipe"), std::string::npos);
+  EXPECT_NE(refusal(folder_.string()).find("is a folder"), std::string::npos);
+  EXPECT_NE(refusal("/dev/zero").find("is a device"), std::string::npos);
+  WriteText(Path("large"), std::string(101, 'x'));
+  EXPECT_NE(refusal(Path("large")).find("at most 100 bytes, found 101"), std::string::npos);
+}
+
+TEST_F(FilesTest, AnAppendThatFailsLeavesNoPiece) {
+  AppendedFile file(Path("f"));
+  file.Append("one\n");
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto old_handler = std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit small{.rlim_cur = 6, .rlim_max = before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
+  EXPECT_THROW(file.Append("two\n"), Error);
+  setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, old_handler);
+  file.Append("three\n");
+  EXPECT_EQ(ReadText(Path("f"), ExitCode::kDisk), "one\nthree\n");
 }
 
 TEST_F(FilesTest, AFolderIsLockedOnce) {

@@ -114,6 +114,14 @@ TEST(OptionTable, ReadsItsOwnSettingsBack) {
   EXPECT_EQ(overridden.rate, 0.003);
 }
 
+TEST(OptionTable, WhatBelongsToOneStartIsNoSetting) {
+  Example example;
+  example.table.Add("resume", "FROM", "auto", "where from", [](const std::string&) {});
+  example.table.NotASetting();
+  example.Parse({"--resume", "none"});
+  EXPECT_THAT(example.table.Resolved(), testing::Not(HasSubstr("resume")));
+}
+
 TEST(OptionTable, NamesTheLineOfAFileThatItDoesNotUnderstand) {
   const std::string path = testing::TempDir() + "/option_table_wrong.cfg";
   WriteText(path, "lr = 0.01\nbatchsize = 3\n");
