@@ -109,11 +109,9 @@ void PrintErrorOfAll(const Error& error) {
 ExitCode RunInWorld(World& world, const std::string& asked, const std::optional<Error>& fault,
                     const std::string& output_dir, Log& log,
                     const std::function<ExitCode(World& world, Log& log)>& body) {
-  // A start that is refused leaves the folder of an earlier run as it is.
-  std::string record_dir;
   const auto end_alone = [&](const Error& error) {
     PrintError(error, world.size() > 1 ? NameOf(world) : "");
-    Record(record_dir, world, error.exit_code(), error.what());
+    Record(output_dir, world, error.exit_code(), error.what());
     if (world.size() > 1) world.Abort(error.exit_code());
     return error.exit_code();
   };
@@ -122,14 +120,13 @@ ExitCode RunInWorld(World& world, const std::string& asked, const std::optional<
       RequireSameStart(world,
                        {.program = DescribeProgram(world), .command = asked, .fault = fault});
     }
-    record_dir = output_dir;
     const ExitCode code = body(world, log);
     FlushOutput();
-    Record(record_dir, world, code, ReasonOf(code));
+    Record(output_dir, world, code, ReasonOf(code));
     return code;
   } catch (const AgreedError& error) {
     if (world.rank() == error.origin()) PrintError(error);
-    Record(record_dir, world, error.exit_code(), error.what());
+    Record(output_dir, world, error.exit_code(), error.what());
     return error.exit_code();
   } catch (const Error& error) {
     return end_alone(error);
@@ -138,7 +135,7 @@ ExitCode RunInWorld(World& world, const std::string& asked, const std::optional<
                            "use a smaller --batch-size, or more ranks"));
   } catch (const std::system_error& error) {
     if (!IsBrokenPipe(error)) return end_alone(Error(ExitCode::kDisk, error.what()));
-    Record(record_dir, world, ExitCode::kDone, ReasonOf(ExitCode::kDone));
+    Record(output_dir, world, ExitCode::kDone, ReasonOf(ExitCode::kDone));
     return ExitCode::kDone;
   } catch (const std::exception& exception) {
     return end_alone(Error(ExitCode::kDefect, exception.what(),

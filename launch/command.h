@@ -25,7 +25,8 @@ ExitCode DoctorCommand(int argc, const char* const* argv);
 // Runs `body` in the world that the launcher made, if all ranks are of one build of convoy and were
 // asked for the same (OptionTable::Asked). A fault that all ranks know of is printed once and ends
 // them in order; any other is printed, recorded and ends the others too. Leaves an exit record in
-// `output_dir` (where it is not empty) and in the folder that convoyrun names.
+// `output_dir` (where it is not empty) and in the folder that convoyrun names. It reads
+// `output_dir` at the end, so `body` may set it once the folder is its own.
 ExitCode RunOnAllRanks(const std::string& asked, const WorldOptions& options,
                        const std::string& output_dir,
                        const std::function<ExitCode(World& world, Log& log)>& body);

@@ -95,7 +95,9 @@ struct RunConfig {
   int views = 1;
   int64_t print_freq = 20;  // steps
 
-  std::string settings;  // the resolved options as text, for config.cfg and the checkpoint
+  // The resolved options as text (core/settings_text.h), for config.cfg and the checkpoint; without
+  // `resume`, which is of one start.
+  std::string settings;
 };
 
 // Evaluation of checkpoints, one or an ensemble.

@@ -1,6 +1,7 @@
 // trainer/trainer.h - start here: a run from its configuration to its result.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,8 +24,11 @@ struct TrainingResult {
 };
 
 // Trains. Collective over the world; every rank gets the same configuration. Writes into
-// config.output_dir alone. Throws Errors of every exit code.
-TrainingResult Train(const RunConfig& config, World& world, Log& log);
+// config.output_dir alone, and changes nothing there until `on_begin` is called on every rank: all
+// checks have passed, and the folder is this run's. It is not called for a run that was finished
+// before. Throws Errors of every exit code.
+TrainingResult Train(const RunConfig& config, World& world, Log& log,
+                     const std::function<void()>& on_begin = {});
 
 // Accuracy over a data set, each image counted once whatever the world size.
 struct EvaluationResult {

@@ -1,5 +1,8 @@
 #include <fmt/format.h>
 
+#include <cmath>
+#include <iostream>
+
 #include "core/text.h"
 #include "launch/command.h"
 #include "launch/options/run_options.h"
@@ -7,6 +10,9 @@
 
 namespace convoy {
 namespace {
+
+// Of a mean or deviation, far beyond what pixels have: what is larger would become infinite.
+constexpr double kMostOfAPixel = 1e6;
 
 // "image", "channel", "none", or numbers with commas.
 OptionTable::Store MeanStore(RunConfig* config) {
@@ -22,7 +28,7 @@ OptionTable::Store MeanStore(RunConfig* config) {
       config->mean = MeanKind::kValues;
       for (const std::string& part : Split(value, ',')) {
         const auto number = ParseNumber(part);
-        if (!number) {
+        if (!number || std::abs(*number) > kMostOfAPixel) {
           throw Error(ExitCode::kUsage,
                       fmt::format("--mean {}: expected image, channel, none or one number per "
                                   "channel, as 123.7,116.8,103.9",
@@ -40,9 +46,10 @@ OptionTable::Store DeviationStore(RunConfig* config) {
     if (value == "1") return;
     for (const std::string& part : Split(value, ',')) {
       const auto number = ParseNumber(part);
-      if (!number || *number <= 0) {
+      if (!number || *number < 1 / kMostOfAPixel || *number > kMostOfAPixel) {
         throw Error(ExitCode::kUsage,
-                    fmt::format("--std {}: expected one positive number per channel", value));
+                    fmt::format("--std {}: expected one number from {} to {} per channel", value,
+                                1 / kMostOfAPixel, kMostOfAPixel));
       }
       config->standard_deviation.push_back(static_cast<float>(*number));
     }
@@ -122,6 +129,7 @@ void AddOutputOptions(OptionTable& table, RunConfig* config) {
       "auto (the newest checkpoint of the folder), none (a fresh run; an earlier one is moved "
       "aside), or a checkpoint",
       store::Text(&config->resume));
+  table.NotASetting();
   table.Add("checkpoint-every", "STEPS", "0", "besides the end of every epoch; 0: not",
             store::Integer("checkpoint-every", 0, INT64_MAX,
                            [=](int64_t n) { config->checkpoint_every = n; }));
@@ -165,6 +173,10 @@ ExitCode TrainCommand(int argc, const char* const* argv) {
   AddComputeOptions(table, &config.compute, &world_options);
   AddOutputOptions(table, &config);
   table.AcceptFiles();
+  bool print_config = false;
+  table.AddFlag("print-config", "print the settings as config.cfg would hold them, and end",
+                &print_config);
+  table.NotASetting();
   table.Examples(
       "Examples\n"
       "  convoy train --data synthetic:1000 --steps 10\n"
@@ -173,16 +185,22 @@ ExitCode TrainCommand(int argc, const char* const* argv) {
       "  launch/convoyrun -n 2 train --towers 2 ...      the paper's two towers on two ranks\n"
       "  launch/convoyrun -n 8 train --towers 2 ...      four replicas of them\n");
   if (!table.Parse(argc, argv)) return ExitCode::kDone;
+  config.settings = table.Resolved();
+  if (print_config) {
+    if (RankBeforeMpi() == 0) std::cout << config.settings;
+    return ExitCode::kDone;
+  }
   if (config.data.empty()) {
     throw Error(ExitCode::kUsage, "convoy train: --data is missing",
                 "give a data set, or --data synthetic:1000 to try it out");
   }
-  config.settings = table.Resolved();
-  return RunOnAllRanks(
-      table.Asked(), world_options, config.output_dir, [&](World& world, Log& log) {
-        const TrainingResult result = Train(config, world, log);
-        return result.end == TrainingEnd::kInterrupted ? ExitCode::kInterrupted : ExitCode::kDone;
-      });
+  // A start that is refused leaves no record in the folder of an earlier run.
+  std::string record_folder;
+  return RunOnAllRanks(table.Asked(), world_options, record_folder, [&](World& world, Log& log) {
+    const TrainingResult result =
+        Train(config, world, log, [&] { record_folder = config.output_dir; });
+    return result.end == TrainingEnd::kInterrupted ? ExitCode::kInterrupted : ExitCode::kDone;
+  });
 }
 
 }  // namespace convoy

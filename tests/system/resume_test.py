@@ -159,7 +159,7 @@ class Resume(ConvoyTest):
         # And without it the finished run has nothing left to do.
         process = run(*short)
         self.assert_exit(process, 0)
-        self.assertIn("going on from", process.stderr)
+        self.assertIn("is finished", process.stderr)
 
     def test_another_world_size_goes_on_with_the_same_images(self):
         folder = self.path("grown")

@@ -80,21 +80,32 @@ class CheckpointFolder {
   std::string best_path() const { return folder_ + "/best.safetensors"; }
   // Creates the folder, removes what an interrupted save left and says so.
   void Prepare(Log& log) const;
-  // The newest checkpoint whose checksums are right; says which ones it skipped, and why. Nothing
-  // when there is no checkpoint at all; throws (kCheckpoint) when there are some and none is valid.
+  // The newest checkpoint whose checksums are right, by the step that it holds: a copy may have any
+  // name. Says which ones it skipped, and why. Nothing when there is no checkpoint at all; throws
+  // (kCheckpoint) when there are some and none is valid.
   std::optional<std::string> NewestValid(Log& log) const;
-  // The run goes on from `step`: numbered checkpoints of later steps get ".abandoned" behind their
-  // names, so that neither a resume nor Prune() takes them for newer ones of this run. Throws
-  // (kDisk).
-  void SetAsideAfter(int64_t step, Log& log) const;
-  // Removes all but the newest `keep` numbered checkpoints. best.safetensors stays.
+  // The run goes on from `step`: checkpoints that hold later steps, or are named so, get
+  // ".abandoned" behind their names, best.safetensors too. So nothing takes them for newer ones of
+  // this run, and it overwrites none. Says so, and returns whether there were any. Throws (kDisk).
+  bool SetAsideAfter(int64_t step, Log& log) const;
+  // Removes all but the newest `keep` numbered checkpoints of this run. best.safetensors stays, and
+  // so does a file whose name and step differ: the run did not write it.
   void Prune(int keep) const;
   // Makes best.safetensors a second name of the checkpoint of `step`.
   void MarkBest(int64_t step) const;
 
  private:
-  std::vector<std::string> NewestFirst() const;
+  struct Numbered {
+    std::string path;
+    int64_t number;  // in its name
+    int64_t step;    // in the file; that of the name if it cannot be read
+    bool is_own;     // written by a run, under this name
+  };
+  std::vector<Numbered> NewestFirst() const;
   std::string folder_;
 };
+
+// `path` + `suffix` (".abandoned"), with a number behind it if that name is taken.
+std::string FreeName(const std::string& path, const char* suffix);
 
 }  // namespace convoy

@@ -1,14 +1,12 @@
 #include "trainer/run/metrics.h"
 
-#include <cerrno>
 #include <cmath>
-#include <cstring>
 #include <filesystem>
 #include <sstream>
 
 #include <nlohmann/json.hpp>
 
-#include "core/host/files.h"
+#include "core/text.h"
 
 namespace convoy {
 namespace {
@@ -50,8 +48,11 @@ MetricsFile::MetricsFile(const std::string& path, int64_t last_step, bool keeps_
     log.Warning("{}; the run goes on without metrics", exception.what());
     return;
   }
-  file_.reset(std::fopen(path.c_str(), "ae"));
-  if (!file_) log.Warning("cannot write {}: {}", path, std::strerror(errno));
+  try {
+    file_.emplace(path);
+  } catch (const Error& error) {
+    log.Warning("{}; the run goes on without metrics", error.what());
+  }
 }
 
 void MetricsFile::Add(const StepMetrics& metrics) {
@@ -124,13 +125,16 @@ void MetricsFile::Add(const RankTimesMetrics& metrics) {
 
 void MetricsFile::WriteLine(const std::string& line) {
   if (!file_) return;
-  // One write per line: a kill tears at most the last one.
-  const std::string whole = line + "\n";
-  const bool written = std::fwrite(whole.data(), 1, whole.size(), file_.get()) == whole.size() &&
-                       std::fflush(file_.get()) == 0;
-  if (written) return;
-  log_.Warning("cannot write {}: {}; the run goes on without metrics", path_, std::strerror(errno));
-  file_.reset();
+  try {
+    // One write per line: a kill tears at most the last one.
+    file_->Append(line + "\n");
+  } catch (const Error& error) {
+    if (lost_++ == 0) log_.Warning("{}; the run goes on, and its lines are lost", error.what());
+    return;
+  }
+  if (lost_ == 0) return;
+  log_.Warning("{} can be written again; {} lost", path_, FormatCount(lost_, "line"));
+  lost_ = 0;
 }
 
 }  // namespace convoy

@@ -2,11 +2,10 @@
 // run.
 #pragma once
 
-#include <cstdio>
-#include <memory>
 #include <optional>
 #include <string>
 
+#include "core/host/files.h"
 #include "core/host/log.h"
 #include "dataloader/loader.h"
 #include "dataloader/loader_report.h"
@@ -51,7 +50,8 @@ struct RankTimesMetrics {
   std::string slowest_host;
 };
 
-// Appends to a file. Failing to write warns once and never stops a run.
+// Appends to a file. Failing to write never stops a run: it warns once, loses lines, and says how
+// many when the file can be written again.
 class MetricsFile {
  public:
   // Keeps what the file says of steps up to `last_step`, drops the rest and a torn last line.
@@ -67,10 +67,8 @@ class MetricsFile {
  private:
   void WriteLine(const std::string& line);
 
-  struct Close {
-    void operator()(std::FILE* file) const { std::fclose(file); }
-  };
-  std::unique_ptr<std::FILE, Close> file_;
+  std::optional<AppendedFile> file_;
+  int64_t lost_ = 0;  // lines in a row that could not be written
   std::string path_;
   Log& log_;
 };

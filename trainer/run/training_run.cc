@@ -27,6 +27,7 @@ const char* RuleName(UpdateRule rule) { return rule == UpdateRule::kPaper ? "pap
 }  // namespace
 
 TrainingResult TrainingRun::Run() {
+  if (!HasWork()) return {TrainingEnd::kFinished, step_, loss_};
   try {
     return RunSteps();
   } catch (const Error& error) {
@@ -84,7 +85,9 @@ TrainingResult TrainingRun::RunSteps() {
 
 TrainingResult TrainingRun::Stopped() {
   Save(Importance::kMust);
-  log_.Info("stopped by a signal after step {}; the same command goes on from there", step_);
+  // With --resume none it would start anew, with a checkpoint begin there again.
+  log_.Info("stopped by a signal after step {}; the same command {}goes on from there", step_,
+            config_.resume == "auto" ? "" : "with --resume auto ");
   return {TrainingEnd::kInterrupted, step_, loss_};
 }
 
@@ -101,8 +104,12 @@ bool TrainingRun::Finished() const {
 
 ScheduleInputs TrainingRun::Now() const {
   return {.epoch = static_cast<double>(epoch_) + static_cast<double>(batch_) * StepEpochs(),
-          .total_epochs = static_cast<double>(config_.epochs),
+          .total_epochs = TotalEpochs(),
           .evaluations = &evaluations_};
+}
+
+int64_t TrainingRun::StepsPerEpoch() const {
+  return (training_set_->size() + config_.batch_size - 1) / config_.batch_size;
 }
 
 // Steps until the end, from the start of the run.
@@ -110,6 +117,13 @@ int64_t TrainingRun::TotalSteps() const {
   const int64_t left = (config_.epochs - epoch_) * StepsPerEpoch() - batch_;
   const int64_t total = step_ + std::max<int64_t>(left, 0);
   return config_.steps ? std::min(total, *config_.steps) : total;
+}
+
+// Where the run ends, in epochs.
+double TrainingRun::TotalEpochs() const {
+  // Whole numbers first, so that every step of a run sees the same end to the last bit.
+  const int64_t batches = epoch_ * StepsPerEpoch() + batch_ + TotalSteps() - step_;
+  return static_cast<double>(batches) / static_cast<double>(StepsPerEpoch());
 }
 
 void TrainingRun::QueueStep(double fetch_s) {
@@ -302,6 +316,23 @@ CheckpointInfo TrainingRun::InfoNow() const {
           .dtype = NameOf(config_.compute.dtype)};
 }
 
+// Collective over the towers of a replica. Throws (kDisk) with the room that there is and is
+// needed.
+void TrainingRun::WriteCheckpoint() {
+  const std::string folder = config_.output_dir + "/checkpoints";
+  try {
+    SaveCheckpoint(CheckpointFolder(folder).PathOf(step_), InfoNow(), plan_, *store_, backend(),
+                   stream(), grid().host_towers());
+  } catch (const Error& error) {
+    if (error.exit_code() != ExitCode::kDisk) throw;
+    throw Error(ExitCode::kDisk,
+                fmt::format("{} (a checkpoint needs {}, {} is free)", error.message(),
+                            FormatBytes(static_cast<double>(StateBytes())),
+                            FormatBytes(static_cast<double>(FreeBytes(folder)))),
+                error.hint());
+  }
+}
+
 // Collective. A save that fails for want of disk is a warning, the third in a row and one that
 // must succeed an error.
 void TrainingRun::Save(Importance importance) {
@@ -312,8 +343,7 @@ void TrainingRun::Save(Importance importance) {
     RunTogether(world_, [&] {
       if (grid().replica() != 0) return;
       const WorkScope scope(world_, "writing a checkpoint");
-      const std::string path = CheckpointFolder(config_.output_dir + "/checkpoints").PathOf(step_);
-      SaveCheckpoint(path, InfoNow(), plan_, *store_, backend(), stream(), grid().host_towers());
+      WriteCheckpoint();
     });
     failed_saves_ = 0;
     saved_step_ = step_;
@@ -332,14 +362,45 @@ void TrainingRun::Save(Importance importance) {
   folder_->checkpoints().Prune(config_.keep);
 }
 
-TrainingResult Train(const RunConfig& config, World& world, Log& log) {
+namespace {
+
+// Throws (kUsage) when a schedule waits for evaluations that never come.
+void RequireEvaluations(const RunConfig& config) {
+  if (config.colour_scheduler.NeedsEvaluations()) {
+    throw Error(ExitCode::kUsage,
+                fmt::format("--colour-scheduler {}: colour does not follow "
+                            "evaluations",
+                            config.colour_scheduler.text()),
+                "take another schedule");
+  }
+  if (!config.validation.empty() && config.eval_every > 0) return;
+  const auto require = [&](const Schedule& schedule, const char* option) {
+    if (!schedule.NeedsEvaluations()) return;
+    throw Error(ExitCode::kUsage,
+                fmt::format("{} {}: there are no evaluations, so that the rate would never change",
+                            option, schedule.text()),
+                "give --val and an --eval-every of 1 or more, or take another schedule");
+  };
+  require(config.optimizer.lr_scheduler, "--lr-scheduler");
+  for (const ParameterGroup& group : config.optimizer.groups) {
+    if (group.lr_scheduler) require(*group.lr_scheduler, "--param-group lr-scheduler");
+  }
+}
+
+}  // namespace
+
+TrainingResult Train(const RunConfig& config, World& world, Log& log,
+                     const std::function<void()>& on_begin) {
   // What is wrong with the settings is found before any data is opened.
   RunTogether(world, [&] {
+    RequireEvaluations(config);
     const NetworkSpec network = MakeModel(config.model, config.model_options);
     Optimizer(config.optimizer, MakePlan(network, GridOf(config.compute, world), world.rank()));
   });
-  RunTogether(world, [&] { RequireSameSettings(config.settings, world); });
-  return TrainingRun(config, world, log).Run();
+  RunTogether(world, [&] { RequireSameSettings(config.settings + config.resume, world); });
+  TrainingRun run(config, world, log);
+  if (run.HasWork() && on_begin) on_begin();
+  return run.Run();
 }
 
 }  // namespace convoy

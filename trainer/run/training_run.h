@@ -21,6 +21,7 @@
 #include "trainer/run/loader_log.h"
 #include "trainer/run/metrics.h"
 #include "trainer/run/progress.h"
+#include "trainer/run/resume_rules.h"
 #include "trainer/run/run_folder.h"
 #include "trainer/run/signals.h"
 #include "trainer/run/stragglers.h"
@@ -36,20 +37,28 @@ namespace convoy {
 // One run of one rank. Every method is collective over the world unless it says otherwise.
 class TrainingRun {
  public:
-  // Opens the data, compiles the network, and starts afresh or from a checkpoint.
+  // Opens the data, compiles the network, and starts afresh or from a checkpoint. Until the last
+  // check has passed, what an earlier run left in the folder stays as it is.
   TrainingRun(const RunConfig& config, World& world, Log& log);
+  // False: the run had been finished before.
+  bool HasWork() const { return step_runner_ != nullptr; }
   // To the end, or to a signal.
   TrainingResult Run();
 
  private:
   enum class Importance { kShould, kMust };
+  enum class Beginning : int32_t { kFresh, kResumed, kAtTheEnd };
 
   // Before the first step (training_start.cc).
   void OpenValidation();
-  void Start(const std::optional<std::string>& resumed_on_rank_0);
-  void RequireResumable(const CheckpointInfo& saved, const std::string& path) const;  // rank 0
+  Beginning ChooseBeginning(CheckpointInfo& saved, std::string& origin);
+  bool RequireResumable(const CheckpointInfo& saved, const std::string& path);  // rank 0
+  void RequireSameFinishedRun(const std::vector<SettingChange>& changes, const RunEnd& end,
+                              const CheckpointInfo& saved, const std::string& path) const;
   void TakePosition(CheckpointInfo& saved);
+  void LoadFrom(const std::string& origin, const CheckpointInfo& saved);
   void MakeModelAndLoaders();
+  void TakeFolder(Beginning beginning);
   int64_t EvaluationBatch() const;
   void Announce();
 
@@ -60,11 +69,13 @@ class TrainingRun {
   RankModel::Options ModelOptionsFor(const ReplicaLoader& loader, bool training) const;
 
   // Time. Not collective.
-  int64_t StepsPerEpoch() const { return loader_->batches_per_epoch(); }
+  int64_t StepsPerEpoch() const;
   double StepEpochs() const { return 1.0 / static_cast<double>(StepsPerEpoch()); }
   bool Finished() const;
   ScheduleInputs Now() const;
   int64_t TotalSteps() const;
+  double TotalEpochs() const;
+  int64_t StateBytes() const;  // of a checkpoint
 
   TrainingResult RunSteps();
   // One step. A device is given the next one before the result of this one is read.
@@ -85,6 +96,7 @@ class TrainingRun {
   TrainingResult Stopped();
   CheckpointInfo InfoNow() const;
   void Save(Importance importance);
+  void WriteCheckpoint();
 
   RunConfig config_;
   World& world_;

@@ -9,6 +9,7 @@
 #include "trainer/ranks/agreement.h"
 #include "trainer/ranks/kernel_cache.h"
 #include "trainer/run/evaluation.h"
+#include "trainer/run/resume_rules.h"
 #include "trainer/run/session.h"
 #include "trainer/run/training_run.h"
 #include "trainer/run/validation_classes.h"
@@ -40,20 +41,22 @@ TrainingRun::TrainingRun(const RunConfig& config, World& world, Log& log)
   log_.Info("{}", training_set_->Describe());
   if (!config_.validation.empty() && config_.eval_every > 0) OpenValidation();
 
-  const int64_t state_bytes = 2 * CountsOf(network_).parameters * SizeOf(backend().master_dtype());
-  std::optional<std::string> resumed;
-  RunTogether(world_, [&] {
-    if (world_.rank() != 0) return;
-    folder_.emplace(config_.output_dir, state_bytes);
-    RemoveExitRecords(config_.output_dir);
-    resumed = folder_->CheckpointToResume(config_.resume, log_);
-    folder_->WriteSettings(config_.settings);
-  });
+  CheckpointInfo saved;
+  std::string origin;
+  const Beginning beginning = ChooseBeginning(saved, origin);
+  if (beginning != Beginning::kFresh) TakePosition(saved);
+  if (beginning == Beginning::kAtTheEnd) return;
   store_ =
       std::make_unique<ParameterStore>(backend(), plan_, config_.compute.dtype, StoreUse::kTraining,
                                        CollectiveMemoryOf(resources_, grid().replicas(), world_));
-  Start(resumed);
+  if (beginning == Beginning::kFresh) {
+    store_->Initialize(config_.seed, stream());
+    preprocessing_ = PreprocessingOf(config_, network_, *training_set_, world_, log_);
+  } else {
+    LoadFrom(origin, saved);
+  }
   MakeModelAndLoaders();
+  TakeFolder(beginning);
 }
 
 void TrainingRun::OpenValidation() {
@@ -66,33 +69,33 @@ void TrainingRun::OpenValidation() {
   log_.Info("validation: {}", validation_set_->Describe());
 }
 
-// Fresh weights, or those of a checkpoint.
-void TrainingRun::Start(const std::optional<std::string>& resumed_on_rank_0) {
-  int32_t resumes = resumed_on_rank_0.has_value() ? 1 : 0;
-  HostStream host;
-  world_.all().Broadcast(host, {&resumes, DType::kInt32, Shape{1}}, 0, "where to start").Wait(host);
-  if (resumes == 0) {
-    store_->Initialize(config_.seed, stream());
-    preprocessing_ = PreprocessingOf(config_, network_, *training_set_, world_, log_);
-    return;
-  }
-  CheckpointInfo saved;
+// Rank 0 decides, and `saved` and `origin` are of its checkpoint there. Changes nothing on disk.
+TrainingRun::Beginning TrainingRun::ChooseBeginning(CheckpointInfo& saved, std::string& origin) {
+  auto beginning = static_cast<int32_t>(Beginning::kFresh);
   RunTogether(world_, [&] {
     if (world_.rank() != 0) return;
-    saved = ReadCheckpointInfo(*resumed_on_rank_0);
-    RequireResumable(saved, *resumed_on_rank_0);
-    folder_->checkpoints().SetAsideAfter(saved.step, log_);
-    log_.Info("going on from {}: step {}, epoch {}", *resumed_on_rank_0, saved.step, saved.epoch);
-    if (saved.ranks != world_.size() || saved.global_batch != config_.batch_size) {
-      log_.Info(
-          "it was written by {} ranks with batches of {}, now {} with {}; the order of the "
-          "images stays, --lr is taken as given",
-          saved.ranks, saved.global_batch, world_.size(), config_.batch_size);
+    folder_.emplace(config_.output_dir, log_);
+    const std::optional<std::string> checkpoint = folder_->CheckpointToResume(config_.resume, log_);
+    if (checkpoint) {
+      origin = *checkpoint;
+      saved = ReadCheckpointInfo(origin);
+      beginning = static_cast<int32_t>(RequireResumable(saved, origin) ? Beginning::kResumed
+                                                                       : Beginning::kAtTheEnd);
+    }
+    if (beginning != static_cast<int32_t>(Beginning::kAtTheEnd)) {
+      folder_->RequireRoom(StateBytes());
     }
   });
-  LoadCheckpoint(resumed_on_rank_0.value_or(""), plan_, *store_, backend(), stream(), world_);
+  HostStream host;
+  world_.all()
+      .Broadcast(host, {&beginning, DType::kInt32, Shape{1}}, 0, "where to start")
+      .Wait(host);
+  return static_cast<Beginning>(beginning);
+}
+
+void TrainingRun::LoadFrom(const std::string& origin, const CheckpointInfo& saved) {
+  LoadCheckpoint(origin, plan_, *store_, backend(), stream(), world_);
   store_->RefreshCompute(stream());
-  TakePosition(saved);
   // Timed choices are those of the kind of device that timed them.
   if (saved.platform == backend().Platform()) resumed_choices_ = saved.kernel_choices;
   KernelChoices choices = resumed_choices_;
@@ -100,12 +103,25 @@ void TrainingRun::Start(const std::optional<std::string>& resumed_on_rank_0) {
   ShareKernelChoices(world_, backend(), choices, 0);
 }
 
-void TrainingRun::RequireResumable(const CheckpointInfo& saved, const std::string& path) const {
-  const std::vector<std::string> differences = DifferencesThatForbidResume(saved, InfoNow());
+// Says what differs. False: the run is finished.
+bool TrainingRun::RequireResumable(const CheckpointInfo& saved, const std::string& path) {
+  std::vector<std::string> differences = DifferencesThatForbidResume(saved, InfoNow());
+  // Without what would be computed from the data.
+  RunConfig given = config_;
+  if (given.mean != MeanKind::kValues) given.mean = MeanKind::kNone;
+  const auto preprocessing = PreprocessingDifferences(
+      saved, config_, PreprocessingOf(given, network_, *training_set_, world_, log_));
+  differences.insert(differences.end(), preprocessing.begin(), preprocessing.end());
   if (!differences.empty()) {
     throw Error(ExitCode::kCheckpoint,
                 fmt::format("cannot go on from {}: {}", path, fmt::join(differences, "; ")),
-                "give the settings of that run, or start anew with --resume none");
+                "give the settings of that run, or another --output-dir, or start anew with "
+                "--resume none, which keeps that run");
+  }
+  const std::vector<SettingChange> changes = ChangedSettings(saved.settings, config_.settings);
+  if (const std::optional<RunEnd> end = EndReached(saved, config_)) {
+    RequireSameFinishedRun(changes, *end, saved, path);
+    return false;
   }
   if (saved.batch * saved.global_batch % config_.batch_size != 0) {
     throw Error(
@@ -115,6 +131,43 @@ void TrainingRun::RequireResumable(const CheckpointInfo& saved, const std::strin
                     config_.batch_size, saved.batch * saved.global_batch, saved.global_batch),
         "go on with the same batch size to the end of the epoch");
   }
+  log_.Info("going on from {}: step {}, epoch {}", path, saved.step, saved.epoch);
+  if (saved.ranks != world_.size() || saved.global_batch != config_.batch_size) {
+    log_.Info(
+        "it was written by {} ranks with batches of {}, now {} with {}; the order of the "
+        "images stays, --lr is taken as given",
+        saved.ranks, saved.global_batch, world_.size(), config_.batch_size);
+  }
+  for (const SettingChange& change : changes) {
+    log_.Info("changed since the checkpoint: {} ({})", change.ToString(),
+              EffectOf(change, config_));
+  }
+  return true;
+}
+
+void TrainingRun::RequireSameFinishedRun(const std::vector<SettingChange>& changes,
+                                         const RunEnd& end, const CheckpointInfo& saved,
+                                         const std::string& path) const {
+  const std::string is_finished =
+      fmt::format("the run in {} is finished ({}: step {}, epoch {}; {} asks for no more)",
+                  config_.output_dir, path, saved.step, saved.epoch, end.option);
+  const std::vector<SettingChange> others = ChangesOfAFinishedRun(changes, end);
+  if (others.empty()) {
+    log_.Info(
+        "{}: a larger {} goes on, --resume none starts anew and keeps this run, another "
+        "--output-dir makes another run",
+        is_finished, end.option);
+    return;
+  }
+  std::vector<std::string> texts;
+  for (const SettingChange& change : others) texts.push_back(change.ToString());
+  throw Error(
+      ExitCode::kUsage,
+      fmt::format("nothing was trained: {}, and these settings are not its own: {}", is_finished,
+                  fmt::join(texts, "; ")),
+      fmt::format("give this run an --output-dir of its own, or --resume none to start anew "
+                  "(that run is kept); a larger {} goes on with the new settings",
+                  end.option));
 }
 
 // Where rank 0's checkpoint stands, on every rank.
@@ -158,8 +211,8 @@ void TrainingRun::MakeModelAndLoaders() {
   options.crop.colour = network_.input[2] == 3 ? config_.colour : ColourNoise::kNone;
   options.crop.colour_strength = [schedule = config_.colour_scheduler,
                                   strength = config_.colour_strength,
-                                  epochs = static_cast<double>(config_.epochs)](int64_t epoch) {
-    return schedule.At(strength, {.epoch = static_cast<double>(epoch), .total_epochs = epochs}, 0);
+                                  total = TotalEpochs()](int64_t epoch) {
+    return schedule.At(strength, {.epoch = static_cast<double>(epoch), .total_epochs = total}, 0);
   };
   loader_ = std::make_unique<ReplicaLoader>(training_set_, options, grid(), log_);
   loader_->Seek(epoch_, batch_);
@@ -174,14 +227,27 @@ void TrainingRun::MakeModelAndLoaders() {
                       .wire = config_.reduce_dtype,
                       .allocate_wire = CollectiveMemoryOf(resources_, grid().replicas(), world_)},
           .records = config_.compute.record_steps});
+  if (world_.rank() == 0) {
+    progress_ = std::make_unique<Progress>(log_, Progress::StyleOfTerminal());
+  }
+}
+
+// Every check has passed: from here on the folder is this run's.
+void TrainingRun::TakeFolder(Beginning beginning) {
+  RunTogether(world_, [&] {
+    if (world_.rank() != 0) return;
+    const bool resumed = beginning == Beginning::kResumed;
+    folder_->Begin(resumed ? std::optional(step_) : std::nullopt, config_.settings, log_);
+    metrics_ = std::make_unique<MetricsFile>(folder_->metrics_path(), step_,
+                                             /*keeps_evaluation=*/!evaluation_due_, log_);
+  });
   loader_log_.emplace(
       fmt::format("{}/bad-samples-rank-{}.jsonl", config_.output_dir, world_.rank()), step_,
       /*keeps_evaluation=*/!evaluation_due_, config_.loading.workers, log_);
-  if (world_.rank() == 0) {
-    metrics_ = std::make_unique<MetricsFile>(folder_->metrics_path(), step_,
-                                             /*keeps_evaluation=*/!evaluation_due_, log_);
-    progress_ = std::make_unique<Progress>(log_, Progress::StyleOfTerminal());
-  }
+}
+
+int64_t TrainingRun::StateBytes() const {
+  return 2 * CountsOf(network_).parameters * SizeOf(resources_.backend->master_dtype());
 }
 
 RankModel::Options TrainingRun::ModelOptionsFor(const ReplicaLoader& loader, bool training) const {

@@ -149,6 +149,10 @@ double Schedule::Unwarmed(double base, const ScheduleInputs& inputs) const {
   return base;
 }
 
+bool Schedule::SpansTheRun() const {
+  return kind_ == Kind::kDexp || kind_ == Kind::kPoly || kind_ == Kind::kCosine;
+}
+
 double Schedule::At(double base, const ScheduleInputs& inputs, double step_epochs) const {
   const double value = Unwarmed(base, inputs);
   if (inputs.epoch >= warmup_) return value;

@@ -13,7 +13,7 @@ namespace convoy {
 // What a schedule may ask of the run.
 struct ScheduleInputs {
   double epoch = 0;         // of the step, fraction included
-  double total_epochs = 1;  // of the run
+  double total_epochs = 1;  // of the run, until --steps if that is sooner
   // Top-1 error in percent of the evaluation after epoch 1, 2, ...; only `plateau` reads it.
   const std::vector<double>* evaluations = nullptr;
 };
@@ -38,6 +38,10 @@ class Schedule {
   // `step_epochs`: length of one step in epochs, so that warm-up does not start at 0.
   double At(double base, const ScheduleInputs& inputs, double step_epochs) const;
   const std::string& text() const { return text_; }
+  // Whether it reads `total_epochs`.
+  bool SpansTheRun() const;
+  // Whether it reads `evaluations`: without any it never changes.
+  bool NeedsEvaluations() const { return kind_ == Kind::kPlateau; }
 
  private:
   enum class Kind { kConstant, kStep, kMultistep, kPiecewise, kDexp, kPoly, kCosine, kPlateau };

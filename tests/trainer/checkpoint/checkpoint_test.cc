@@ -13,6 +13,7 @@
 #include "core/random.h"
 #include "tests/temporary_folder.h"
 #include "tests/trainer/harness.h"
+#include "trainer/checkpoint/info.h"
 #include "trainer/checkpoint/safetensors.h"
 #include "trainer/ranks/agreement.h"
 
@@ -231,7 +232,10 @@ TEST(Checkpoint, OneOfAnotherNetworkIsRefusedOnEveryRank) {
 class CheckpointFolderTest : public ::testing::Test {
  protected:
   void Write(int64_t step) {
-    SafetensorsWriter writer(checkpoints_.PathOf(step), {{"a", DType::kInt64, Shape{1}}}, {});
+    CheckpointInfo info = Info();
+    info.step = step;
+    SafetensorsWriter writer(checkpoints_.PathOf(step), {{"a", DType::kInt64, Shape{1}}},
+                             MetadataOf(info));
     writer.Write(&step, sizeof(step));
     writer.Commit();
   }
@@ -275,6 +279,36 @@ TEST_F(CheckpointFolderTest, PruneKeepsTheNewestTheBestAndWhatIsNotOurs) {
   EXPECT_TRUE(std::filesystem::exists(folder_.Path("notes.txt")));
   EXPECT_TRUE(std::filesystem::exists(folder_.Path("step-x.safetensors")));
   checkpoints_.MarkBest(4);
+}
+
+// A copy under another name is what it holds, and belongs to whoever made it.
+TEST_F(CheckpointFolderTest, TheStepInAFileCountsNotItsName) {
+  for (int64_t step : {5, 10}) Write(step);
+  std::filesystem::copy_file(checkpoints_.PathOf(5), checkpoints_.PathOf(99));
+  std::filesystem::copy_file(checkpoints_.PathOf(10), checkpoints_.PathOf(1));
+  std::filesystem::copy_file(checkpoints_.PathOf(5), folder_.Path("backup.safetensors"));
+  EXPECT_EQ(checkpoints_.NewestValid(log_), checkpoints_.PathOf(10));
+  checkpoints_.Prune(1);
+  EXPECT_FALSE(std::filesystem::exists(checkpoints_.PathOf(5)));
+  for (int64_t step : {1, 10, 99}) EXPECT_TRUE(std::filesystem::exists(checkpoints_.PathOf(step)));
+  EXPECT_TRUE(std::filesystem::exists(folder_.Path("backup.safetensors")));
+  std::filesystem::remove(checkpoints_.PathOf(10));
+  EXPECT_EQ(checkpoints_.NewestValid(log_), checkpoints_.PathOf(1)) << "it holds step 10";
+}
+
+TEST_F(CheckpointFolderTest, GoingBackSetsAsideWhatIsLaterAndOverwritesNothing) {
+  for (int64_t step : {5, 10, 20}) Write(step);
+  checkpoints_.MarkBest(20);
+  EXPECT_FALSE(checkpoints_.SetAsideAfter(20, log_));
+  EXPECT_TRUE(checkpoints_.SetAsideAfter(10, log_));
+  EXPECT_EQ(checkpoints_.NewestValid(log_), checkpoints_.PathOf(10));
+  EXPECT_FALSE(std::filesystem::exists(checkpoints_.best_path()));
+  Write(20);
+  EXPECT_TRUE(checkpoints_.SetAsideAfter(5, log_));
+  for (const char* suffix : {".abandoned", ".abandoned-2"}) {
+    EXPECT_TRUE(std::filesystem::exists(checkpoints_.PathOf(20) + suffix)) << suffix;
+  }
+  EXPECT_TRUE(std::filesystem::exists(checkpoints_.best_path() + ".abandoned"));
 }
 
 TEST_F(CheckpointFolderTest, WhatAnInterruptedSaveLeftIsRemoved) {
