@@ -54,8 +54,13 @@ class Evaluator {
                                 config.checkpoints[0], config.checkpoints[i]));
       }
     });
-    config_.loading.geometry = GeometryOf(first.geometry);
-    config_.loading.resize = first.resize;
+    config_.loading.geometry = config.geometry.value_or(GeometryOf(first.geometry));
+    config_.loading.resize = config.resize.value_or(first.resize);
+    if (config.geometry || config.resize) {
+      log.Info("crops as given: geometry {}, resize {}; the checkpoint has {}, {}",
+               NameOf(config_.loading.geometry), config_.loading.resize, first.geometry,
+               first.resize);
+    }
   }
 
   // Compiles the models for a loader over `dataset`.

@@ -104,7 +104,10 @@ struct RunConfig {
 struct EvaluateConfig {
   std::vector<std::string> checkpoints;
   std::string data;
-  DataConfig loading;
+  DataConfig loading;  // but for its geometry and resize
+  // In place of those of the checkpoint.
+  std::optional<Geometry> geometry;
+  std::optional<int> resize;
   ComputeConfig compute;
   int64_t batch_size = 128;  // images, global
   int views = 1;

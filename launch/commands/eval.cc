@@ -94,13 +94,15 @@ ExitCode EvalCommand(int argc, const char* const* argv) {
   table.AddFlag("confusion", "accuracy by class, and which classes are taken for each other",
                 &config.confusion);
   table.AddFlag("json", "one JSON object", &as_json);
-  AddDataOptions(table, &config.loading);
+  AddDataOptions(table, &config.loading, ImagesFor::kCheckpoint);
   AddComputeOptions(table, &config.compute, &world_options);
   table.Examples(
       "Example\n"
       "  convoy eval runs/default/checkpoints/best.safetensors --data photos.tar:val --views 10\n");
   if (!table.Parse(argc, argv)) return ExitCode::kDone;
   if (config.data.empty()) throw Error(ExitCode::kUsage, "convoy eval: --data is missing");
+  if (table.Given("geometry")) config.geometry = config.loading.geometry;
+  if (table.Given("resize")) config.resize = config.loading.resize;
   return RunOnAllRanks(table.Asked(), world_options, "", [&](World& world, Log& log) {
     const EvaluationResult result = Evaluate(config, world, log);
     if (world.rank() != 0) return ExitCode::kDone;

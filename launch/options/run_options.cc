@@ -150,7 +150,8 @@ void AddComputeOptions(OptionTable& table, ComputeConfig* compute, WorldOptions*
             store::Number("lost-after", 0, 1e9, [=](double s) { world->silence_s = s; }));
 }
 
-void AddDataOptions(OptionTable& table, DataConfig* data) {
+void AddDataOptions(OptionTable& table, DataConfig* data, ImagesFor use) {
+  const bool evaluates = use == ImagesFor::kCheckpoint;
   table.Group("Images");
   table.Add("devkit", "PATH", "",
             "ILSVRC development kit (folder or archive): the truth of the "
@@ -158,15 +159,18 @@ void AddDataOptions(OptionTable& table, DataConfig* data) {
             store::Text(&data->devkit));
   table.Add("index-folder", "PATH", "", "where indexes of archives are kept (default: beside them)",
             store::Text(&data->index_folder));
-  table.Add("geometry", "KIND", "square2012",
+  const std::string by_checkpoint = evaluates ? " (default: as in the checkpoint)" : "";
+  table.Add("geometry", "KIND", evaluates ? "" : "square2012",
             "square2012 (short side to 256, centre square, crop from it), rectangle (crop from the "
             "whole), squash (both sides to 256), random-resized (a part of random area and shape; "
-            "evaluation: rectangle)",
+            "evaluation: rectangle)" +
+                by_checkpoint,
             GeometryStore(&data->geometry));
   table.Add(
-      "resize", "PIXELS", "0",
+      "resize", "PIXELS", evaluates ? "" : "0",
       "short side before the crop; 0: 256 for a crop of 224, in "
-      "proportion, and the crop itself below 64",
+      "proportion, and the crop itself below 64" +
+          by_checkpoint,
       store::Integer("resize", 0, 65536, [=](int64_t n) { data->resize = static_cast<int>(n); }));
   table.Add(
       "workers,j", "N", "2", "decoding threads per rank",
@@ -178,13 +182,14 @@ void AddDataOptions(OptionTable& table, DataConfig* data) {
   table.Add("dct-scaling", "on|off", "off",
             "decode large JPEGs at 1/2 or 1/4 where that is enough: faster, other pixels",
             store::Switch("dct-scaling", &data->dct_scaling));
-  table.Add("bad-samples", "POLICY", "substitute",
-            "images that cannot be decoded: substitute (another one, always the same), drop, fail",
-            store::Choice<BadSamplePolicy>("bad-samples",
-                                           {{"substitute", BadSamplePolicy::kSubstitute},
-                                            {"drop", BadSamplePolicy::kDrop},
-                                            {"fail", BadSamplePolicy::kFail}},
-                                           &data->bad_samples));
+  std::vector<std::pair<std::string, BadSamplePolicy>> policies = {
+      {"drop", BadSamplePolicy::kDrop}, {"fail", BadSamplePolicy::kFail}};
+  if (!evaluates) policies.insert(policies.begin(), {"substitute", BadSamplePolicy::kSubstitute});
+  table.Add("bad-samples", "POLICY", policies[0].first,
+            evaluates ? "images that cannot be decoded: drop, fail"
+                      : "images that cannot be decoded: substitute (another one, always the same; "
+                        "in an evaluation: drop), drop, fail",
+            store::Choice<BadSamplePolicy>("bad-samples", policies, &data->bad_samples));
   table.Add(
       "bad-limit", "N", "",
       "end the run after more bad images than this in an epoch "

@@ -9,8 +9,10 @@ namespace convoy {
 
 void AddModelOptions(OptionTable& table, std::string* model, ModelOptions* options);
 void AddComputeOptions(OptionTable& table, ComputeConfig* compute, WorldOptions* world);
+// Whether a command says itself how crops are made, or has a checkpoint that knows.
+enum class ImagesFor { kTraining, kCheckpoint };
 // How images are found, read and made crops of.
-void AddDataOptions(OptionTable& table, DataConfig* data);
+void AddDataOptions(OptionTable& table, DataConfig* data, ImagesFor use = ImagesFor::kTraining);
 // What is drawn for images in training.
 void AddDrawOptions(OptionTable& table, DataConfig* data);
 // Takes the name of a geometry.

@@ -56,6 +56,24 @@ class EvaluationTest(ConvoyTest):
         for _ in range(4 * ROUNDS):
             self.assertEqual(self.output(*words), expected)
 
+    def test_geometry_and_resize_are_those_of_the_checkpoint_unless_given(self):
+        words = ["eval", self.checkpoint, "--data", self.path("photos"), "--json"]
+        by_checkpoint = self.output(*words)
+        self.assertEqual(self.output(*words, "--geometry", "square2012", "--resize", "0"), by_checkpoint)
+        for given in (["--geometry", "squash"], ["--resize", "64"]):
+            process = run(*words, *given)
+            self.assert_exit(process, 0)
+            self.assertNotEqual(process.stdout, by_checkpoint)
+            self.assertIn("crops as given", process.stderr)
+
+    def test_bad_images_are_left_out_or_end_it_as_asked(self):
+        with open(self.images[0], "wb") as file:
+            file.write(b"no image")
+        words = ["eval", self.checkpoint, "--data", self.path("photos"), "--json"]
+        self.assertEqual(json.loads(self.output(*words))["images"], IMAGES - 1)
+        self.assert_error(run(*words, "--bad-samples", "fail"), 3, self.images[0][-12:])
+        self.assert_error(run(*words, "--bad-samples", "substitute"), 2, "expected drop, fail")
+
     def test_output_that_cannot_be_written_is_an_error(self):
         evaluation = ["eval", self.checkpoint, "--data", self.path("photos"), "--json"]
         for arguments, ranks in (

@@ -3,9 +3,13 @@
 import fcntl
 import os
 import shutil
+import signal
+import subprocess
 import unittest
 
-from convoy import ON_BACKEND, ConvoyTest, checkpoints, losses, metrics, run
+from convoy import (
+    ON_BACKEND, SOURCE, TIMEOUT_S, ConvoyTest, checkpoints, environment, losses, metrics, run, start,
+)  # fmt: skip
 
 SMALL = [
     "--model", "lenet5", "--batch-size", "2", "--mean", "none", "--threads", "1", "--workers", "1",
@@ -224,6 +228,76 @@ class Settings(RunFolderTest):
         self.assertIn("steps 8 -> 16 (used from here on; --lr-scheduler poly:1 ends there)",
                       process.stderr)
         self.assertAlmostEqual(metrics(self.run_folder)[-1]["lr"], 0.0005)
+
+
+class StoppedRun(RunFolderTest):
+    """The words of --resume, and launch/slurm/train.sbatch, which acts by them."""
+
+    def stop(self, *arguments):
+        process = start("train", *SMALL, *DATA, "--epochs", "100000", "--output-dir", self.run_folder,
+                        "--print-freq", "1", *arguments)
+        lines = []
+        while not lines or (lines[-1] and "images/s" not in lines[-1]):
+            lines.append(process.stderr.readline())
+        process.send_signal(signal.SIGUSR1)
+        _, errors = process.communicate(timeout=TIMEOUT_S)
+        self.assertEqual(process.returncode, 75, "".join(lines) + errors)
+        return errors
+
+    def test_it_says_which_command_goes_on(self):
+        self.assertIn("the same command goes on", self.stop())
+        self.assertIn("the same command with --resume auto goes on", self.stop("--resume", "none"))
+        newest = checkpoints(self.run_folder)[-1]
+        self.assertIn("the same command with --resume auto goes on", self.stop("--resume", newest))
+        # config.cfg says what a run is, not how it was started.
+        self.assertIsNone(setting(self.run_folder, "resume"))
+
+    def submit(self, restarts, *arguments):
+        """Runs the script with an srun that stops the ranks after their first lines, and a scontrol
+        that writes down what it is asked."""
+        folder = self.path("slurm")
+        os.makedirs(folder, exist_ok=True)
+        srun = (
+            '#!/bin/bash\nwhile [[ $1 == --* ]]; do shift; done\nlines() { wc -l < "$METRICS"; }\n'
+            'before=$(lines 2> /dev/null || echo 0)\n"$@" & rank=$!\n'
+            'until (($(lines 2> /dev/null || echo 0) > before)) || ! kill -0 $rank; do sleep 0.05; done\n'
+            "kill -USR1 $rank\nwait $rank\n"
+        )
+        for name, text in (("srun", srun), ("scontrol", f'#!/bin/bash\necho "$@" >> {folder}/asked\n')):
+            with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
+                file.write(text)
+            os.chmod(os.path.join(folder, name), 0o755)
+        return subprocess.run(
+            ["bash", os.path.join(SOURCE, "launch", "slurm", "train.sbatch"), *SMALL, *DATA,
+             "--epochs", "100000", *arguments],
+            env=environment(
+                PATH=folder + ":" + os.environ["PATH"], SLURM_JOB_ID="7", SLURM_PROCID="0",
+                SLURM_RESTART_COUNT=str(restarts),
+                METRICS=os.path.join(self.run_folder, "metrics.jsonl"),
+            ),
+            capture_output=True, text=True, check=False, timeout=TIMEOUT_S, cwd=self.folder,
+        )  # fmt: skip
+
+    def test_the_slurm_script_goes_on_with_a_run_that_was_started_anew(self):
+        self.begin("--steps", "1")
+        self.run_folder = self.path('a "run" #1')
+        config = self.path("run.cfg")
+        with open(config, "w", encoding="utf-8") as file:
+            file.write('output-dir = "a \\"run\\" #1"\n')
+        for restarts in (0, 1):
+            process = self.submit(restarts, "--config", config, "--resume", "none")
+            self.assertEqual(process.returncode, 0, process.stderr)
+            self.assertIn("exit code 75: requeueing", process.stdout)
+        with open(self.path("slurm/asked"), encoding="utf-8") as file:
+            self.assertEqual(file.read(), "requeue 7\n" * 2)
+        self.assertNotIn("previous-1", os.listdir(self.run_folder))
+        steps = [line["step"] for line in metrics(self.run_folder)]
+        self.assertEqual(steps, list(range(1, len(steps) + 1)))
+        # A start that is refused is not requeued, whatever the records of the run before say.
+        self.before = contents(self.run_folder)
+        process = self.submit(2, "--config", config, "--seed", "9")
+        self.assertEqual(process.returncode, 4, process.stderr)
+        self.assertEqual(contents(self.run_folder), self.before)
 
 
 class Disk(RunFolderTest):

@@ -115,7 +115,9 @@ LoaderOptions EvaluationOptions(LoaderOptions options, int views) {
   options.crop.views = views;
   options.crop.colour = ColourNoise::kNone;
   // A substitute would count as another image; a bad one is left out.
-  options.bad_samples = BadSamplePolicy::kDrop;
+  if (options.bad_samples == BadSamplePolicy::kSubstitute) {
+    options.bad_samples = BadSamplePolicy::kDrop;
+  }
   return options;
 }
 
