@@ -194,6 +194,9 @@ ExitCode TrainCommand(int argc, const char* const* argv) {
     throw Error(ExitCode::kUsage, "convoy train: --data is missing",
                 "give a data set, or --data synthetic:1000 to try it out");
   }
+  if (config.output_dir.empty()) {
+    throw Error(ExitCode::kUsage, "convoy train: --output-dir is empty", "name a folder");
+  }
   // A start that is refused leaves no record in the folder of an earlier run.
   std::string record_folder;
   return RunOnAllRanks(table.Asked(), world_options, record_folder, [&](World& world, Log& log) {

@@ -322,6 +322,17 @@ class Disk(RunFolderTest):
         self.assert_error(process, 5, "step-000000003", "a checkpoint needs", "is free")
         self.assertEqual(len(metrics(self.run_folder)), 3)
 
+    @unittest.skipUnless(shutil.which("cc"), "there is no C compiler")
+    def test_a_file_system_without_locks_is_a_warning(self):
+        with open(self.path("no_locks.c"), "w", encoding="utf-8") as file:
+            file.write("#include <errno.h>\nint flock(int f, int o) { errno = ENOLCK; return -1; }\n")
+        library = self.path("no_locks.so")
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, self.path("no_locks.c")], check=True)
+        process = self.train("--steps", "1", env=environment(LD_PRELOAD=library))
+        self.assert_exit(process, 0)
+        self.assertIn("cannot be locked", process.stderr)
+        self.assertIn("two runs", process.stderr)
+
     def test_metrics_that_cannot_be_written_are_said_once_and_stop_nothing(self):
         os.makedirs(os.path.join(self.run_folder, "metrics.jsonl"))  # a folder in their place
         process = self.begin("--steps", "3")

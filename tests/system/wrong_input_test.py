@@ -56,6 +56,27 @@ class WrongInput(ConvoyTest):
         process = self.train("--data", "synthetic:40x10", "--dtype", "fp31")
         self.assert_error(process, 2, "--dtype fp31: expected fp32, bf16", "did you mean fp32?")
 
+    def test_numbers_that_are_none(self):
+        for option, value in (
+            ("--mean", "nan"), ("--mean", "1,inf,2"), ("--mean", "1e39"), ("--std", "nan"),
+            ("--std", "0"), ("--std", "-1"), ("--std", "1e-50"), ("--lr", "nan"),
+            ("--param-group", "* lr=nan"), ("--param-group", "* momentum=inf"),
+            ("--dropout", "nan"), ("--activation", "leaky-relu:inf"), ("--colour-strength", "inf"),
+            ("--colour-jitter", "0,nan,0"), ("--lr-scheduler", "poly:nan"), ("--deadline", "inf"),
+        ):  # fmt: skip
+            with self.subTest(option=option, value=value):
+                process = self.train("--data", "synthetic:40x10", option, value)
+                self.assert_error(process, 2, option, value)
+
+    def test_a_schedule_that_waits_for_evaluations_that_never_come(self):
+        plateau = ["--data", "synthetic:40x10", "--lr-scheduler", "plateau:0.1:1"]
+        never = ["--val", "synthetic:10x10", "--eval-every", "0"]
+        for arguments in ([], never, ["--lr-scheduler", "constant", "--param-group",
+                                      "*.bias lr-scheduler=plateau:0.1:1"]):
+            self.assert_error(self.train(*plateau, *arguments), 2, "plateau", "no evaluations")
+        process = self.train("--data", "synthetic:40x10", "--colour-scheduler", "plateau:0.1:1")
+        self.assert_error(process, 2, "--colour-scheduler")
+
     def test_unknown_subcommand_and_model(self):
         self.assert_error(run("trian"), 2, "did you mean train?")
         self.assert_error(

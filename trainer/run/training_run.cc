@@ -350,7 +350,8 @@ void TrainingRun::Save(Importance importance) {
   } catch (const Error& error) {
     const bool gives_up = importance == Importance::kMust || ++failed_saves_ >= kMaxFailedSaves;
     if (error.exit_code() != ExitCode::kDisk || gives_up) throw;
-    log_.Warning("no checkpoint of step {}: {}; the run goes on", step_, error.what());
+    log_.Warning("no checkpoint of step {}: {}; the run goes on, but {} failures in a row end it",
+                 step_, error.message(), kMaxFailedSaves);
     return;
   }
   if (!folder_) return;
