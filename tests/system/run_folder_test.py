@@ -63,6 +63,7 @@ class RefusedStart(RunFolderTest):
         self.before = contents(self.run_folder)
         for code, arguments in (
             (4, ["--seed", "4", "--steps", "2"]),
+            (4, ["--seed", "3", "--steps", "2", "--init", "he"]),
             (4, ["--seed", "3", "--steps", "2", "--mean", "100"]),
             (4, ["--seed", "3", "--steps", "2", "--std", "50"]),
             (4, ["--seed", "3", "--steps", "2", "--resume", self.path("missing")]),
@@ -124,8 +125,8 @@ class FinishedRun(RunFolderTest):
 
     def test_a_longer_end_goes_on_and_lists_what_differs(self):
         self.begin("--steps", "2")
-        process = self.begin("--steps", "4", "--lr", "0.001", "--init", "he")
-        for part in ("steps 2 -> 4 (used", "lr 0.01 -> 0.001 (used", "init (not set) -> he (not used"):
+        process = self.begin("--steps", "4", "--lr", "0.001")
+        for part in ("steps 2 -> 4 (used", "lr 0.01 -> 0.001 (used"):
             self.assertIn(part, process.stderr)
         self.assertEqual([line["lr"] for line in metrics(self.run_folder)], [0.01, 0.01, 0.001, 0.001])
         self.assertEqual(setting(self.run_folder, "lr"), "0.001")

@@ -148,8 +148,8 @@ std::vector<std::string> DifferencesThatForbidResume(const CheckpointInfo& saved
   };
   compare("model", saved.model, current.model);
   const json was = ToJson(saved.options), is = ToJson(current.options);
-  for (const char* key :
-       {"classes", "input", "activation", "norm", "pooling", "dropout", "label_smoothing"}) {
+  for (const char* key : {"classes", "input", "activation", "norm", "pooling", "dropout", "init",
+                          "label_smoothing"}) {
     const auto text = [&](const json& object) {
       return object.contains(key) ? object.at(key).dump() : std::string("the model's own");
     };

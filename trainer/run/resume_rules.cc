@@ -16,8 +16,9 @@ using Names = std::set<std::string>;
 // Compared by their meaning: a run cannot change them.
 const Names& FixedSettings() {
   static const Names names = {
-      "model",           "classes", "input",       "activation", "norm",   "pooling", "dropout",
-      "label-smoothing", "seed",    "update-rule", "geometry",   "resize", "mean",    "std"};
+      "model", "classes",         "input", "activation",  "norm",     "pooling", "dropout",
+      "init",  "label-smoothing", "seed",  "update-rule", "geometry", "resize",  "mean",
+      "std"};
   return names;
 }
 
@@ -106,7 +107,6 @@ std::vector<SettingChange> ChangedSettings(const std::string& saved, const std::
 }
 
 std::string EffectOf(const SettingChange& change, const RunConfig& config) {
-  if (change.name == "init") return "not used: the weights are those of the checkpoint";
   if (change.name == "data" && IsComputed(config.mean)) {
     return "used from here on; the mean stays that of the checkpoint";
   }

@@ -19,7 +19,44 @@ namespace {
 
 constexpr int64_t kMaxEvaluationBatch = 64;
 
+// Throws (kUsage) when a schedule waits for evaluations that never come.
+void RequireEvaluations(const RunConfig& config) {
+  if (config.colour_scheduler.NeedsEvaluations()) {
+    throw Error(ExitCode::kUsage,
+                fmt::format("--colour-scheduler {}: colour does not follow "
+                            "evaluations",
+                            config.colour_scheduler.text()),
+                "take another schedule");
+  }
+  if (!config.validation.empty() && config.eval_every > 0) return;
+  const auto require = [&](const Schedule& schedule, const char* option) {
+    if (!schedule.NeedsEvaluations()) return;
+    throw Error(ExitCode::kUsage,
+                fmt::format("{} {}: there are no evaluations, so that the rate would never change",
+                            option, schedule.text()),
+                "give --val and an --eval-every of 1 or more, or take another schedule");
+  };
+  require(config.optimizer.lr_scheduler, "--lr-scheduler");
+  for (const ParameterGroup& group : config.optimizer.groups) {
+    if (group.lr_scheduler) require(*group.lr_scheduler, "--param-group lr-scheduler");
+  }
+}
+
 }  // namespace
+
+TrainingResult Train(const RunConfig& config, World& world, Log& log,
+                     const std::function<void()>& on_begin) {
+  // What is wrong with the settings is found before any data is opened.
+  RunTogether(world, [&] {
+    RequireEvaluations(config);
+    const NetworkSpec network = MakeModel(config.model, config.model_options);
+    Optimizer(config.optimizer, MakePlan(network, GridOf(config.compute, world), world.rank()));
+  });
+  RunTogether(world, [&] { RequireSameSettings(config.settings + config.resume, world); });
+  TrainingRun run(config, world, log);
+  if (run.HasWork() && on_begin) on_begin();
+  return run.Run();
+}
 
 TrainingRun::TrainingRun(const RunConfig& config, World& world, Log& log)
     : config_(config),

@@ -195,9 +195,10 @@ TEST(Checkpoint, DifferencesAreNamedFieldByField) {
   other.model = "alexnet2012";
   other.options.classes = 5;
   other.options.norm = "none";
+  other.options.init = "he";
   other.seed = 18;
   const auto differences = DifferencesThatForbidResume(Info(), other);
-  ASSERT_EQ(differences.size(), 4u);
+  ASSERT_EQ(differences.size(), 5u);
   EXPECT_EQ(differences[0], "model: alexnet-bn in the checkpoint, alexnet2012 in this run");
   EXPECT_EQ(differences[1], "classes: 4 in the checkpoint, 5 in this run");
 }
