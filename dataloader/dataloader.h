@@ -3,6 +3,7 @@
 //   dataset.h         Dataset: samples with random access, whatever they are stored in
 //   crop_options.h    CropOptions: which part of an image, and its random changes
 //   loader.h          Loader: the batches of an epoch, made by a pool of threads
+//   bad_samples.h     BadSample: what cannot be decoded, and how much of it is put up with
 //   loader_report.h   LoaderReport: where its time goes
 //   statistics.h      DataStatistics: mean image and colours of a data set
 //   packing.h, image_headers.h, measure.h, published.h    what the data commands and benches do
@@ -10,6 +11,7 @@
 // Rooms: sources/ and archives/ (what lies where), images/ (decoding), crops/, loading/, tools/.
 #pragma once
 
+#include "dataloader/bad_samples.h"
 #include "dataloader/crop_options.h"
 #include "dataloader/dataset.h"
 #include "dataloader/loader.h"

@@ -15,6 +15,7 @@
 #include "core/host/log.h"
 #include "core/tensor/batch.h"
 #include "core/tensor/dtype.h"
+#include "dataloader/bad_samples.h"
 #include "dataloader/crop_options.h"
 #include "dataloader/dataset.h"
 #include "dataloader/loader_report.h"
@@ -39,12 +40,6 @@ struct Share {
   std::pair<int64_t, int64_t> Range(int64_t global_batch, int64_t n) const;
 };
 
-enum class BadSamplePolicy {
-  kSubstitute,  // another sample, a function of (seed, epoch, position)
-  kDrop,        // weight 0
-  kFail,        // Error (kData)
-};
-
 // Finishes crops in the loader's threads, as core/tensor/batch.h's formula says.
 struct FinishOptions {
   DType dtype = DType::kFloat32;          // or kBFloat16
@@ -61,8 +56,8 @@ struct LoaderOptions {
   int threads = 1;
   int queue = 3;  // batches ready or in work ahead of the consumer
   BadSamplePolicy bad_samples = BadSamplePolicy::kSubstitute;
-  // More bad samples than this in one epoch end the run (kData): max(8, 0.1 %) by default, counted
-  // by this loader.
+  // More bad samples than BadSampleLimit() makes of this in one epoch are an error (kData), counted
+  // by this loader alone. Ranks that share the batches have to add up what they find.
   std::optional<int64_t> bad_sample_limit;
   // Batches hold finished values instead of uint8 crops.
   std::optional<FinishOptions> finish;
@@ -70,12 +65,6 @@ struct LoaderOptions {
   int64_t read_ahead_bytes = 64'000'000;
   // Of pixel memory: pinned if a device wants it. The loader's threads call it.
   Allocator allocator = AllocateHost;
-};
-
-struct BadSample {
-  std::string name, location, reason;
-  int64_t epoch = 0, position = 0;
-  std::string replaced_by;  // name of the substitute; empty where it was dropped
 };
 
 class Loader {

@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
 #include <numeric>
 
 #include "trainer/checkpoint/checkpoint.h"
@@ -69,7 +68,8 @@ class Evaluator {
     LoaderOptions options = EvaluationOptions(
         LoaderOptionsOf(config_.loading, network, config_.batch_size), config_.views);
     options.allocator = StagingMemoryOf(resources_);
-    loader_ = std::make_unique<ReplicaLoader>(std::move(dataset), options, grid(), log_);
+    loader_ = std::make_unique<ReplicaLoader>(std::move(dataset), options, grid(), log_,
+                                              BadSamplesCounted::kOverAllRanks);
     for (size_t i = 0; i < infos_.size(); ++i) Load(config_.checkpoints[i], infos_[i]);
   }
 
@@ -83,9 +83,6 @@ class Evaluator {
                        stream(), world_, progress.get())
             .value();
     result.classes = info().classes;
-    for (const BadSample& bad : loader_->loader().TakeBadSamples()) {
-      log_.Warning("left out {} ({}): {}", bad.name, bad.location, bad.reason);
-    }
     return result;
   }
 
@@ -192,7 +189,7 @@ std::vector<Prediction> Predict(const EvaluateConfig& config, const std::vector<
                                 int top, Log& log) {
   const std::unique_ptr<World> world = MakeSelfWorld();
   EvaluateConfig any_number_of_bad_images = config;
-  any_number_of_bad_images.loading.bad_sample_limit = std::numeric_limits<int64_t>::max();
+  any_number_of_bad_images.loading.bad_sample_limit = kNoBadSampleLimit;
   Evaluator evaluator(any_number_of_bad_images, *world, log);
   const auto dataset = OpenImages(paths);
   evaluator.Prepare(dataset);
@@ -210,7 +207,7 @@ std::vector<Prediction> Predict(const EvaluateConfig& config, const std::vector<
                        evaluator.info().classes, static_cast<size_t>(top));
     }
   }
-  for (const BadSample& bad : evaluator.loader().loader().TakeBadSamples()) {
+  for (const BadSample& bad : evaluator.loader().TakeBadSamples()) {
     for (Prediction& prediction : predictions) {
       if (prediction.image == bad.name) prediction.fault = bad.reason;
     }

@@ -32,7 +32,8 @@ TrainingResult Train(const RunConfig& config, World& world, Log& log,
 
 // Accuracy over a data set, each image counted once whatever the world size.
 struct EvaluationResult {
-  int64_t images = 0;
+  int64_t images = 0;    // evaluated
+  int64_t left_out = 0;  // that cannot be decoded
   int views = 1;
   double loss = 0;
   double top1 = 0, top5 = 0;  // percent

@@ -18,4 +18,32 @@ void SortByPosition(std::vector<BadSample>& samples) {
                    [](const BadSample& a, const BadSample& b) { return a.position < b.position; });
 }
 
+int64_t BadSampleLimit(std::optional<int64_t> asked, int64_t images) {
+  if (asked == kNoBadSampleLimit) return kNoBadSampleLimit;
+  const int64_t limit = asked.value_or(std::max<int64_t>(8, images / 1000));
+  return std::min(limit, std::max<int64_t>(images - 1, 0));
+}
+
+int64_t CountBadPositions(const std::vector<BadSample>& bad) {
+  int64_t count = 0;
+  for (size_t i = 0; i < bad.size(); ++i) {
+    count += i == 0 || bad[i].position != bad[i - 1].position ? 1 : 0;
+  }
+  return count;
+}
+
+void BadSampleCount::Add(int64_t epoch, int64_t found) {
+  if (epoch != epoch_) found_ = 0;
+  epoch_ = epoch;
+  found_ += found;
+}
+
+Error BadSampleCount::TooManyError(const BadSample& last) const {
+  return Error(ExitCode::kData,
+               fmt::format("{} bad samples in epoch {}, at most {} expected; the last is {} ({}): "
+                           "{}",
+                           found_, epoch_, limit_, last.name, last.location, last.reason),
+               "check the data set with: convoy data verify");
+}
+
 }  // namespace convoy

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "core/error.h"
+#include "dataloader/bad_samples.h"
 #include "dataloader/dataset.h"
-#include "dataloader/loader.h"
 
 namespace convoy {
 

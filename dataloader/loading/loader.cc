@@ -14,6 +14,7 @@
 #include "core/host/clock.h"
 #include "core/host/thread_pool.h"
 #include "core/text.h"
+#include "dataloader/bad_samples.h"
 #include "dataloader/crop_options.h"
 #include "dataloader/crops/colour.h"
 #include "dataloader/dataset.h"
@@ -79,7 +80,7 @@ class PoolLoader final : public Loader {
   const std::shared_ptr<const Dataset> dataset_;
   const LoaderOptions options_;
   Log& log_;  // the consumer's thread writes to it
-  int64_t images_, batches_per_epoch_, views_, view_bytes_, bad_limit_;
+  int64_t images_, batches_per_epoch_, views_, view_bytes_;
   DType dtype_;
 
   mutable std::mutex mutex_;
@@ -93,7 +94,7 @@ class PoolLoader final : public Loader {
   std::exception_ptr failure_;
   LoaderStatistics statistics_;
   std::vector<BadSample> bad_;
-  int64_t bad_epoch_ = -1, bad_in_epoch_ = 0;
+  BadSampleCount bad_in_epoch_;
   std::set<std::string> named_;     // bad samples that the log has told of
   std::optional<ThreadPool> pool_;  // last: its threads use the others
 };
@@ -104,13 +105,13 @@ PoolLoader::PoolLoader(std::shared_ptr<const Dataset> dataset, const LoaderOptio
       options_(options),
       log_(log),
       images_(options.share.Rows(options.global_batch)),
-      read_ahead_(options.read_ahead_bytes, images_, options.threads) {
+      read_ahead_(options.read_ahead_bytes, images_, options.threads),
+      bad_in_epoch_(BadSampleLimit(options.bad_sample_limit, dataset_->size())) {
   const CropOptions& crop = options_.crop;
   batches_per_epoch_ = (dataset_->size() + options_.global_batch - 1) / options_.global_batch;
   views_ = crop.views;
   dtype_ = options_.finish ? options_.finish->dtype : DType::kUInt8;
   view_bytes_ = int64_t{crop.crop} * crop.crop * crop.channels * SizeOf(dtype_);
-  bad_limit_ = options_.bad_sample_limit.value_or(std::max<int64_t>(8, dataset_->size() / 1000));
   pool_.emplace(options_.threads, "convoy-loader");
   for (int i = 0; i < options_.threads; ++i) pool_->Submit([this] { Run(); });
 }
@@ -293,7 +294,7 @@ void PoolLoader::Seek(int64_t epoch, int64_t index) {
   if (next != std::pair(epoch, index) || failure_) {
     DropSlots();
     failure_ = nullptr;
-    bad_epoch_ = -1;
+    bad_in_epoch_.Restart();
     fill_epoch_ = epoch;
     fill_index_ = index;
     read_ahead_.Restart();
@@ -335,27 +336,15 @@ std::unique_ptr<Batch> PoolLoader::Next() {
 void PoolLoader::Account(const Slot& slot) {
   std::vector<BadSample> bad = slot.bad;
   SortByPosition(bad);
-  if (slot.epoch != bad_epoch_) {
-    bad_epoch_ = slot.epoch;
-    bad_in_epoch_ = 0;
-  }
   for (const BadSample& sample : bad) {
     if (named_.insert(sample.name).second) {
       log_.Warning("bad sample {} ({}): {}", sample.name, sample.location, sample.reason);
     }
   }
-  const auto count = static_cast<int64_t>(bad.size());
-  statistics_.bad_samples += count;
-  bad_in_epoch_ += count;
+  statistics_.bad_samples += std::ssize(bad);
+  bad_in_epoch_.Add(slot.epoch, CountBadPositions(bad));
   bad_.insert(bad_.end(), bad.begin(), bad.end());
-  if (bad_in_epoch_ > bad_limit_) {
-    throw Error(
-        ExitCode::kData,
-        fmt::format("{} bad samples in epoch {}, at most {} expected; the last is {} ({}): {}",
-                    bad_in_epoch_, slot.epoch, bad_limit_, bad_.back().name, bad_.back().location,
-                    bad_.back().reason),
-        "check the data set with: convoy data verify");
-  }
+  if (!bad.empty() && bad_in_epoch_.TooMany()) throw bad_in_epoch_.TooManyError(bad.back());
 }
 
 void PoolLoader::Recycle(std::unique_ptr<Batch> batch) {

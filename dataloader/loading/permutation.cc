@@ -38,13 +38,12 @@ int64_t PermutedSample(uint64_t seed, int64_t epoch, int64_t size, int64_t posit
   return static_cast<int64_t>(value);
 }
 
-int64_t SubstituteSample(uint64_t seed, int64_t epoch, int64_t size, int64_t position,
-                         int attempt) {
+int64_t SubstituteSample(uint64_t seed, int64_t epoch, int64_t size, int64_t position, int draw) {
   const RandomWords words = RandomBlock({.seed = seed,
                                          .purpose = Purpose::kSubstitute,
                                          .epoch = static_cast<uint32_t>(epoch),
                                          .position = static_cast<uint64_t>(position)},
-                                        static_cast<uint32_t>(attempt));
+                                        static_cast<uint32_t>(draw));
   const double place = ToUniform(words[0], words[1]) * static_cast<double>(size);
   return static_cast<int64_t>(place);
 }

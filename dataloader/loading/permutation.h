@@ -12,7 +12,8 @@ namespace convoy {
 // The sample at `position` of `epoch`. 1 <= size < 2^44, 0 <= position < size.
 int64_t PermutedSample(uint64_t seed, int64_t epoch, int64_t size, int64_t position);
 
-// The sample that stands in for a bad one at `position`; `attempt` counts from 0.
-int64_t SubstituteSample(uint64_t seed, int64_t epoch, int64_t size, int64_t position, int attempt);
+// A sample that may stand in for a bad one at `position`: draw `draw`, from 0, with equal chances
+// for all samples, bad ones included.
+int64_t SubstituteSample(uint64_t seed, int64_t epoch, int64_t size, int64_t position, int draw);
 
 }  // namespace convoy

@@ -72,6 +72,29 @@ CropPlan SampleWorker::Render(int64_t sample, const CropKey& key, uint8_t* pixel
   return plan;
 }
 
+// Another sample than those that were tried at this position, of which `last` came last.
+int64_t SampleWorker::NextSubstitute(const CropKey& key, const std::vector<int64_t>& tried,
+                                     const BadSample& last) const {
+  const auto fail = [&last](const std::string& what) {
+    throw Error(
+        ExitCode::kData,
+        fmt::format("{}, the last {} ({}): {}", what, last.name, last.location, last.reason),
+        "check the data set with: convoy data verify");
+  };
+  const int64_t size = dataset_.size();
+  if (std::ssize(tried) == size) {
+    fail(fmt::format("no image of {} can be decoded", dataset_.Describe()));
+  }
+  if (std::ssize(tried) > kMostSubstitutes) {
+    fail(fmt::format("{} samples in a row are bad", tried.size()));
+  }
+  // Ends: every draw may give each sample of the set.
+  for (int draw = 0; true; ++draw) {
+    const int64_t sample = SubstituteSample(key.seed, key.epoch, size, key.position, draw);
+    if (std::find(tried.begin(), tried.end(), sample) == tried.end()) return sample;
+  }
+}
+
 void SampleWorker::Fill(const CropKey& key, double colour_strength, void* values,
                         SampleInfo* rows) {
   const Clock::time_point start = Clock::now();
@@ -82,7 +105,8 @@ void SampleWorker::Fill(const CropKey& key, double colour_strength, void* values
   info.position = key.position;
   info.weight = 1;
   CropPlan plan;
-  for (int attempt = 0; true; ++attempt) {
+  std::vector<int64_t> tried;  // bad ones, at this position
+  while (true) {
     try {
       plan = Render(sample, key, pixels);
       break;
@@ -103,13 +127,8 @@ void SampleWorker::Fill(const CropKey& key, double colour_strength, void* values
         plan.views = crop.views;
         break;
       }
-      if (attempt == kMostSubstitutes) {
-        throw Error(ExitCode::kData,
-                    fmt::format("{} samples in a row are bad, the last {} ({}): {}", attempt + 1,
-                                bad.name, bad.location, bad.reason),
-                    "check the data set with: convoy data verify");
-      }
-      sample = SubstituteSample(key.seed, key.epoch, dataset_.size(), key.position, attempt);
+      tried.push_back(sample);
+      sample = NextSubstitute(key, tried, bad);
       bad_.back().replaced_by = dataset_.Name(sample);
     }
   }

@@ -34,6 +34,8 @@ class SampleWorker {
 
  private:
   int64_t SampleAt(const CropKey& key) const;
+  int64_t NextSubstitute(const CropKey& key, const std::vector<int64_t>& tried,
+                         const BadSample& last) const;
   CropPlan Render(int64_t sample, const CropKey& key, uint8_t* pixels);
   // The views from crops_ to `values`, as options.finish asks for.
   void Finish(const SampleInfo* rows, void* values);

@@ -40,10 +40,13 @@ std::string ClassName(const EvaluationResult& result, size_t index) {
 
 void PrintResult(const EvaluationResult& result) {
   fmt::print(
-      "{} images, {} view{}: top-1 {:.2f} %, top-5 {:.2f} % (errors {:.2f} / {:.2f}), loss "
+      "{} images{}, {} view{}: top-1 {:.2f} %, top-5 {:.2f} % (errors {:.2f} / {:.2f}), loss "
       "{:.4f}\n",
-      FormatCount(result.images), result.views, result.views == 1 ? "" : "s", result.top1,
-      result.top5, 100 - result.top1, 100 - result.top5, result.loss);
+      FormatCount(result.images),
+      result.left_out > 0 ? fmt::format(" ({} bad ones left out)", FormatCount(result.left_out))
+                          : "",
+      result.views, result.views == 1 ? "" : "s", result.top1, result.top5, 100 - result.top1,
+      100 - result.top5, result.loss);
   if (result.confusion.empty()) return;
   fmt::print("\n{:<20}{:>8}{:>10}\n", "class", "images", "top-1 %");
   for (size_t label = 0; label < result.confusion.size(); ++label) {
@@ -62,11 +65,8 @@ void PrintResult(const EvaluationResult& result) {
 }
 
 Json ToJson(const EvaluationResult& result) {
-  Json json = {{"images", result.images},
-               {"views", result.views},
-               {"loss", result.loss},
-               {"top1", result.top1},
-               {"top5", result.top5}};
+  Json json = {{"images", result.images}, {"left_out", result.left_out}, {"views", result.views},
+               {"loss", result.loss},     {"top1", result.top1},         {"top5", result.top5}};
   if (!result.confusion.empty()) {
     json["classes"] = result.classes;
     json["confusion"] = result.confusion;

@@ -192,8 +192,8 @@ void AddDataOptions(OptionTable& table, DataConfig* data, ImagesFor use) {
             store::Choice<BadSamplePolicy>("bad-samples", policies, &data->bad_samples));
   table.Add(
       "bad-limit", "N", "",
-      "end the run after more bad images than this in an epoch "
-      "(default: 0.1 %, at least 8)",
+      "end the run after more bad images than this in an epoch, over all ranks "
+      "(default: 0.1 %, at least 8; never all)",
       store::Integer("bad-limit", 0, INT64_MAX, [=](int64_t n) { data->bad_sample_limit = n; }));
 }
 

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "trainer/ranks/agreement.h"
+
 namespace convoy {
 namespace {
 
@@ -10,7 +12,9 @@ Tensor BytesOf(std::vector<SampleInfo>& samples) {
           Shape{static_cast<int64_t>(samples.size() * sizeof(SampleInfo))}};
 }
 
-LoaderOptions WithShare(LoaderOptions options, const ProcessGrid& grid) {
+LoaderOptions OwnOptions(LoaderOptions options, const ProcessGrid& grid,
+                         BadSamplesCounted counted) {
+  if (counted == BadSamplesCounted::kOverAllRanks) options.bad_sample_limit = kNoBadSampleLimit;
   options.share = {.replica = grid.replica(),
                    .replicas = grid.shape().replicas,
                    .member = grid.tower(),
@@ -21,9 +25,10 @@ LoaderOptions WithShare(LoaderOptions options, const ProcessGrid& grid) {
 }  // namespace
 
 ReplicaLoader::ReplicaLoader(std::shared_ptr<const Dataset> dataset, const LoaderOptions& options,
-                             ProcessGrid& grid, Log& log)
+                             ProcessGrid& grid, Log& log, BadSamplesCounted counted)
     : towers_(grid.host_towers()),
-      loader_(Loader::Make(std::move(dataset), WithShare(options, grid), log)) {
+      bad_in_epoch_(BadSampleLimit(options.bad_sample_limit, dataset->size())) {
+  loader_ = Loader::Make(std::move(dataset), OwnOptions(options, grid, counted), log);
   rows_ = loader_->rows() * towers_.size();
   if (towers_.size() == 1) return;
   replica_.shape = Shape{rows_, options.crop.crop, options.crop.crop, options.crop.channels};
@@ -31,9 +36,33 @@ ReplicaLoader::ReplicaLoader(std::shared_ptr<const Dataset> dataset, const Loade
   replica_.samples.resize(static_cast<size_t>(rows_));
 }
 
+void ReplicaLoader::Seek(int64_t epoch, int64_t index) {
+  loader_->Seek(epoch, index);
+  bad_in_epoch_.Restart();
+}
+
 void ReplicaLoader::Fetch() {
   if (own_) loader_->Recycle(std::move(own_));
-  own_ = loader_->Next();
+  const auto take_bad_samples = [this] {
+    bad_in_batch_ = loader_->TakeBadSamples();
+    bad_.insert(bad_.end(), bad_in_batch_.begin(), bad_in_batch_.end());
+  };
+  try {
+    own_ = loader_->Next();
+  } catch (...) {
+    take_bad_samples();
+    throw;
+  }
+  take_bad_samples();
+}
+
+void ReplicaLoader::CountBadSamples(World& world, int64_t of_all_ranks) {
+  CONVOY_CHECK(own_ != nullptr, "CountBadSamples without Fetch");
+  bad_in_epoch_.Add(own_->epoch, of_all_ranks);
+  if (of_all_ranks == 0 || !bad_in_epoch_.TooMany()) return;
+  RunTogether(world, [&] {
+    if (!bad_in_batch_.empty()) throw bad_in_epoch_.TooManyError(bad_in_batch_.back());
+  });
 }
 
 const Batch& ReplicaLoader::Exchange() {

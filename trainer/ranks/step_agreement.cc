@@ -1,5 +1,6 @@
 #include "trainer/ranks/step_agreement.h"
 
+#include <cmath>
 #include <iterator>
 
 #include "trainer/ranks/agreement.h"
@@ -14,7 +15,8 @@ StepVerdict Agree(World& world, const StepReport& report) {
                      report.non_finite ? 1.0 : 0.0,
                      report.stop ? 1.0 : 0.0,
                      report.checkpoint ? 1.0 : 0.0,
-                     report.fault ? 1.0 : 0.0};
+                     report.fault ? 1.0 : 0.0,
+                     static_cast<double>(report.bad_samples)};
   HostStream stream;
   world.all()
       .AllReduce(stream, {values, DType::kFloat64, Shape{std::ssize(values)}}, ReduceOp::kSum,
@@ -28,7 +30,8 @@ StepVerdict Agree(World& world, const StepReport& report) {
   return {.loss = {values[0], values[1], values[2], values[3]},
           .non_finite = values[4] > 0,
           .stop = values[5] > 0,
-          .checkpoint = values[6] > 0};
+          .checkpoint = values[6] > 0,
+          .bad_samples = std::llround(values[8])};
 }
 
 }  // namespace convoy

@@ -1,6 +1,7 @@
 // trainer/ranks/step_agreement.h - what all ranks must know of a step, in one small all-reduce.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 
 #include "comm/world.h"
@@ -15,6 +16,7 @@ struct StepReport {
   bool non_finite = false;     // a gradient or weight of that step is NaN or infinite
   bool stop = false;           // a signal asks for the end
   bool checkpoint = false;     // a signal asks for a checkpoint
+  int64_t bad_samples = 0;     // in this rank's part of the next batch
   std::optional<Error> fault;  // this rank cannot go on
 };
 
@@ -24,6 +26,7 @@ struct StepVerdict {
   bool non_finite = false;
   bool stop = false;
   bool checkpoint = false;
+  int64_t bad_samples = 0;  // in the whole next batch
 };
 
 // Collective over the world. Where a rank brought a fault, all throw it as an AgreedError.

@@ -6,6 +6,8 @@
 #include <cmath>
 
 #include "core/host/clock.h"
+#include "core/text.h"
+#include "trainer/ranks/agreement.h"
 #include "trainer/ranks/step_agreement.h"
 
 namespace convoy {
@@ -121,6 +123,11 @@ LoaderOptions EvaluationOptions(LoaderOptions options, int views) {
   return options;
 }
 
+std::string DescribeLeftOut(const EvaluationResult& result) {
+  return result.left_out > 0 ? fmt::format(" ({} bad ones left out)", FormatCount(result.left_out))
+                             : std::string();
+}
+
 std::optional<EvaluationResult> EvaluateModels(const std::vector<RankModel*>& models,
                                                ReplicaLoader& loader, int views, int classes,
                                                bool confusion, Backend& backend, Stream& stream,
@@ -129,6 +136,8 @@ std::optional<EvaluationResult> EvaluateModels(const std::vector<RankModel*>& mo
   Counter counter(views, classes, confusion);
   const int64_t batches = loader.batches_per_epoch();
   const auto start = Clock::now();
+  EvaluationResult result;
+  result.views = views;
   loader.Seek(0, 0);
   for (int64_t b = 0; b < batches; ++b) {
     StepReport report{.stop = stop_asked && stop_asked()};
@@ -137,7 +146,11 @@ std::optional<EvaluationResult> EvaluateModels(const std::vector<RankModel*>& mo
     } catch (const Error& error) {
       report.fault = error;
     }
-    if (Agree(world, report).stop) return std::nullopt;
+    report.bad_samples = loader.bad_samples();
+    const StepVerdict verdict = Agree(world, report);
+    if (verdict.stop) return std::nullopt;
+    loader.CountBadSamples(world, verdict.bad_samples);
+    result.left_out += verdict.bad_samples;
     const Batch& batch = loader.Exchange();
     const std::vector<double> probabilities = MeanProbabilities(models, batch, backend, stream);
     if (!probabilities.empty()) counter.Add(probabilities, batch);
@@ -153,14 +166,15 @@ std::optional<EvaluationResult> EvaluateModels(const std::vector<RankModel*>& mo
   Sums& sums = counter.sums();
   double values[] = {sums.images, sums.loss, sums.top1, sums.top5};
   SumOverRanks(world, values, 4);
-  EvaluationResult result;
   result.images = std::llround(values[0]);
-  result.views = views;
-  if (result.images > 0) {
-    result.loss = values[1] / values[0];
-    result.top1 = 100 * values[2] / values[0];
-    result.top5 = 100 * values[3] / values[0];
+  if (result.images == 0) {
+    throw AgreedError(Error(ExitCode::kData, "evaluated none of the images: all of them are bad",
+                            "check the data set with: convoy data verify"),
+                      0);
   }
+  result.loss = values[1] / values[0];
+  result.top1 = 100 * values[2] / values[0];
+  result.top5 = 100 * values[3] / values[0];
   if (confusion) {
     std::vector<double>& cells = counter.confusion();
     SumOverRanks(world, cells.data(), static_cast<int64_t>(cells.size()));

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "comm/world.h"
@@ -25,6 +26,7 @@ std::vector<double> MeanOverViews(const std::vector<double>& probabilities, size
 
 // One pass of `loader` (sequential, not augmented) through `models`, whose probabilities are
 // averaged, first over the views of an image, then over the models. Collective over the world.
+// Throws (kData) if too many images are bad, counted over all ranks, or none was evaluated.
 // `progress` may be null. The models have loader.rows() rows. Nothing where `stop_asked`, which may
 // be empty, said so on any rank before the end.
 std::optional<EvaluationResult> EvaluateModels(const std::vector<RankModel*>& models,
@@ -33,7 +35,10 @@ std::optional<EvaluationResult> EvaluateModels(const std::vector<RankModel*>& mo
                                                World& world, Progress* progress,
                                                const std::function<bool()>& stop_asked = {});
 
-// Loader options for one pass in order: centre view, or ten views.
+// "" or " (2 bad ones left out)", for messages.
+std::string DescribeLeftOut(const EvaluationResult& result);
+
+// Loader options for one pass in order: centre view, or ten views. Bad images are left out.
 LoaderOptions EvaluationOptions(LoaderOptions options, int views);
 
 }  // namespace convoy

@@ -20,8 +20,9 @@ void LoaderLog::OpenFile() {
   file_ = std::make_unique<MetricsFile>(path_, last_step_, keeps_evaluation_, log_);
 }
 
-void LoaderLog::AddBadSamples(Loader& loader, int64_t step, const char* set) {
-  for (const BadSample& bad : loader.TakeBadSamples()) {
+void LoaderLog::AddBadSamples(const std::vector<BadSample>& bad_samples, int64_t step,
+                              const char* set) {
+  for (const BadSample& bad : bad_samples) {
     if (!file_) OpenFile();
     file_->Add(BadSampleMetrics{.step = step, .set = set, .bad = bad});
   }

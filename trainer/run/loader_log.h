@@ -4,8 +4,10 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/host/log.h"
+#include "dataloader/bad_samples.h"
 #include "dataloader/loader.h"
 #include "dataloader/loader_report.h"
 #include "trainer/run/metrics.h"
@@ -19,9 +21,8 @@ class LoaderLog {
   // evaluation after that step had entered is dropped too: it will be repeated.
   LoaderLog(std::string path, int64_t last_step, bool keeps_evaluation, int threads, Log& log);
 
-  // Enters the bad samples of the batches that `loader` gave since the last call. `set` is
-  // "training" or "validation".
-  void AddBadSamples(Loader& loader, int64_t step, const char* set);
+  // Enters bad samples, found for `step` in the `set` "training" or "validation".
+  void AddBadSamples(const std::vector<BadSample>& bad_samples, int64_t step, const char* set);
   // Counts `seconds` of training as time in which the loader could work.
   void AddTime(double seconds) { elapsed_s_ += seconds; }
   // Says on the log where the time went since the last call, and in `metrics`, which may be null.

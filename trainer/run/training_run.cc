@@ -53,11 +53,12 @@ TrainingResult TrainingRun::RunSteps() {
       if (const Batch* batch = loader_->Whole()) model_->Prefetch(*batch);
     } catch (const Error& error) {
       fault = error;
-      loader_log_->AddBadSamples(loader_->loader(), step_ + 1, "training");
     }
     const double fetch_s = SecondsSince(fetch_start);
-    const StepVerdict verdict = Agree(
-        {.stop = signals.StopAsked(), .checkpoint = signals.TakeCheckpointAsked(), .fault = fault});
+    const StepVerdict verdict = AgreeOnNextBatch({.stop = signals.StopAsked(),
+                                                  .checkpoint = signals.TakeCheckpointAsked(),
+                                                  .bad_samples = loader_->bad_samples(),
+                                                  .fault = fault});
     if (verdict.stop || verdict.checkpoint) FinishAllSteps();
     if (verdict.stop) return Stopped();
     if (verdict.checkpoint) Save(Importance::kShould);
@@ -142,7 +143,7 @@ void TrainingRun::QueueStep(double fetch_s) {
         1e3 * (times.exchange_wait_s + times.statistics_wait_s + times.reduce_wait_s);
   }
   under_way.own = {.own_ms = 1e3 * (fetch_s + times.OwnSeconds()), .data_ms = 1e3 * fetch_s};
-  loader_log_->AddBadSamples(loader_->loader(), step_ + 1, "training");
+  EnterBadSamples();
   SayWhyNotRecorded();
 
   ++step_;
@@ -161,6 +162,22 @@ void TrainingRun::SayWhyNotRecorded() {
       "steps are queued operation by operation, which is slower and gives the same numbers, since "
       "recording one failed: {}; --cuda-graph off does not try",
       reason);
+}
+
+// Of the batch that was fetched last.
+void TrainingRun::EnterBadSamples() {
+  loader_log_->AddBadSamples(loader_->TakeBadSamples(), step_ + 1, "training");
+}
+
+StepVerdict TrainingRun::AgreeOnNextBatch(StepReport report) {
+  try {
+    const StepVerdict verdict = Agree(std::move(report));
+    loader_->CountBadSamples(world_, verdict.bad_samples);
+    return verdict;
+  } catch (const Error&) {
+    EnterBadSamples();
+    throw;
+  }
 }
 
 StepVerdict TrainingRun::Agree(StepReport report) {
@@ -249,7 +266,7 @@ bool TrainingRun::Evaluate(const SignalWatch& signals) {
                   ModelOptionsFor(*evaluation_loader_, false));
   });
   const auto enter_bad_samples = [&] {
-    loader_log_->AddBadSamples(evaluation_loader_->loader(), step_, "validation");
+    loader_log_->AddBadSamples(evaluation_loader_->TakeBadSamples(), step_, "validation");
   };
   std::optional<EvaluationResult> result;
   try {
@@ -282,9 +299,9 @@ bool TrainingRun::Evaluate(const SignalWatch& signals) {
                                     .top1 = result->top1,
                                     .top5 = result->top5});
   }
-  log_.Info("epoch {:.3g}: validation loss {:.4f}, top-1 {:.2f} %, top-5 {:.2f} % of {} images{}",
+  log_.Info("epoch {:.3g}: validation loss {:.4f}, top-1 {:.2f} %, top-5 {:.2f} % of {} images{}{}",
             Now().epoch, result->loss, result->top1, result->top5, FormatCount(result->images),
-            is_best_ ? " (best so far)" : "");
+            DescribeLeftOut(*result), is_best_ ? " (best so far)" : "");
   return true;
 }
 

@@ -84,6 +84,9 @@ class TrainingRun {
   // Agrees on what the ranks bring, and finishes the oldest step where more than
   // TrainingStep::steps_ahead are under way.
   StepVerdict Agree(StepReport report);
+  // The same; also counts the bad samples of the batch that was fetched for the next step.
+  StepVerdict AgreeOnNextBatch(StepReport report);
+  void EnterBadSamples();
   void FinishAllSteps();
   StepVerdict FinishStep(StepReport report);
   [[noreturn]] void ThrowNonFinite(int64_t step, bool here);

@@ -241,7 +241,8 @@ void TrainingRun::MakeModelAndLoaders() {
   if (validation_set_) {
     LoaderOptions evaluation = EvaluationOptions(options, config_.views);
     evaluation.global_batch = EvaluationBatch();
-    evaluation_loader_ = std::make_unique<ReplicaLoader>(validation_set_, evaluation, grid(), log_);
+    evaluation_loader_ = std::make_unique<ReplicaLoader>(validation_set_, evaluation, grid(), log_,
+                                                         BadSamplesCounted::kOverAllRanks);
   }
   options.seed = config_.seed;
   options.crop.random = config_.augment;
@@ -251,7 +252,8 @@ void TrainingRun::MakeModelAndLoaders() {
                                   total = TotalEpochs()](int64_t epoch) {
     return schedule.At(strength, {.epoch = static_cast<double>(epoch), .total_epochs = total}, 0);
   };
-  loader_ = std::make_unique<ReplicaLoader>(training_set_, options, grid(), log_);
+  loader_ = std::make_unique<ReplicaLoader>(training_set_, options, grid(), log_,
+                                            BadSamplesCounted::kOverAllRanks);
   loader_->Seek(epoch_, batch_);
   CompileTogether(world_, resources_, log_, [&] {
     model_ = std::make_unique<RankModel>(backend(), plan_, *store_, grid().towers(),

@@ -152,6 +152,62 @@ TEST_F(BadSampleTest, ADataSetOfNothingElseIsGivenUp) {
               {"in a row are bad"});
 }
 
+TEST_F(BadSampleTest, NeverStandsInForItselfOrForOneThatItReplaced) {
+  for (const int64_t size : {2, 3, 9}) {
+    FakeDataset dataset(size, 1);
+    dataset.on_read = [&](int64_t sample, std::vector<uint8_t>& bytes) {
+      if (sample != size - 1) bytes.clear();
+    };
+    const auto loader = MakeLoader(dataset, SmallOptions(size));
+    for (int epoch = 0; epoch < 20; ++epoch) {
+      const auto batch = loader->Next();
+      for (const SampleInfo& info : batch->samples) EXPECT_EQ(info.sample, size - 1);
+    }
+    for (const BadSample& bad : loader->TakeBadSamples()) EXPECT_NE(bad.replaced_by, bad.name);
+  }
+}
+
+TEST_F(BadSampleTest, AnImageIsCountedOnceAnEpochHoweverManySubstitutesAreBad) {
+  FakeDataset dataset(9, 1);
+  dataset.on_read = [](int64_t sample, std::vector<uint8_t>& bytes) {
+    if (sample > 0) bytes.clear();
+  };
+  const auto loader = MakeLoader(dataset, SmallOptions(9));
+  for (int epoch = 0; epoch < 3; ++epoch) loader->Next();  // 8 of 9, the default limit
+  EXPECT_GT(loader->TakeBadSamples().size(), 24u);
+}
+
+TEST_F(BadSampleTest, NoLimitPermitsASetWithoutAnyGoodImage) {
+  for (const int64_t size : {1, 2, 5}) {
+    FakeDataset dataset(size, 1);
+    dataset.on_read = [](int64_t, std::vector<uint8_t>& bytes) { bytes.clear(); };
+    LoaderOptions options = SmallOptions(1);
+    options.bad_sample_limit = 1000;
+    ExpectError(ErrorOf([&] { MakeLoader(dataset, options)->Next(); }), ExitCode::kData,
+                {dataset.Name(0).substr(0, 5)});
+    options.bad_samples = BadSamplePolicy::kDrop;
+    const auto loader = MakeLoader(dataset, options);
+    for (int64_t i = 1; i < size; ++i) loader->Next();
+    ExpectError(ErrorOf([&] { loader->Next(); }), ExitCode::kData,
+                {fmt::format("{} bad samples", size), fmt::format("at most {}", size - 1)});
+    // Who names every one of them needs no good one.
+    options.bad_sample_limit = kNoBadSampleLimit;
+    const auto any = MakeLoader(dataset, options);
+    for (int64_t i = 0; i < size; ++i) any->Next();
+    EXPECT_EQ(std::ssize(any->TakeBadSamples()), size);
+  }
+}
+
+TEST(BadSampleLimit, IsAtLeastEightAndNeverAllImages) {
+  EXPECT_EQ(BadSampleLimit(std::nullopt, 1281167), 1281);
+  EXPECT_EQ(BadSampleLimit(std::nullopt, 100), 8);
+  EXPECT_EQ(BadSampleLimit(std::nullopt, 8), 7);
+  EXPECT_EQ(BadSampleLimit(std::nullopt, 1), 0);
+  EXPECT_EQ(BadSampleLimit(50, 100), 50);
+  EXPECT_EQ(BadSampleLimit(100, 100), 99);
+  EXPECT_EQ(BadSampleLimit(0, 100), 0);
+}
+
 TEST_F(BadSampleTest, AReadErrorIsOneToo) {
   dataset_.on_read = [](int64_t sample, std::vector<uint8_t>&) {
     if (sample == 5) throw Error(ExitCode::kDisk, "input/output error");

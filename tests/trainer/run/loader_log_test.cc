@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <utility>
 
 #include "core/host/files.h"
 #include "tests/temporary_folder.h"
@@ -11,7 +10,7 @@
 namespace convoy {
 namespace {
 
-// Delivers nothing but news of bad samples.
+// Delivers nothing but statistics.
 class FakeLoader final : public Loader {
  public:
   int64_t batches_per_epoch() const override { return 1; }
@@ -20,9 +19,8 @@ class FakeLoader final : public Loader {
   std::unique_ptr<Batch> Next() override { return nullptr; }
   void Recycle(std::unique_ptr<Batch>) override {}
   LoaderStatistics statistics() const override { return now; }
-  std::vector<BadSample> TakeBadSamples() override { return std::exchange(bad, {}); }
+  std::vector<BadSample> TakeBadSamples() override { return {}; }
 
-  std::vector<BadSample> bad;
   LoaderStatistics now;
 };
 
@@ -38,16 +36,13 @@ BadSample Bad(const std::string& name) {
 TEST(LoaderLog, EveryBadSampleIsALineWithItsStepAndNoneIsNoFile) {
   const TemporaryFolder folder;
   Log log(LogLevel::kSilent);
-  FakeLoader loader;
   const std::string path = folder.Path("bad-samples-rank-0.jsonl");
   {
     LoaderLog ledger(path, 0, true, 2, log);
-    ledger.AddBadSamples(loader, 1, "training");
+    ledger.AddBadSamples({}, 1, "training");
     EXPECT_FALSE(std::filesystem::exists(path));
-    loader.bad = {Bad("c/a"), Bad("c/\xFF")};
-    ledger.AddBadSamples(loader, 2, "training");
-    loader.bad = {Bad("c/b")};
-    ledger.AddBadSamples(loader, 3, "validation");
+    ledger.AddBadSamples({Bad("c/a"), Bad("c/\xFF")}, 2, "training");
+    ledger.AddBadSamples({Bad("c/b")}, 3, "validation");
   }
   const std::string first =
       "{\"event\":\"bad_sample\",\"step\":2,\"epoch\":2,\"set\":\"training\",\"position\":7,"
@@ -60,8 +55,7 @@ TEST(LoaderLog, EveryBadSampleIsALineWithItsStepAndNoneIsNoFile) {
   // A run that goes on after step 2 says step 3 again.
   LoaderLog resumed(path, 2, true, 2, log);
   EXPECT_EQ(ReadText(path, ExitCode::kDisk).find("\"step\":3"), std::string::npos);
-  loader.bad = {Bad("c/b")};
-  resumed.AddBadSamples(loader, 3, "validation");
+  resumed.AddBadSamples({Bad("c/b")}, 3, "validation");
   EXPECT_EQ(ReadText(path, ExitCode::kDisk), text);
 
   // One that begins with the evaluation after step 3 says its bad samples again.

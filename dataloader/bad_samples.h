@@ -1,0 +1,54 @@
+// dataloader/bad_samples.h - samples that cannot be read or decoded, and how many of them are put
+// up with.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+
+namespace convoy {
+
+enum class BadSamplePolicy {
+  kSubstitute,  // another sample, a function of (seed, epoch, position)
+  kDrop,        // weight 0
+  kFail,        // Error (kData)
+};
+
+struct BadSample {
+  std::string name, location, reason;
+  int64_t epoch = 0, position = 0;
+  std::string replaced_by;  // name of the substitute; empty where it was dropped
+};
+
+// As a limit: any number of bad samples, even all.
+inline constexpr int64_t kNoBadSampleLimit = INT64_MAX;
+
+// The number of bad samples out of `images` that is put up with: `asked`, or max(8, 0.1 %). Always
+// fewer than all, unless kNoBadSampleLimit was asked for.
+int64_t BadSampleLimit(std::optional<int64_t> asked, int64_t images);
+
+// Positions of an epoch whose own sample is bad. A bad substitute counts for the sample that it
+// replaced. `bad` is in the order of positions.
+int64_t CountBadPositions(const std::vector<BadSample>& bad);
+
+// The bad samples of one epoch, held against a limit.
+class BadSampleCount {
+ public:
+  explicit BadSampleCount(int64_t limit) : limit_(limit) {}
+
+  // Enters `found` more in `epoch`. The count of another epoch starts at 0.
+  void Add(int64_t epoch, int64_t found);
+  void Restart() { found_ = 0; }
+  int64_t found() const { return found_; }
+  bool TooMany() const { return found_ > limit_; }
+  // Says (kData) that there are too many, and names `last`.
+  Error TooManyError(const BadSample& last) const;
+
+ private:
+  int64_t limit_, epoch_ = 0, found_ = 0;
+};
+
+}  // namespace convoy

@@ -1,0 +1,116 @@
+#include "trainer/ranks/replica_loader.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <mutex>
+#include <set>
+#include <string>
+
+#include "trainer/ranks/agreement.h"
+#include "trainer/ranks/step_agreement.h"
+
+namespace convoy {
+namespace {
+
+// Plain grey images of 8 x 8 pixels, of which every tenth cannot be read.
+class TornDataset final : public Dataset {
+ public:
+  explicit TornDataset(int64_t size) : size_(size) {}
+
+  int64_t size() const override { return size_; }
+  const std::vector<std::string>& classes() const override { return classes_; }
+  int32_t Label(int64_t) const override { return 0; }
+  std::string Name(int64_t sample) const override { return fmt::format("c/{}", sample); }
+  std::string Location(int64_t sample) const override { return fmt::format("place {}", sample); }
+  void Read(int64_t sample, EncodedSample& into) const override {
+    if (sample % 10 == 0) throw Error(ExitCode::kDisk, "torn");
+    into.height = into.width = 8;
+    into.channels = 1;
+    into.bytes.assign(64, 100);
+  }
+  std::string Describe() const override { return "torn"; }
+
+ private:
+  int64_t size_;
+  std::vector<std::string> classes_ = {"c"};
+};
+
+// Where an epoch of 100 images, of which 10 are bad, ends: after so many batches, with this
+// message.
+struct End {
+  int64_t batches = 0;
+  std::string message;
+};
+
+End EndOf(const GridShape& shape, const LoaderOptions& options) {
+  const auto dataset = std::make_shared<TornDataset>(100);
+  Log log(LogLevel::kSilent);
+  std::mutex mutex;
+  End end;
+  std::set<int64_t> seen;
+  RunAsThreads(shape.ranks(), {}, [&](World& world) {
+    ProcessGrid grid(world, shape);
+    ReplicaLoader loader(dataset, options, grid, log, BadSamplesCounted::kOverAllRanks);
+    int64_t batches = 0;
+    std::string message;
+    try {
+      for (; batches < loader.batches_per_epoch(); ++batches) {
+        StepReport report;
+        try {
+          loader.Fetch();
+        } catch (const Error& error) {
+          report.fault = error;
+        }
+        report.bad_samples = loader.bad_samples();
+        loader.CountBadSamples(world, Agree(world, report).bad_samples);
+        loader.Exchange();
+      }
+    } catch (const AgreedError& error) {
+      EXPECT_EQ(error.exit_code(), ExitCode::kData);
+      message = error.message();
+    }
+    const std::lock_guard lock(mutex);
+    seen.insert(batches);
+    if (world.rank() == 0) end = {batches, message};
+  });
+  EXPECT_EQ(seen.size(), 1u) << "every rank ends at the same batch";
+  return end;
+}
+
+LoaderOptions Options(BadSamplePolicy policy) {
+  LoaderOptions options;
+  options.seed = 3;
+  options.global_batch = 10;
+  options.bad_samples = policy;
+  options.crop = {.resize = 8, .crop = 8, .channels = 1, .random = false};
+  return options;
+}
+
+TEST(ReplicaLoader, BadSamplesOfAllRanksCountTogether) {
+  for (const BadSamplePolicy policy : {BadSamplePolicy::kSubstitute, BadSamplePolicy::kDrop}) {
+    const End alone = EndOf({.replicas = 1}, Options(policy));
+    EXPECT_LT(alone.batches, 10);
+    EXPECT_NE(alone.message.find("bad samples in epoch 0, at most 8 expected"), std::string::npos)
+        << alone.message;
+    for (const GridShape& shape :
+         {GridShape{.replicas = 2}, GridShape{.replicas = 3}, GridShape{.replicas = 1, .towers = 2},
+          GridShape{.replicas = 2, .towers = 2}, GridShape{.replicas = 10}}) {
+      const End end = EndOf(shape, Options(policy));
+      EXPECT_EQ(end.batches, alone.batches);
+      EXPECT_EQ(end.message.substr(0, 30), alone.message.substr(0, 30));
+    }
+  }
+}
+
+TEST(ReplicaLoader, AnEpochWithFewerBadSamplesThanTheLimitGoesOnEverywhere) {
+  LoaderOptions options = Options(BadSamplePolicy::kSubstitute);
+  options.bad_sample_limit = 10;
+  for (const int replicas : {1, 2, 3}) {
+    const End end = EndOf({.replicas = replicas}, options);
+    EXPECT_EQ(end.batches, 10) << end.message;
+  }
+}
+
+}  // namespace
+}  // namespace convoy
