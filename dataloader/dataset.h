@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,12 @@ class Dataset {
   virtual std::string Name(int64_t sample) const = 0;
   // Where its bytes lie: "/data/train.tar at byte 123456".
   virtual std::string Location(int64_t sample) const = 0;
+  // The files that hold many samples each: archives, IDX, CIFAR. Empty if every sample is a file of
+  // its own, whose path is its Location(), or noise.
+  virtual std::vector<std::string> Archives() const { return {}; }
+  // The size of a sample's file, found without reading it; -1 for a file that cannot be examined.
+  // Nothing if the sample is no file but pixels.
+  virtual std::optional<int64_t> FileBytes(int64_t /*sample*/) const { return std::nullopt; }
   // Overwrites `into`, reusing its memory. Throws (kDisk) when the bytes cannot be read.
   virtual void Read(int64_t sample, EncodedSample& into) const = 0;
   // Tells the system that the sample will be read soon. Returns at once and never fails.

@@ -4,9 +4,11 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "core/host/log.h"
 #include "dataloader/dataset.h"
 
 namespace convoy {
@@ -25,6 +27,7 @@ struct ImageHeaders {
   std::vector<uint16_t> width, height;
   std::vector<uint8_t> sampling;  // 16 * across + down pixels per chroma sample: 0x22 is 4:2:0
   std::vector<uint8_t> flags;
+  uint64_t stamp = 0;  // of the images, before they were read
 
   int64_t CountOf(Flag flag) const;
 };
@@ -39,5 +42,9 @@ std::string ImageHeadersPath(const std::string& location, const std::string& ind
 void SaveImageHeaders(const ImageHeaders& headers, const std::string& path);
 // Throws (kData).
 ImageHeaders LoadImageHeaders(const std::string& path);
+// Those kept at `path`, if they are of `dataset` as it is now. Otherwise nothing, and if there is a
+// file, `log` says why it is not used.
+std::optional<ImageHeaders> LoadImageHeadersOf(const Dataset& dataset, const std::string& path,
+                                               Log& log);
 
 }  // namespace convoy

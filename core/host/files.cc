@@ -16,6 +16,8 @@
 #include <thread>
 #include <utility>
 
+#include "core/host/partial_suffix.h"
+
 namespace convoy {
 namespace {
 
@@ -252,11 +254,15 @@ void WriteText(const std::string& path, std::string_view text) {
   file.Commit();
 }
 
-void WriteSharedText(const std::string& path, std::string_view text) {
-  static std::atomic<int> written{0};
+std::string UniquePartialSuffix() {
+  static std::atomic<int> given{0};
   char host[HOST_NAME_MAX + 1] = {};
   gethostname(host, sizeof(host) - 1);
-  AtomicFile file(path, fmt::format(".{}-{}-{}.partial", host, getpid(), written++));
+  return fmt::format(".{}-{}-{}.partial", host, getpid(), given++);
+}
+
+void WriteSharedText(const std::string& path, std::string_view text) {
+  AtomicFile file(path, UniquePartialSuffix());
   file.Write(text.data(), static_cast<int64_t>(text.size()));
   file.Commit();
 }

@@ -21,8 +21,9 @@ const std::string& InItsFolder(const std::string& path) {
 
 }  // namespace
 
-CheckedWriter::CheckedWriter(const std::string& path, std::string_view magic, uint32_t version)
-    : file_(InItsFolder(path)) {
+CheckedWriter::CheckedWriter(const std::string& path, std::string_view magic, uint32_t version,
+                             const std::string& partial_suffix)
+    : file_(InItsFolder(path), partial_suffix) {
   CONVOY_CHECK(magic.size() == kMagicBytes);
   Bytes(magic.data(), magic.size());
   Value(version);

@@ -20,7 +20,8 @@ static_assert(std::endian::native == std::endian::little);
 class CheckedWriter {
  public:
   // `magic` has 8 characters. Makes the folder of `path`. Throws (kDisk), as all calls here do.
-  CheckedWriter(const std::string& path, std::string_view magic, uint32_t version);
+  CheckedWriter(const std::string& path, std::string_view magic, uint32_t version,
+                const std::string& partial_suffix = ".partial");
 
   template <typename T>
   void Value(const T& value) {

@@ -108,6 +108,7 @@ std::unique_ptr<Dataset> OpenCifar(const std::string& folder, const std::string&
   source.height = source.width = kSide;
   source.channels = 3;
   source.classes = ClassNames(folder, form);
+  source.files = files;
   std::vector<std::pair<int64_t, std::string>> first_of_file;
   for (const std::string& path : files) {
     first_of_file.emplace_back(static_cast<int64_t>(source.labels.size()), path);

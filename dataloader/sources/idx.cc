@@ -130,6 +130,7 @@ std::unique_ptr<Dataset> OpenIdx(const std::string& folder, const std::string& s
   source.classes = NumberNames(largest == source.labels.end() ? 0 : *largest + 1);
   const int64_t header = 4 + 4 * static_cast<int64_t>(images.sizes.size());
   const int64_t image_bytes = images.sizes[1] * images.sizes[2] * channels;
+  source.files = {images_path, labels_path};
   source.location = [=](int64_t image) {
     return fmt::format("{} at byte {}", images_path, header + image * image_bytes);
   };

@@ -22,6 +22,12 @@ void ReadWhole(const std::string& path, std::vector<uint8_t>& into) {
 
 namespace fs = std::filesystem;
 
+int64_t SizeOnDisk(const std::string& path) {
+  std::error_code error;
+  const auto bytes = fs::file_size(path, error);
+  return error ? -1 : static_cast<int64_t>(bytes);
+}
+
 class MemberDataset final : public Dataset {
  public:
   MemberDataset(MemberSource source, bool labelled)
@@ -56,6 +62,17 @@ class MemberDataset final : public Dataset {
     if (source_.archives.empty()) return PathOf(sample);
     return fmt::format("{} at byte {}", source_.archives[source_.members.archive[member]]->name(),
                        source_.members.offset[member]);
+  }
+
+  std::vector<std::string> Archives() const override {
+    std::vector<std::string> paths;
+    for (const auto& archive : source_.archives) paths.push_back(archive->name());
+    return paths;
+  }
+
+  std::optional<int64_t> FileBytes(int64_t sample) const override {
+    if (source_.archives.empty()) return SizeOnDisk(PathOf(sample));
+    return source_.members.bytes[static_cast<size_t>(first_ + sample)];
   }
 
   void Read(int64_t sample, EncodedSample& into) const override {
@@ -144,6 +161,9 @@ class ImageFiles final : public Dataset {
   int32_t Label(int64_t) const override { return -1; }
   std::string Name(int64_t sample) const override { return paths_.at(static_cast<size_t>(sample)); }
   std::string Location(int64_t sample) const override { return Name(sample); }
+  std::optional<int64_t> FileBytes(int64_t sample) const override {
+    return SizeOnDisk(Name(sample));
+  }
   void Read(int64_t sample, EncodedSample& into) const override {
     into.height = into.width = into.channels = 0;
     ReadWhole(Name(sample), into.bytes);

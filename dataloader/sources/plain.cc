@@ -37,6 +37,7 @@ class PlainDataset final : public Dataset {
   std::string Location(int64_t sample) const override {
     return source_.location(static_cast<int64_t>(Image(sample)));
   }
+  std::vector<std::string> Archives() const override { return source_.files; }
   void Read(int64_t sample, EncodedSample& into) const override {
     into.height = source_.height;
     into.width = source_.width;

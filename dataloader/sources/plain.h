@@ -18,6 +18,7 @@ struct PlainSource {
   std::vector<int32_t> labels;       // [images]
   std::vector<std::string> classes;  // in byte order
   std::function<std::string(int64_t image)> location;
+  std::vector<std::string> files;  // that all of this comes from
 };
 
 // Samples in the order of "class/number", the identity that the same images have when packed as

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "core/error.h"
+#include "core/host/files.h"
 #include "core/host/parallel.h"
 #include "dataloader/archives/checked_file.h"
 #include "dataloader/archives/companion.h"
@@ -14,7 +15,7 @@ namespace convoy {
 namespace {
 
 constexpr std::string_view kMagic = "CONVOYHD";
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 
 struct Worker {
   EncodedSample sample;
@@ -42,6 +43,7 @@ ImageHeaders ReadImageHeaders(const Dataset& dataset, int threads,
                               const std::function<void(int64_t)>& progress) {
   const auto count = static_cast<size_t>(dataset.size());
   ImageHeaders headers;
+  headers.stamp = StampOfImages(dataset);
   headers.width.resize(count);
   headers.height.resize(count);
   headers.sampling.resize(count);
@@ -75,6 +77,7 @@ std::string ImageHeadersPath(const std::string& location, const std::string& ind
 
 void SaveImageHeaders(const ImageHeaders& headers, const std::string& path) {
   CheckedWriter writer(path, kMagic, kVersion);
+  writer.Value(headers.stamp);
   writer.Array(headers.width);
   writer.Array(headers.height);
   writer.Array(headers.sampling);
@@ -85,6 +88,7 @@ void SaveImageHeaders(const ImageHeaders& headers, const std::string& path) {
 ImageHeaders LoadImageHeaders(const std::string& path) {
   CheckedReader reader(path, kMagic, kVersion);
   ImageHeaders headers;
+  headers.stamp = reader.Value<uint64_t>();
   headers.width = reader.Array<uint16_t>();
   headers.height = reader.Array<uint16_t>();
   headers.sampling = reader.Array<uint8_t>();
@@ -97,6 +101,19 @@ ImageHeaders LoadImageHeaders(const std::string& path) {
                 "make it again");
   }
   return headers;
+}
+
+std::optional<ImageHeaders> LoadImageHeadersOf(const Dataset& dataset, const std::string& path,
+                                               Log& log) {
+  if (!PathExists(path)) return std::nullopt;
+  try {
+    ImageHeaders headers = LoadImageHeaders(path);
+    if (headers.stamp == StampOfImages(dataset)) return headers;
+    log.Info("the headers in {} are read again: images have changed since", path);
+  } catch (const Error& error) {
+    log.Warning("the headers in {} are read again: {}", path, error.message());
+  }
+  return std::nullopt;
 }
 
 }  // namespace convoy

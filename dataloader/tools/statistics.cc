@@ -7,7 +7,9 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "core/host/files.h"
 #include "core/host/parallel.h"
+#include "core/host/partial_suffix.h"
 #include "dataloader/archives/checked_file.h"
 #include "dataloader/archives/companion.h"
 #include "dataloader/crop_options.h"
@@ -20,16 +22,20 @@ namespace convoy {
 namespace {
 
 constexpr std::string_view kMagic = "CONVOYST";
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
+
+// Before all sums stand the number of images, and of bad samples.
+constexpr size_t kImages = 0, kBad = 1;
+constexpr int kFirst = 2;
 
 // Where the sums lie in the flat fp64 tensor. All are whole numbers below 2^53 (255^2 x 256^2
 // pixels x 2 million images), so that they are exact in any order of adding.
 struct Places {
   explicit Places(int resize, int channels)
-      : image(1 + channels + channels * channels),
+      : image(kFirst + channels + channels * channels),
         pixels(int64_t{resize} * resize * channels),
-        channel(1),
-        product(1 + channels) {}
+        channel(kFirst),
+        product(kFirst + channels) {}
 
   size_t count() const { return static_cast<size_t>(image + pixels); }
 
@@ -56,10 +62,20 @@ void AddImage(const std::vector<uint8_t>& square, size_t channels, Partial& part
   }
 }
 
+Error TooManyError(size_t found, int64_t limit, const BadSample& last) {
+  const std::string which = fmt::format("{} ({}): {}", last.name, last.location, last.reason);
+  constexpr const char* kHint = "check the data set with: convoy data verify";
+  if (limit == 0) return {ExitCode::kData, "bad sample " + which, kHint};
+  return {ExitCode::kData,
+          fmt::format("{} bad samples, at most {} expected; the last is {}", found, limit, which),
+          kHint};
+}
+
 }  // namespace
 
-StatisticsAccumulator::StatisticsAccumulator(Geometry geometry, int resize, int channels)
-    : geometry_(geometry), resize_(resize), channels_(channels) {
+StatisticsAccumulator::StatisticsAccumulator(Geometry geometry, int resize, int channels,
+                                             int64_t bad_limit)
+    : geometry_(geometry), resize_(resize), channels_(channels), bad_limit_(bad_limit) {
   if (resize < 1 || (channels != 1 && channels != 3)) {
     throw Error(ExitCode::kUsage,
                 fmt::format("statistics of {0} x {0} pixels and {1} channels", resize, channels));
@@ -93,8 +109,6 @@ void StatisticsAccumulator::Add(const Dataset& dataset, std::span<const int64_t>
     worker.partial.product.assign(channels * channels, 0);
   }
   std::mutex bad_mutex;
-  int64_t bad = 0;
-  const int64_t bad_limit = std::max<int64_t>(8, std::ssize(samples) / 1000);
   ParallelFor(
       0, std::ssize(samples), threads,
       [&](int thread, int64_t i) {
@@ -108,22 +122,22 @@ void StatisticsAccumulator::Add(const Dataset& dataset, std::span<const int64_t>
         } catch (const Error& error) {
           if (!IsOfSample(error)) throw;
           const std::lock_guard lock(bad_mutex);
-          if (++bad <= bad_limit) return;
-          throw Error(ExitCode::kData,
-                      fmt::format("more than {} bad samples, the last {} ({}): {}", bad_limit,
-                                  dataset.Name(sample), dataset.Location(sample), error.message()),
-                      "check the data set with: convoy data verify");
+          bad_.push_back(BadSampleOf(dataset, sample, error.message()));
+          sums_[kBad] += 1;
+          if (TooManyBad()) throw TooManyError(bad_.size(), bad_limit_, bad_.back());
+          return;
         }
         AddImage(worker.square, channels, worker.partial);
       },
       progress);
+  SortByPosition(bad_);
   const auto add = [this](int64_t first, const std::vector<uint64_t>& values) {
     for (size_t i = 0; i < values.size(); ++i) {
       sums_[static_cast<size_t>(first) + i] += static_cast<double>(values[i]);
     }
   };
   for (const Worker& worker : workers) {
-    sums_[0] += static_cast<double>(worker.partial.images);
+    sums_[kImages] += static_cast<double>(worker.partial.images);
     add(places.channel, worker.partial.channel);
     add(places.product, worker.partial.product);
     add(places.image, worker.partial.image);
@@ -134,9 +148,18 @@ Tensor StatisticsAccumulator::Sums() {
   return {sums_.data(), DType::kFloat64, Shape{static_cast<int64_t>(sums_.size())}};
 }
 
+bool StatisticsAccumulator::TooManyBad() const {
+  return sums_[kBad] > static_cast<double>(bad_limit_);
+}
+
 DataStatistics StatisticsAccumulator::Finish() const {
   const Places places(resize_, channels_);
-  const auto images = sums_[0];
+  const auto images = sums_[kImages];
+  const auto left_out = static_cast<int64_t>(sums_[kBad]);
+  if (TooManyBad()) {
+    throw TooManyError(static_cast<size_t>(left_out), bad_limit_,
+                       bad_.empty() ? BadSample{} : bad_.back());
+  }
   if (images < 1) {
     throw Error(ExitCode::kData, "statistics of no image", "the data set is empty or unreadable");
   }
@@ -144,6 +167,7 @@ DataStatistics StatisticsAccumulator::Finish() const {
   const double pixels = images * resize_ * resize_;
   DataStatistics result;
   result.images = static_cast<int64_t>(images);
+  result.left_out = left_out;
   result.resize = resize_;
   result.channels = channels_;
   for (size_t i = static_cast<size_t>(places.image); i < sums_.size(); ++i) {
@@ -175,6 +199,8 @@ std::vector<float> DataStatistics::CentralMean(int crop) const {
   return mean;
 }
 
+uint64_t StampOf(const Dataset& dataset) { return StampOfImages(dataset); }
+
 std::string StatisticsPath(const std::string& location, const std::string& index_folder,
                            const Dataset& dataset, Geometry geometry, int resize, int channels) {
   // Outside of training the two are one.
@@ -185,7 +211,8 @@ std::string StatisticsPath(const std::string& location, const std::string& index
 }
 
 void SaveStatistics(const DataStatistics& statistics, const std::string& path) {
-  CheckedWriter writer(path, kMagic, kVersion);
+  CheckedWriter writer(path, kMagic, kVersion, UniquePartialSuffix());
+  writer.Value(statistics.stamp);
   writer.Value(statistics.images);
   writer.Value(static_cast<int32_t>(statistics.resize));
   writer.Value(static_cast<int32_t>(statistics.channels));
@@ -196,9 +223,22 @@ void SaveStatistics(const DataStatistics& statistics, const std::string& path) {
   writer.Commit();
 }
 
+bool IsStatisticsFile(const std::string& path) {
+  try {
+    const File file = File::OpenForReading(path, ExitCode::kData);
+    std::string start(kMagic.size(), '\0');
+    if (file.size() < std::ssize(start)) return false;
+    file.ReadAt(0, start.data(), std::ssize(start));
+    return start == kMagic;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 DataStatistics LoadStatistics(const std::string& path) {
   CheckedReader reader(path, kMagic, kVersion);
   DataStatistics statistics;
+  statistics.stamp = reader.Value<uint64_t>();
   statistics.images = reader.Value<int64_t>();
   statistics.resize = reader.Value<int32_t>();
   statistics.channels = reader.Value<int32_t>();
@@ -217,6 +257,19 @@ DataStatistics LoadStatistics(const std::string& path) {
                 "make it again with: convoy data stats");
   }
   return statistics;
+}
+
+std::optional<DataStatistics> LoadStatisticsOf(const Dataset& dataset, const std::string& path,
+                                               Log& log) {
+  if (!PathExists(path)) return std::nullopt;
+  try {
+    DataStatistics statistics = LoadStatistics(path);
+    if (statistics.stamp == StampOf(dataset)) return statistics;
+    log.Info("the statistics in {} are not used: images have changed since", path);
+  } catch (const Error& error) {
+    log.Warning("the statistics in {} are not used: {}", path, error.message());
+  }
+  return std::nullopt;
 }
 
 }  // namespace convoy

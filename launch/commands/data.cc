@@ -19,6 +19,7 @@
 #include "launch/commands/data_commands.h"
 #include "launch/options/run_options.h"
 #include "trainer/ranks/agreement.h"
+#include "trainer/run/data_statistics.h"
 #include "trainer/run/session.h"
 
 namespace convoy {
@@ -122,7 +123,7 @@ Json NoteImageHeaders(const DataArguments& arguments, const Dataset& dataset, st
   if (path.empty()) {
     throw Error(ExitCode::kUsage, "there is no place to keep the headers", "give --index-folder");
   }
-  if (PathExists(path)) return SummaryOf(LoadImageHeaders(path));
+  if (const auto kept = LoadImageHeadersOf(dataset, path, log)) return SummaryOf(*kept);
   JobProgress progress(log, "headers", dataset.size());
   const ImageHeaders headers = ReadImageHeaders(dataset, arguments.workers, std::ref(progress));
   SaveImageHeaders(headers, path);
@@ -175,6 +176,7 @@ ExitCode IndexCommand(int argc, const char* const* argv) {
 
 Json ToJson(const DataStatistics& statistics) {
   return {{"images", statistics.images},
+          {"left_out", statistics.left_out},
           {"resize", statistics.resize},
           {"channel_mean", statistics.channel_mean},
           {"channel_deviation", statistics.channel_deviation},
@@ -187,6 +189,7 @@ ExitCode StatsCommand(int argc, const char* const* argv) {
   Geometry geometry = Geometry::kSquare2012;
   int resize = 256, channels = 3;
   std::string output;
+  DataConfig loading;
   OptionTable table("convoy data stats",
                     "mean image, mean per channel and colour covariance of a training set");
   AddDataArguments(table, &arguments);
@@ -196,6 +199,7 @@ ExitCode StatsCommand(int argc, const char* const* argv) {
             store::Integer("resize", 1, 4096, [&](int64_t n) { resize = static_cast<int>(n); }));
   table.Add("channels", "1|3", "3", "grey or colour",
             store::Choice<int>("channels", {{"1", 1}, {"3", 3}}, &channels));
+  AddBadSampleOptions(table, &loading);
   table.Add("output", "FILE", "", "where to (default: beside the index, where convoy train looks)",
             store::Text(&output));
   table.Add("deadline", "SECONDS", "0", "give up a rank that is late by so much; 0: never",
@@ -207,30 +211,35 @@ ExitCode StatsCommand(int argc, const char* const* argv) {
   if (!table.Parse(argc, argv)) return ExitCode::kDone;
   RequireOneWord(arguments);
   return RunOnAllRanks(table.Asked(), world_options, "", [&](World& world, Log& log) {
-    const DataConfig config{.devkit = arguments.dataset.devkit,
-                            .index_folder = arguments.dataset.index_folder};
-    const auto dataset = OpenTogether(arguments.location(), config, world, log);
+    loading.devkit = arguments.dataset.devkit;
+    loading.index_folder = arguments.dataset.index_folder;
+    loading.workers = arguments.workers;
+    const auto dataset = OpenTogether(arguments.location(), loading, world, log);
     const std::string path =
         !output.empty() ? output
                         : StatisticsPath(arguments.location(), arguments.dataset.index_folder,
                                          *dataset, geometry, resize, channels);
-    StatisticsAccumulator accumulator(geometry, resize, channels);
     RunTogether(world, [&] {
       if (path.empty()) {
         throw Error(ExitCode::kUsage, "there is no place to keep the statistics", "give --output");
       }
-      const int64_t begin = world.rank() * dataset->size() / world.size();
-      const int64_t end = (world.rank() + 1) * dataset->size() / world.size();
-      JobProgress progress(log, "images", end - begin);
-      accumulator.Add(*dataset, begin, end, arguments.workers, [&](int64_t done) {
-        if (world.rank() == 0) progress(done);
-      });
+      if (!output.empty() && PathExists(output) && !IsStatisticsFile(output)) {
+        throw Error(ExitCode::kUsage, fmt::format("--output {} holds something else", output),
+                    "give a new file, or one of earlier statistics");
+      }
     });
-    HostStream stream;
-    world.all().AllReduce(stream, accumulator.Sums(), ReduceOp::kSum, "statistics").Wait(stream);
+    const StatisticsRequest request{.geometry = geometry,
+                                    .resize = resize,
+                                    .channels = channels,
+                                    .count = dataset->size(),
+                                    .loading = loading};
+    JobProgress progress(log, "images", request.FirstOf(1, world.size()));
+    const DataStatistics statistics =
+        ComputeStatistics(*dataset, request, world, log, [&](int64_t done) {
+          if (world.rank() == 0) progress(done);
+        });
     RunTogether(world, [&] {
       if (world.rank() != 0) return;
-      const DataStatistics statistics = accumulator.Finish();
       SaveStatistics(statistics, path);
       if (arguments.as_json) {
         Json json = ToJson(statistics);
@@ -239,9 +248,13 @@ ExitCode StatsCommand(int argc, const char* const* argv) {
         return;
       }
       fmt::print(
-          "{} images, short side {}\nmean per channel      {:.3f}\nstandard deviation    "
+          "{} images{}, short side {}\nmean per channel      {:.3f}\nstandard deviation    "
           "{:.3f}\nwritten to {}\n",
-          FormatCount(statistics.images), resize, fmt::join(statistics.channel_mean, " "),
+          FormatCount(statistics.images),
+          statistics.left_out > 0
+              ? fmt::format(" ({} bad ones left out)", FormatCount(statistics.left_out))
+              : "",
+          resize, fmt::join(statistics.channel_mean, " "),
           fmt::join(statistics.channel_deviation, " "), path);
     });
     return ExitCode::kDone;

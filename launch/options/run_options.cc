@@ -182,6 +182,11 @@ void AddDataOptions(OptionTable& table, DataConfig* data, ImagesFor use) {
   table.Add("dct-scaling", "on|off", "off",
             "decode large JPEGs at 1/2 or 1/4 where that is enough: faster, other pixels",
             store::Switch("dct-scaling", &data->dct_scaling));
+  AddBadSampleOptions(table, data, use);
+}
+
+void AddBadSampleOptions(OptionTable& table, DataConfig* data, ImagesFor use) {
+  const bool evaluates = use == ImagesFor::kCheckpoint;
   std::vector<std::pair<std::string, BadSamplePolicy>> policies = {
       {"drop", BadSamplePolicy::kDrop}, {"fail", BadSamplePolicy::kFail}};
   if (!evaluates) policies.insert(policies.begin(), {"substitute", BadSamplePolicy::kSubstitute});

@@ -13,6 +13,9 @@ void AddComputeOptions(OptionTable& table, ComputeConfig* compute, WorldOptions*
 enum class ImagesFor { kTraining, kCheckpoint };
 // How images are found, read and made crops of.
 void AddDataOptions(OptionTable& table, DataConfig* data, ImagesFor use = ImagesFor::kTraining);
+// What becomes of images that cannot be decoded; a part of the above.
+void AddBadSampleOptions(OptionTable& table, DataConfig* data,
+                         ImagesFor use = ImagesFor::kTraining);
 // What is drawn for images in training.
 void AddDrawOptions(OptionTable& table, DataConfig* data);
 // Takes the name of a geometry.

@@ -9,7 +9,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const bool is_whole = input.Byte() == 1;
   const std::string_view rest = input.Rest();
   const std::string path = fuzz::WriteFile(
-      "a.convoy-stats", is_whole ? std::string(rest) : fuzz::Checked("CONVOYST", 1, rest));
+      "a.convoy-stats", is_whole ? std::string(rest) : fuzz::Checked("CONVOYST", 2, rest));
   fuzz::Parses([&] {
     const DataStatistics statistics = LoadStatistics(path);
     for (const int crop : {1, statistics.resize}) {

@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import unittest
 
 import convoy
@@ -9,7 +10,7 @@ import convoy
 SMALL = ["--model", "lenet5", "--threads", "1", "--workers", "1", *convoy.ON_BACKEND]
 
 
-class BadImages(convoy.ConvoyTest):
+class Images(convoy.ConvoyTest):
     def images(self, name, good, bad=0):
         """A set of so many good and so many bad images, in two classes."""
         for i in range(good + bad):
@@ -22,6 +23,8 @@ class BadImages(convoy.ConvoyTest):
                     file.write("<!DOCTYPE html>")
         return self.path(name)
 
+
+class BadImages(Images):
     def train(self, data, *arguments, ranks=0, run="run"):
         return convoy.run("train", *SMALL, "--data", data, "--mean", "none", "--batch-size", "10",
                           "--index-folder", self.folder, "--output-dir", self.path(run), *arguments,
@@ -68,6 +71,77 @@ class BadImages(convoy.ConvoyTest):
         self.assertIn("10 images (2 bad ones left out)", process.stdout)
         process = convoy.run("eval", best, "--data", data, "--bad-samples", "fail", *convoy.ON_BACKEND)
         self.assert_error(process, 3, "bad sample")
+
+
+class Mean(Images):
+    """Of images of one level, so that it tells which images it is of."""
+
+    def grey(self, name, level, good=6, bad=0):
+        data = self.images(name, good, bad)
+        for folder in "cat", "dog":
+            for image in os.listdir(os.path.join(data, folder)):
+                path = os.path.join(data, folder, image)
+                if int(image[:3]) < good:
+                    convoy.write_image(path, 0, pixels=bytes([level]) * 28 * 28)
+        return data
+
+    def train_mean(self, data, *arguments, ranks=0, code=0, run="run"):
+        process = convoy.run("train", *SMALL, "--data", data, "--mean", "image", "--batch-size", "2",
+                             "--index-folder", self.folder, "--output-dir", self.path(run),
+                             "--steps", "1", *arguments, ranks=ranks)  # fmt: skip
+        self.assert_exit(process, code)
+        return process.stderr
+
+    def mean(self, run="run"):
+        values = convoy.tensors(convoy.checkpoints(self.path(run))[-1])["preprocessing.mean"]
+        return struct.unpack("<f", values[:4])[0]
+
+    def stats(self, data, *arguments, ranks=0):
+        return convoy.run("data", "stats", data, "--resize", "28", "--channels", "1", "--json",
+                          "--index-folder", self.folder, *arguments, ranks=ranks)  # fmt: skip
+
+    def test_it_leaves_bad_images_out_up_to_the_limit(self):
+        data = self.grey("data", 50, 40, 10)
+        for ranks in 1, 2, 3:
+            self.assert_error(self.stats(data, ranks=ranks), 3, "bad samples, at most 8 expected")
+            process = self.stats(data, "--bad-limit", "10", ranks=ranks)
+            self.assert_exit(process, 0)
+            result = json.loads(process.stdout)
+            self.assertEqual((result["images"], result["left_out"]), (40, 10))
+            self.assertEqual(result["channel_mean"], [50.0])
+            self.assertEqual(process.stderr.count("the mean leaves out"), 10)
+        self.assert_error(self.stats(data, "--bad-samples", "fail"), 3, "bad sample ")
+        os.remove(result["file"])
+        self.train_mean(data, code=3, run="default")
+        self.train_mean(data, "--bad-limit", "10", "--bad-samples", "fail", code=3, run="fail")
+        errors = self.train_mean(data, "--bad-limit", "10")
+        self.assertEqual(errors.count("the mean leaves out"), 10)
+        self.assertEqual(self.mean(), 50.0)
+
+    def test_it_is_worked_out_once_and_anew_if_images_were_replaced(self):
+        data = self.grey("data", 50)
+        self.assertIn("working out the mean of all 6", self.train_mean(data, run="first"))
+        self.assertNotIn("working out", self.train_mean(data, run="second"))
+        self.assertNotIn("working out", self.train_mean(data + "/../data", ranks=2, run="third"))
+        self.assertEqual([self.mean("first"), self.mean("third")], [50.0, 50.0])
+        self.grey("data", 200)
+        for name in os.listdir(os.path.join(data, "cat")):
+            os.utime(os.path.join(data, "cat", name), (1e9, 1e9))  # no clock is that fine
+        errors = self.train_mean(data)
+        self.assertIn("images have changed since", errors)
+        self.assertEqual(self.mean(), 200.0)
+        self.assertNotIn("working out", self.train_mean(data, run="last"))
+
+    def test_its_file_replaces_no_other(self):
+        data = self.grey("data", 50)
+        image = os.path.join(data, "cat", "001.png")
+        with open(image, "rb") as file:
+            before = file.read()
+        self.assert_error(self.stats(data, "--output", image), 2, image)
+        with open(image, "rb") as file:
+            self.assertEqual(file.read(), before)
+        for _ in range(2):
+            self.assert_exit(self.stats(data, "--output", self.path("mean")), 0)
 
 
 if __name__ == "__main__":

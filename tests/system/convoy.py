@@ -122,10 +122,11 @@ def tensors(path):
     }
 
 
-def write_image(path, seed, width=28, height=28, channels=1):
-    """A PNG of noise, grey or colour."""
-    noise = random.Random(seed)
-    rows = b"".join(b"\0" + noise.randbytes(width * channels) for _ in range(height))
+def write_image(path, seed, width=28, height=28, channels=1, pixels=None):
+    """A PNG of noise, or of `pixels`; grey or colour."""
+    row, noise = width * channels, random.Random(seed)
+    pixels = pixels or b"".join(noise.randbytes(row) for _ in range(height))
+    rows = b"".join(b"\0" + pixels[row * y : row * (y + 1)] for y in range(height))
 
     def chunk(kind, content):
         checked = kind + content

@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <filesystem>
 
 #include "dataloader/statistics.h"
 #include "trainer/ranks/agreement.h"
 #include "trainer/ranks/same_everywhere.h"
+#include "trainer/run/data_statistics.h"
 #include "trainer/trainer.h"
 
 namespace convoy {
@@ -24,31 +24,8 @@ std::vector<float> PerChannel(const std::vector<float>& values, size_t channels,
   return values;
 }
 
-constexpr int64_t kStatisticsSample = 10000;
-
 // A crop of 224 from 256, in proportion; small images are not enlarged first.
 int ResizeFor(int crop) { return crop < 64 ? crop : (crop * 8 + 3) / 7; }
-
-DataStatistics ComputeStatistics(const RunConfig& config, const CropOptions& crop,
-                                 const Dataset& dataset, World& world, Log& log) {
-  const int64_t count = std::min(dataset.size(), kStatisticsSample);
-  log.Info("working out the mean of {} of {} training images; convoy data stats does it for all",
-           count, dataset.size());
-  StatisticsAccumulator accumulator(crop.geometry, crop.resize, crop.channels);
-  RunTogetherWithoutDeadline(world, "working out the mean", [&] {
-    // Evenly spaced over the set, which is ordered by class; this rank's share of them.
-    std::vector<int64_t> samples;
-    for (int64_t i = world.rank(); i < count; i += world.size()) {
-      samples.push_back(i * dataset.size() / count);
-    }
-    accumulator.Add(dataset, samples, config.loading.workers);
-  });
-  HostStream stream;
-  world.all()
-      .AllReduce(stream, accumulator.Sums(), ReduceOp::kSum, "statistics of the data")
-      .Wait(stream);
-  return accumulator.Finish();
-}
 
 }  // namespace
 
@@ -136,30 +113,10 @@ Preprocessing PreprocessingOf(const RunConfig& config, const NetworkSpec& networ
   }
   if (config.mean == MeanKind::kImage || config.mean == MeanKind::kChannel) {
     const CropOptions crop = LoaderOptionsOf(config.loading, network, config.batch_size).crop;
-    const auto take = [&](const DataStatistics& statistics) {
-      preprocessing.mean = config.mean == MeanKind::kImage ? statistics.CentralMean(crop.crop)
-                                                           : statistics.channel_mean;
-    };
-    // Rank 0 decides: hosts may differ in what is kept beside their data.
-    const std::string kept = StatisticsPath(config.data, config.loading.index_folder, dataset,
-                                            crop.geometry, crop.resize, crop.channels);
-    int32_t is_kept = world.rank() == 0 && std::filesystem::exists(kept) ? 1 : 0;
-    HostStream stream;
-    world.all().Broadcast(stream, {&is_kept, DType::kInt32, Shape{1}}, 0, "mean").Wait(stream);
-    if (is_kept == 0) {
-      take(ComputeStatistics(config, crop, dataset, world, log));
-      return preprocessing;
-    }
-    RunTogether(world, [&] {
-      if (world.rank() == 0) take(LoadStatistics(kept));
-    });
-    const int64_t pixels = config.mean == MeanKind::kImage ? int64_t{crop.crop} * crop.crop : 1;
-    preprocessing.mean.resize(static_cast<size_t>(pixels * crop.channels));
-    world.all()
-        .Broadcast(stream,
-                   {preprocessing.mean.data(), DType::kFloat32, Shape{pixels * crop.channels}}, 0,
-                   "mean")
-        .Wait(stream);
+    const DataStatistics statistics =
+        FindOrComputeStatistics(dataset, config.data, crop, config.loading, world, log);
+    preprocessing.mean = config.mean == MeanKind::kImage ? statistics.CentralMean(crop.crop)
+                                                         : statistics.channel_mean;
   }
   return preprocessing;
 }

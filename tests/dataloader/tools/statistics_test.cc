@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cmath>
+#include <filesystem>
 
 #include "dataloader/crop_options.h"
 #include "dataloader/crops/crop_plan.h"
@@ -40,7 +42,7 @@ TEST(Statistics, AreThoseOfABruteForceSum) {
   const FakeDataset dataset(13);
   for (const int channels : {1, 3}) {
     for (const Geometry geometry : {Geometry::kSquare2012, Geometry::kSquash}) {
-      StatisticsAccumulator accumulator(geometry, kSide, channels);
+      StatisticsAccumulator accumulator(geometry, kSide, channels, 8);
       accumulator.Add(dataset, 0, dataset.size(), 3);
       const DataStatistics found = accumulator.Finish();
       EXPECT_EQ(found.images, 13);
@@ -75,10 +77,10 @@ TEST(Statistics, AreThoseOfABruteForceSum) {
 
 TEST(Statistics, ThreadsAndRanksChangeNoBit) {
   const FakeDataset dataset(40);
-  StatisticsAccumulator whole(Geometry::kSquare2012, kSide, 3);
+  StatisticsAccumulator whole(Geometry::kSquare2012, kSide, 3, 8);
   whole.Add(dataset, 0, 40, 1);
-  StatisticsAccumulator first(Geometry::kSquare2012, kSide, 3);
-  StatisticsAccumulator second(Geometry::kSquare2012, kSide, 3);
+  StatisticsAccumulator first(Geometry::kSquare2012, kSide, 3, 8);
+  StatisticsAccumulator second(Geometry::kSquare2012, kSide, 3, 8);
   first.Add(dataset, 0, 17, 4);
   second.Add(dataset, 17, 40, 2);
   const Tensor sums = first.Sums(), others = second.Sums();
@@ -102,7 +104,7 @@ TEST(Statistics, CentralMeanIsTheMiddleOfTheMeanImage) {
 TEST(Statistics, AreSavedAndLoadedAndDamageIsNoticed) {
   const testing::TempFolder folder;
   const FakeDataset dataset(5);
-  StatisticsAccumulator accumulator(Geometry::kSquare2012, kSide, 3);
+  StatisticsAccumulator accumulator(Geometry::kSquare2012, kSide, 3, 8);
   accumulator.Add(dataset, 0, 5, 1);
   const DataStatistics saved = accumulator.Finish();
   const std::string path = folder / "mean.statistics";
@@ -142,19 +144,66 @@ TEST(Statistics, AreKeptUnderAnotherNameForAnotherDataSetAtTheSamePath) {
   EXPECT_NE(path_of(*cats, kSide), path_of(*cats, kSide + 1));
 }
 
+TEST(Statistics, AreNotThoseOfImagesThatWereReplaced) {
+  const testing::TempFolder folder;
+  folder.Write("data/cat/1.jpg", testing::MakeJpeg(40, 40, 1));
+  folder.Write("data/cat/2.jpg", testing::MakeJpeg(40, 40, 2));
+  testing::TarMaker tar;
+  folder.Write("data.tar", tar.Add("cat/1.jpg", testing::MakeJpeg(40, 40, 1)).Finish());
+  namespace fs = std::filesystem;
+  const auto later = [](const std::string& path) {
+    fs::last_write_time(path, fs::last_write_time(path) + std::chrono::seconds(1));
+  };
+  for (const std::string& name : {std::string("data"), std::string("data.tar")}) {
+    const auto open = [&] { return OpenDataset(folder / name, {}, testing::QuietLog()); };
+    const auto dataset = open();
+    const std::string path = folder / "statistics";
+    StatisticsAccumulator accumulator(Geometry::kSquare2012, kSide, 3, 0);
+    accumulator.Add(*dataset, 0, dataset->size(), 1);
+    DataStatistics statistics = accumulator.Finish();
+    statistics.stamp = StampOf(*dataset);
+    SaveStatistics(statistics, path);
+    ASSERT_TRUE(LoadStatisticsOf(*open(), path, testing::QuietLog()));
+    EXPECT_FALSE(LoadStatisticsOf(*open(), folder / "none", testing::QuietLog()));
+    later(name == "data" ? folder / "data/cat/2.jpg" : folder / name);
+    EXPECT_FALSE(LoadStatisticsOf(*open(), path, testing::QuietLog()));
+    // The path is the same, so that the new ones replace the old.
+    const auto path_of = [&](const Dataset& of) {
+      return StatisticsPath(folder / name, "", of, Geometry::kSquare2012, kSide, 3);
+    };
+    EXPECT_EQ(path_of(*open()), path_of(*dataset));
+  }
+  EXPECT_TRUE(IsStatisticsFile(folder / "statistics"));
+  EXPECT_FALSE(IsStatisticsFile(folder / "data.tar"));
+  EXPECT_FALSE(IsStatisticsFile(folder / "none"));
+}
+
+TEST(Statistics, AreFoundUnderEveryPathOfAFolder) {
+  const testing::TempFolder folder;
+  folder.Write("data/cat/1.jpg", "");
+  const auto path_of = [&](const std::string& location) {
+    return StatisticsPath(location, "", *OpenDataset(location, {}, testing::QuietLog()),
+                          Geometry::kSquare2012, kSide, 3);
+  };
+  EXPECT_EQ(path_of(folder / "data"), path_of(folder.path() + "/./data/../data"));
+}
+
 TEST(Statistics, LeaveOutBadSamplesAndStopAtTooMany) {
   FakeDataset dataset(40);
   int64_t bad = 3;
   dataset.on_read = [&bad](int64_t sample, std::vector<uint8_t>& bytes) {
     if (sample < bad) bytes.clear();
   };
-  StatisticsAccumulator accumulator(Geometry::kSquare2012, kSide, 3);
+  StatisticsAccumulator accumulator(Geometry::kSquare2012, kSide, 3, 8);
   accumulator.Add(dataset, 0, 40, 2);
   EXPECT_EQ(accumulator.Finish().images, 37);
+  EXPECT_EQ(accumulator.Finish().left_out, 3);
+  ASSERT_EQ(accumulator.bad().size(), 3u);
+  EXPECT_EQ(accumulator.bad()[1].name, dataset.Name(1));
   bad = 9;
   ExpectError(ErrorOf([&] { accumulator.Add(dataset, 0, 40, 2); }), ExitCode::kData,
-              {"more than 8 bad samples"});
-  ExpectError(ErrorOf([] { StatisticsAccumulator(Geometry::kSquash, 8, 3).Finish(); }),
+              {"bad samples, at most 8 expected"});
+  ExpectError(ErrorOf([] { StatisticsAccumulator(Geometry::kSquash, 8, 3, 8).Finish(); }),
               ExitCode::kData, {"no image"});
 }
 

@@ -2,39 +2,16 @@
 
 #include <gtest/gtest.h>
 
-#include <functional>
 #include <mutex>
 #include <set>
 #include <string>
 
+#include "tests/trainer/torn_dataset.h"
 #include "trainer/ranks/agreement.h"
 #include "trainer/ranks/step_agreement.h"
 
 namespace convoy {
 namespace {
-
-// Plain grey images of 8 x 8 pixels, of which every tenth cannot be read.
-class TornDataset final : public Dataset {
- public:
-  explicit TornDataset(int64_t size) : size_(size) {}
-
-  int64_t size() const override { return size_; }
-  const std::vector<std::string>& classes() const override { return classes_; }
-  int32_t Label(int64_t) const override { return 0; }
-  std::string Name(int64_t sample) const override { return fmt::format("c/{}", sample); }
-  std::string Location(int64_t sample) const override { return fmt::format("place {}", sample); }
-  void Read(int64_t sample, EncodedSample& into) const override {
-    if (sample % 10 == 0) throw Error(ExitCode::kDisk, "torn");
-    into.height = into.width = 8;
-    into.channels = 1;
-    into.bytes.assign(64, 100);
-  }
-  std::string Describe() const override { return "torn"; }
-
- private:
-  int64_t size_;
-  std::vector<std::string> classes_ = {"c"};
-};
 
 // Where an epoch of 100 images, of which 10 are bad, ends: after so many batches, with this
 // message.
