@@ -19,12 +19,14 @@ using JobProgressCall = std::function<void(int64_t)>;
 
 struct VerifyReport {
   int64_t images = 0, bytes = 0;
-  int64_t grey = 0, cmyk = 0, png = 0, progressive = 0, exif_rotated = 0, small = 0;
+  int64_t grey = 0, cmyk = 0, png = 0, progressive = 0, exif_rotated = 0;
+  int64_t small = 0;           // their short side is less than the crop
   std::vector<BadSample> bad;  // in the order of their identity, which stands in `position`
 };
-// Decodes every sample of [begin, end), wholly.
-VerifyReport VerifyDataset(const Dataset& dataset, int64_t begin, int64_t end, int threads,
-                           const JobProgressCall& progress);
+// Decodes every sample of [begin, end), wholly. `crop`, in pixels, is the side of the crops that
+// will be taken.
+VerifyReport VerifyDataset(const Dataset& dataset, int64_t begin, int64_t end, int crop,
+                           int threads, const JobProgressCall& progress);
 
 // What became of the samples of a data set that was packed.
 struct ComparisonReport {
@@ -52,6 +54,12 @@ struct PackOptions {
   bool lossless = false;
   int threads = 1;
 };
+
+// Throws (kUsage) if to write `output` would replace the source or a part of it: `dataset`, which
+// was opened from `location`, by whatever name, or what lies in its folder. Call before anything is
+// written.
+void RequireOtherThanSource(const Dataset& dataset, const std::string& location,
+                            const std::string& output);
 
 // Writes the images as JPEGs in the layout of the official training tar: a tar of one tar per
 // class. The archive appears whole or not at all. Throws (kDisk, kData; kUsage for options without

@@ -9,9 +9,6 @@
 namespace convoy {
 namespace {
 
-// A short side below this is enlarged by the usual geometry.
-constexpr int kUsualShortSide = 256;
-
 struct Worker {
   EncodedSample sample;
   ImageDecoder decoder{ReadOrientation::kYes};
@@ -30,19 +27,19 @@ ImageInfo DecodeAll(Worker& worker) {
   return info;
 }
 
-void Count(const ImageInfo& info, VerifyReport& report) {
+void Count(const ImageInfo& info, int crop, VerifyReport& report) {
   report.grey += info.is_grey();
   report.cmyk += info.is_cmyk();
   report.png += info.format == ImageFormat::kPng;
   report.progressive += info.progressive;
   report.exif_rotated += info.is_rotated();
-  report.small += std::min(info.width, info.height) < kUsualShortSide;
+  report.small += std::min(info.width, info.height) < crop;
 }
 
 }  // namespace
 
-VerifyReport VerifyDataset(const Dataset& dataset, int64_t begin, int64_t end, int threads,
-                           const JobProgressCall& progress) {
+VerifyReport VerifyDataset(const Dataset& dataset, int64_t begin, int64_t end, int crop,
+                           int threads, const JobProgressCall& progress) {
   std::vector<Worker> workers(static_cast<size_t>(threads));
   ParallelFor(
       begin, end, threads,
@@ -52,7 +49,7 @@ VerifyReport VerifyDataset(const Dataset& dataset, int64_t begin, int64_t end, i
         try {
           dataset.Read(sample, worker.sample);
           worker.report.bytes += static_cast<int64_t>(worker.sample.bytes.size());
-          Count(DecodeAll(worker), worker.report);
+          Count(DecodeAll(worker), crop, worker.report);
         } catch (const Error& error) {
           if (!IsOfSample(error)) throw;
           worker.report.bad.push_back(BadSampleOf(dataset, sample, error.message()));

@@ -72,10 +72,10 @@ ExitCode Compare(const DataArguments& arguments, const std::string& source_locat
   return report.different.empty() ? ExitCode::kDone : ExitCode::kData;
 }
 
-ExitCode Verify(const DataArguments& arguments, const Dataset& dataset, Log& log) {
+ExitCode Verify(const DataArguments& arguments, const Dataset& dataset, int crop, Log& log) {
   JobProgress progress(log, "images", dataset.size());
   const VerifyReport report =
-      VerifyDataset(dataset, 0, dataset.size(), arguments.workers, std::ref(progress));
+      VerifyDataset(dataset, 0, dataset.size(), crop, arguments.workers, std::ref(progress));
   if (arguments.as_json) {
     Print(Json{{"images", report.images},
                {"bytes", report.bytes},
@@ -89,9 +89,9 @@ ExitCode Verify(const DataArguments& arguments, const Dataset& dataset, Log& log
   } else {
     fmt::print(
         "{} images, {}: {} grey, {} CMYK, {} PNG, {} progressive, {} with an EXIF rotation "
-        "(ignored), {} smaller than the crop\n",
+        "(ignored), {} smaller than the crop of {}\n",
         FormatCount(report.images), FormatBytes(static_cast<double>(report.bytes)), report.grey,
-        report.cmyk, report.png, report.progressive, report.exif_rotated, report.small);
+        report.cmyk, report.png, report.progressive, report.exif_rotated, report.small, crop);
     PrintSamples("bad", report.bad);
     fmt::print("{}\n", report.bad.empty() ? "no bad image"
                                           : fmt::format("{} bad images", report.bad.size()));
@@ -222,10 +222,14 @@ ExitCode VerifyCommand(int argc, const char* const* argv) {
   DataArguments arguments;
   std::string source;
   double tolerance = 2;
+  int crop = 224;
   OptionTable table("convoy data verify",
                     "decode every image, name the bad ones and count the odd; or hold a packed "
                     "data set against its source");
   AddDataArguments(table, &arguments);
+  table.Add("input", "PIXELS", "224",
+            "as in convoy train: the crop, for the count of images that are smaller",
+            store::Integer("input", 1, 65536, [&](int64_t n) { crop = static_cast<int>(n); }));
   table.Add("against", "DATA", "", "the data set that this one was packed from",
             store::Text(&source));
   table.Add("tolerance", "LEVELS", "2",
@@ -240,7 +244,7 @@ ExitCode VerifyCommand(int argc, const char* const* argv) {
   RequireOneWord(arguments);
   Log log;
   const auto dataset = OpenDataset(arguments.location(), arguments.dataset, log);
-  return source.empty() ? Verify(arguments, *dataset, log)
+  return source.empty() ? Verify(arguments, *dataset, crop, log)
                         : Compare(arguments, source, tolerance, *dataset, log);
 }
 
@@ -260,6 +264,9 @@ ExitCode PackCommand(int argc, const char* const* argv) {
     const DataConfig config{.devkit = arguments.data.dataset.devkit,
                             .index_folder = arguments.data.dataset.index_folder};
     const auto dataset = OpenTogether(arguments.data.location(), config, world, log);
+    RunTogether(world, [&] {
+      RequireOtherThanSource(*dataset, arguments.data.location(), arguments.output);
+    });
     PackOptions& images = arguments.options.images;
     if (images.count == 0) images.count = dataset->size();
     RunTogether(world, [&] {

@@ -151,6 +151,41 @@ class LoaderTest(convoy.ConvoyTest):
             file.write(bytes(1024))
         self.assert_error(convoy.run("data", "index", official), 3, "1,024 bytes", "6,744,924,160")
 
+    def test_a_pack_never_replaces_its_source(self):
+        images = read_members(self.shards)
+        source, folder = self.path("source.tar"), self.path("source")
+        write_flat(images, source)
+        write_folder(images, folder)
+        os.link(source, self.path("hard.tar"))
+        os.symlink("source.tar", self.path("link.tar"))
+        with open(source, "rb") as file:
+            before = file.read()
+        entries = sorted(os.listdir(self.folder))
+        for data, form, output in [
+            (source, "nested", source),
+            (source, "nested", self.path("./source.tar")),
+            (source, "nested", self.path("link.tar")),
+            (source, "nested", self.path("hard.tar")),
+            (self.path("link.tar"), "nested", source),
+            (folder, "shards", folder),
+            (folder, "shards", os.path.join(folder, "packed")),
+            (folder, "nested", os.path.join(folder, "packed.tar")),
+            (self.shards, "shards", self.shards),
+        ]:
+            process = convoy.run("data", "pack", data, "--form", form, "--short-side", 16,
+                                 "--index-folder", self.path("index"), "--output", output)
+            self.assert_error(process, 2, output)
+        with open(source, "rb") as file:
+            self.assertEqual(file.read(), before)
+        self.assertEqual(sorted(os.listdir(folder)), sorted({name.split("/")[0] for name in images}))
+        self.assertEqual(sorted(set(os.listdir(self.folder)) - {"index"}), entries)
+
+    def test_verify_counts_images_that_are_smaller_than_the_crop(self):
+        small = ["data", "verify", self.shards, "--json"]
+        self.assertEqual(json.loads(self.succeed(*small))["small"], 40)
+        self.assertEqual(json.loads(self.succeed(*small, "--input", 91))["small"], 40)
+        self.assertEqual(json.loads(self.succeed(*small, "--input", 90))["small"], 0)
+
     def test_a_run_enters_bad_images_with_their_step_once(self):
         images = read_members(self.shards)
         bad = sorted(images)[7]

@@ -139,10 +139,11 @@ TEST(Verify, CountsKindsAndNamesEveryBadFile) {
   const auto dataset = OpenImages({testing::SharedPath("data/odd")});
   std::mutex mutex;
   int64_t last = 0;
-  const VerifyReport report = VerifyDataset(*dataset, 0, dataset->size(), 2, [&](int64_t done) {
-    const std::lock_guard lock(mutex);
-    last = std::max(last, done);
-  });
+  const VerifyReport report =
+      VerifyDataset(*dataset, 0, dataset->size(), 224, 2, [&](int64_t done) {
+        const std::lock_guard lock(mutex);
+        last = std::max(last, done);
+      });
   EXPECT_EQ(report.images, 30);
   EXPECT_EQ(last, 30);
   EXPECT_EQ(report.png, 1);
@@ -169,7 +170,7 @@ TEST(Verify, FindsNothingWrongWithRealPhotographs) {
   CONVOY_NEED_SHARED("data/photos-mini.tar");
   const TempFolder folder;
   const auto dataset = Open(testing::SharedPath("data/photos-mini.tar"), folder);
-  const VerifyReport report = VerifyDataset(*dataset, 0, dataset->size(), 2, {});
+  const VerifyReport report = VerifyDataset(*dataset, 0, dataset->size(), 224, 2, {});
   EXPECT_EQ(report.images, 106);
   EXPECT_EQ(report.grey, 1);
   EXPECT_EQ(report.cmyk + report.png + report.progressive, 0);
