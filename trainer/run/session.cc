@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 #include "dataloader/statistics.h"
 #include "trainer/ranks/agreement.h"
+#include "trainer/ranks/same_copies.h"
 #include "trainer/ranks/same_everywhere.h"
 #include "trainer/run/data_statistics.h"
 #include "trainer/trainer.h"
@@ -63,6 +65,9 @@ std::shared_ptr<const Dataset> OpenTogether(const std::string& location, const D
       if (opens) dataset = OpenDataset(location, options, log);
     });
   }
+  // Hosts may have copies of their own.
+  const std::set<std::string> hosts(world.hosts().begin(), world.hosts().end());
+  if (hosts.size() > 1) RequireSameCopies(*dataset, location, world.local_rank() == 0, world);
   return dataset;
 }
 

@@ -16,7 +16,8 @@
 
 namespace convoy {
 
-// Opens a data set on every rank, together. Throws (kData) on all of them when one cannot.
+// Opens a data set on every rank, together. Throws (kData) on all of them when one cannot, or when
+// hosts have different copies.
 std::shared_ptr<const Dataset> OpenTogether(const std::string& location, const DataConfig& config,
                                             World& world, Log& log);
 

@@ -1,0 +1,28 @@
+// dataloader/fingerprint.h - whether two copies of a data set are the same, told without reading
+// them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "dataloader/dataset.h"
+
+namespace convoy {
+
+// Equal for equal copies, whatever their paths, and whatever form they have: a folder and a tar of
+// the same files.
+struct Fingerprint {
+  int64_t images = 0;
+  uint64_t names = 0;     // of the names and labels of all images
+  uint64_t contents = 0;  // of the sizes of up to 1,000 files, evenly spaced; of the pixels if they
+                          // are no files
+
+  bool operator==(const Fingerprint&) const = default;
+};
+Fingerprint FingerprintOf(const Dataset& dataset);
+
+// The images whose contents a Fingerprint looks at, one a line: "class/name SIZE". The first line
+// in which the texts of two copies differ is an example of how they differ.
+std::string DescribeSampledImages(const Dataset& dataset);
+
+}  // namespace convoy
