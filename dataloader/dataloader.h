@@ -1,6 +1,7 @@
 // dataloader/dataloader.h - start here: bytes to batches.
 //
 //   dataset.h         Dataset: samples with random access, whatever they are stored in
+//   left_out.h        LeftOut: the files that are no samples, counted by kind
 //   crop_options.h    CropOptions: which part of an image, and its random changes
 //   loader.h          Loader: the batches of an epoch, made by a pool of threads
 //   bad_samples.h     BadSample: what cannot be decoded, and how much of it is put up with

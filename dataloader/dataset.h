@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/host/log.h"
+#include "dataloader/left_out.h"
 
 namespace convoy {
 
@@ -48,6 +49,11 @@ class Dataset {
   virtual void WillRead(int64_t /*sample*/) const {}
   // One line: "tar of tars /data/ILSVRC2012_img_train.tar: 1,281,167 images in 1,000 classes".
   virtual std::string Describe() const = 0;
+  // The files that lie among the samples and are not read, because they are no JPEG or PNG.
+  virtual const LeftOut& left_out() const {
+    static const LeftOut none;
+    return none;
+  }
 };
 
 struct DatasetOptions {

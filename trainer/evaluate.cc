@@ -192,6 +192,7 @@ std::vector<Prediction> Predict(const EvaluateConfig& config, const std::vector<
   any_number_of_bad_images.loading.bad_sample_limit = kNoBadSampleLimit;
   Evaluator evaluator(any_number_of_bad_images, *world, log);
   const auto dataset = OpenImages(paths);
+  if (!dataset->left_out().empty()) log.Info("{}", dataset->left_out().Sentence());
   evaluator.Prepare(dataset);
   std::vector<Prediction> predictions(static_cast<size_t>(dataset->size()));
   for (int64_t i = 0; i < dataset->size(); ++i) {

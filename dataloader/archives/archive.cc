@@ -8,6 +8,7 @@
 #include "core/host/clock.h"
 #include "core/text.h"
 #include "dataloader/archives/archive_stamp.h"
+#include "dataloader/archives/inner_tar.h"
 #include "dataloader/archives/names.h"
 #include "dataloader/archives/tar.h"
 
@@ -17,7 +18,7 @@ namespace {
 constexpr int64_t kMostClasses = 100000;
 
 constexpr std::string_view kUnfinishedMagic = "CONVOYUF";
-constexpr uint32_t kUnfinishedVersion = 1;
+constexpr uint32_t kUnfinishedVersion = 2;
 
 // Says how far a long job is, every few seconds.
 class ProgressLines {
@@ -67,6 +68,7 @@ class ArchiveWalk {
     int64_t header = 0, offset = 0, bytes = 0;
     bool has_image = false;
     std::optional<int64_t> label;
+    std::string other;  // a file of the same key that is no image; for messages
   };
 
   static int64_t TotalBytes(const Archives& archives) {
@@ -82,9 +84,10 @@ class ArchiveWalk {
 
   void Visit(const TarMember& member);
   void VisitTar(const TarMember& outer);
-  bool IsTar(const TarMember& member) const;
   int64_t ReadLabel(const TarMember& member) const;
   void FlushPending();
+  // Of tars of tars: that they are one data set, and that all tars in them can be read.
+  void CheckTars() const;
   std::string StemOfCurrent() const;
   // What was found so far, to the file for unfinished walks and back.
   void SaveNowAndThen(int64_t position);
@@ -101,16 +104,11 @@ class ArchiveWalk {
   MemberTableBuilder builder_;
   Pending pending_;
   std::vector<std::string> folders_;  // as the archives name them
-  int64_t images_ = 0, labelled_ = 0, tars_ = 0, ignored_ = 0, largest_label_ = -1;
+  int64_t images_ = 0, labelled_ = 0, tars_ = 0, largest_label_ = -1;
+  int64_t images_before_ = 0;  // in the archives before this one
+  LeftOut left_out_;
   std::string unlabelled_example_;
 };
-
-bool ArchiveWalk::IsTar(const TarMember& member) const {
-  if (member.bytes < 2 * kTarBlock) return false;
-  uint8_t block[kTarBlock];
-  archive().ReadAt(member.offset, block, kTarBlock);
-  return IsTarHeader(block);
-}
 
 int64_t ArchiveWalk::ReadLabel(const TarMember& member) const {
   std::string text(static_cast<size_t>(std::min<int64_t>(member.bytes, 32)), '\0');
@@ -147,8 +145,10 @@ void ArchiveWalk::FlushPending() {
     builder_.Add(builder_.Folder(folder), BaseOf(pending_.name), current_, pending_.offset,
                  pending_.bytes);
   } else if (pending_.label) {
-    Refuse(pending_.header, fmt::format("{}: a label without an image", Printable(pending_.name)),
-           "an image and its .cls follow each other");
+    Refuse(pending_.header,
+           fmt::format("{}: a label without an image{}", Printable(pending_.name),
+                       pending_.other.empty() ? "" : ", beside " + Printable(pending_.other)),
+           "an image (JPEG or PNG) and its .cls follow each other");
   }
   pending_ = {};
 }
@@ -164,9 +164,9 @@ void ArchiveWalk::VisitTar(const TarMember& outer) {
   TarMember member;
   while (reader.Next(member)) {
     progress_.At(bytes_before_ + member.offset, builder_.size());
-    if (member.is_folder || IsIgnoredName(BaseOf(member.name))) continue;
+    if (member.is_folder || IsIgnoredPath(member.name)) continue;
     if (!IsImageName(member.name)) {
-      ++ignored_;
+      left_out_.AddFile(path + "/" + std::string(BaseOf(member.name)));
       continue;
     }
     const std::string_view inner_folder = FolderOf(member.name);
@@ -182,23 +182,24 @@ void ArchiveWalk::VisitTar(const TarMember& outer) {
 
 void ArchiveWalk::Visit(const TarMember& member) {
   progress_.At(bytes_before_ + member.offset, builder_.size());
-  for (const std::string& part : Split(member.name, '/')) {
-    if (IsIgnoredName(part)) return;
-  }
+  if (IsIgnoredPath(member.name)) return;
   if (member.is_folder) {
     folders_.push_back(member.name);
     return;
   }
-  const bool is_image = IsImageName(member.name), is_label = ExtensionOf(member.name) == "cls";
+  const bool is_image = IsImageName(member.name), is_label = IsLabelName(member.name);
+  const std::string_view key = KeyOf(member.name);
   if (!is_image && !is_label) {
-    if (IsTar(member)) {
-      VisitTar(member);
-    } else {
-      ++ignored_;
+    if (IsTar(archive(), member)) return VisitTar(member);
+    if (ExtensionOf(member.name) == "tar") {
+      Refuse(member.header,
+             fmt::format("{} of {} bytes is no tar", Printable(member.name), member.bytes),
+             "it may be what is left of a download: pack the archive again");
     }
+    left_out_.AddFile(member.name);
+    if (key == pending_.key) pending_.other = member.name;
     return;
   }
-  const std::string_view key = KeyOf(member.name);
   if (key != pending_.key || (is_image && pending_.has_image) || (is_label && pending_.label)) {
     FlushPending();
     pending_.key = key;
@@ -231,8 +232,8 @@ void ArchiveWalk::SaveNowAndThen(int64_t position) {
 void ArchiveWalk::Save(int64_t position) const {
   CheckedWriter writer(options_.unfinished_path, kUnfinishedMagic, kUnfinishedVersion);
   WriteStamps(writer, archives_);
-  for (const int64_t number :
-       {current_, position, bytes_before_, images_, labelled_, tars_, ignored_, largest_label_}) {
+  for (const int64_t number : {current_, position, bytes_before_, images_, labelled_, tars_,
+                               largest_label_, images_before_}) {
     writer.Value(number);
   }
   writer.Text(unlabelled_example_);
@@ -243,6 +244,7 @@ void ArchiveWalk::Save(int64_t position) const {
                                int64_t{pending_.has_image}, pending_.label.value_or(-1)}) {
     writer.Value(number);
   }
+  WriteLeftOut(writer, left_out_);
   builder_.Write(writer);
   writer.Commit();
 }
@@ -252,7 +254,7 @@ void ArchiveWalk::Restore() {
   const std::string difference = DifferenceOfStamps(reader, archives_);
   if (!difference.empty()) throw Error(ExitCode::kData, difference);
   for (int64_t* number : {&current_, &first_header_, &bytes_before_, &images_, &labelled_, &tars_,
-                          &ignored_, &largest_label_}) {
+                          &largest_label_, &images_before_}) {
     *number = reader.Value<int64_t>();
   }
   unlabelled_example_ = reader.Text();
@@ -264,6 +266,7 @@ void ArchiveWalk::Restore() {
   }
   pending_.has_image = reader.Value<int64_t>() != 0;
   if (const auto label = reader.Value<int64_t>(); label >= 0) pending_.label = label;
+  left_out_ = ReadLeftOut(reader);
   builder_.Read(reader);
   reader.CheckEnd();
   if (current_ < 0 || current_ >= std::ssize(archives_) || first_header_ < 0 ||
@@ -272,6 +275,23 @@ void ArchiveWalk::Restore() {
   }
   progress_.StartAt(bytes_before_ + first_header_);
   log_.Info("indexing goes on after {} images", FormatCount(builder_.size()));
+}
+
+void ArchiveWalk::CheckTars() const {
+  if (archives_.size() > 1) {
+    throw Error(ExitCode::kData,
+                fmt::format("{} is one of {} archives, of which some are tars of tars",
+                            archives_.front()->name(), archives_.size()),
+                "each is a data set of its own: give the archive itself");
+  }
+  for (const auto& [kind, entry] : left_out_.kinds()) {
+    if (!IsPackedName(kind)) continue;
+    throw Error(
+        ExitCode::kData,
+        fmt::format("{}: found {} tars, and {} {} such as {}, which cannot be read in place",
+                    archives_.front()->name(), tars_, entry.count, kind, Printable(entry.first)),
+        "unpack it (gunzip), and pack the archive again");
+  }
 }
 
 ArchiveContents ArchiveWalk::Run() {
@@ -283,6 +303,13 @@ ArchiveContents ArchiveWalk::Run() {
       SaveNowAndThen(reader.position());
     }
     FlushPending();
+    if (archives_.size() > 1 && builder_.size() == images_before_) {
+      throw Error(ExitCode::kData,
+                  fmt::format("{}: a tar without images, among {} tars of one data set",
+                              archive().name(), archives_.size()),
+                  "fill it, or remove it if it belongs to no class");
+    }
+    images_before_ = builder_.size();
     bytes_before_ += archive().size();
     first_header_ = 0;
   }
@@ -297,8 +324,9 @@ ArchiveContents ArchiveWalk::Run() {
                             images_ > 0 ? " (" + unlabelled_example_ + ")" : ""),
                 "give an archive of class folders, of class tars, or of images with .cls members");
   }
+  if (tars_ > 0) CheckTars();
   ArchiveContents contents;
-  contents.ignored = ignored_;
+  contents.left_out = left_out_;
   if (labelled_ > 0) {
     contents.kind = ArchiveKind::kShards;
     // Labels that no image has keep their number.

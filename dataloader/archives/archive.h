@@ -10,6 +10,7 @@
 #include "dataloader/archives/archive_stamp.h"
 #include "dataloader/archives/bytes.h"
 #include "dataloader/archives/members.h"
+#include "dataloader/left_out.h"
 
 namespace convoy {
 
@@ -21,7 +22,7 @@ enum class ArchiveKind : uint8_t {
 
 struct ArchiveContents {
   ArchiveKind kind = ArchiveKind::kFlat;
-  int64_t ignored = 0;  // files that are neither images nor labels
+  LeftOut left_out;  // files that are neither images nor labels
   MemberTable members;
 };
 
@@ -33,7 +34,8 @@ struct WalkOptions {
 };
 
 // Reads the headers of every archive. Says on `log` how far it is when it takes long. Throws
-// (kData) with archive and byte for anything malformed, and for archives that mix the kinds.
+// (kData) with archive and byte for anything malformed, and for archives that mix the kinds,
+// for one among several that holds no image.
 ArchiveContents ReadArchives(const Archives& archives, Log& log, const WalkOptions& options = {});
 
 // The same, from the index kept on disk where it is still right; writes one where it may.

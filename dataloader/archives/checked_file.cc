@@ -106,6 +106,30 @@ std::vector<std::string> CheckedReader::Texts() {
   return texts;
 }
 
+void WriteLeftOut(CheckedWriter& writer, const LeftOut& left_out) {
+  writer.Value(static_cast<uint64_t>(left_out.kinds().size()));
+  for (const auto& [kind, entry] : left_out.kinds()) {
+    writer.Text(kind);
+    writer.Text(entry.first);
+    writer.Value(entry.count);
+  }
+}
+
+LeftOut ReadLeftOut(CheckedReader& reader) {
+  constexpr int64_t kMostFiles = int64_t{1} << 40;
+  LeftOut left_out;
+  const auto count = reader.Value<uint64_t>();
+  for (uint64_t i = 0; i < count; ++i) {
+    const std::string kind = reader.Text(), first = reader.Text();
+    const auto files = reader.Value<int64_t>();
+    if (files < 1 || files > kMostFiles) {
+      throw Error(ExitCode::kData, fmt::format("{} files of one kind", files), "make it again");
+    }
+    left_out.Add(kind, first, files);
+  }
+  return left_out;
+}
+
 void CheckedReader::CheckEnd() const {
   if (position_ != end_) Fail(fmt::format("{} bytes more than expected", end_ - position_));
 }

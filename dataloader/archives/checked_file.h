@@ -12,6 +12,7 @@
 
 #include "core/hash.h"
 #include "core/host/files.h"
+#include "dataloader/left_out.h"
 
 namespace convoy {
 
@@ -82,5 +83,9 @@ class CheckedReader {
   int64_t position_ = 0;
   int64_t end_ = 0;
 };
+
+// The kinds of `left_out`, and back.
+void WriteLeftOut(CheckedWriter& writer, const LeftOut& left_out);
+LeftOut ReadLeftOut(CheckedReader& reader);
 
 }  // namespace convoy

@@ -17,7 +17,7 @@ namespace convoy {
 namespace {
 
 constexpr std::string_view kMagic = "CONVOYIX";
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr int64_t kSampledHeaders = 16;
 
 // Of other archives, or contradicting itself.
@@ -28,7 +28,7 @@ struct Outdated {
 void WriteContents(CheckedWriter& writer, const ArchiveContents& contents) {
   const MemberTable& members = contents.members;
   writer.Value(static_cast<uint8_t>(contents.kind));
-  writer.Value(contents.ignored);
+  WriteLeftOut(writer, contents.left_out);
   writer.Texts(members.folders);
   writer.Array(members.folder_begin);
   writer.Array(members.offset);
@@ -43,7 +43,7 @@ ArchiveContents ReadContents(CheckedReader& reader) {
   const auto kind = reader.Value<uint8_t>();
   if (kind > static_cast<uint8_t>(ArchiveKind::kShards)) throw Outdated{"unknown kind"};
   contents.kind = static_cast<ArchiveKind>(kind);
-  contents.ignored = reader.Value<int64_t>();
+  contents.left_out = ReadLeftOut(reader);
   MemberTable& members = contents.members;
   members.folders = reader.Texts();
   members.folder_begin = reader.Array<uint32_t>();

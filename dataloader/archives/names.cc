@@ -33,8 +33,22 @@ bool IsImageName(std::string_view path) {
 }
 
 bool IsIgnoredName(std::string_view base) {
-  return base.empty() || base.front() == '.' || base.ends_with(".partial") ||
-         base == "lost+found" || base == "__MACOSX";
+  constexpr std::array<std::string_view, 6> kAdded = {"__MACOSX",    "Icon\r", "Thumbs.db",
+                                                      "desktop.ini", "@eaDir", "lost+found"};
+  if (base.empty() || base.front() == '.' || base.ends_with(".partial")) return true;
+  if (ExtensionOf(base).starts_with("convoy-") || base.ends_with(".convoy-index.unfinished")) {
+    return true;
+  }
+  return std::find(kAdded.begin(), kAdded.end(), base) != kAdded.end();
+}
+
+bool IsIgnoredPath(std::string_view path) {
+  while (true) {
+    const size_t slash = path.find('/');
+    if (IsIgnoredName(path.substr(0, slash))) return true;
+    if (slash == std::string_view::npos) return false;
+    path.remove_prefix(slash + 1);
+  }
 }
 
 std::string Printable(std::string_view text) {

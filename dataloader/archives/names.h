@@ -16,9 +16,13 @@ std::string ExtensionOf(std::string_view path);
 // Named .jpeg, .jpg, .jpe, .jfif or .png, in any case. What the file really is, its first bytes
 // say.
 bool IsImageName(std::string_view path);
-// Parts that no data set means: names that start with a point, "lost+found", "__MACOSX", and files
-// that are still being written (.partial).
+// Names that no data set means, of files, folders and members alike. Everything that looks for
+// names asks this: names that start with a point (.DS_Store, and the ._x that macOS puts beside x),
+// what other systems add (__MACOSX, "Icon\r", Thumbs.db, desktop.ini, @eaDir, lost+found), Convoy's
+// own indexes, and files that are still being written (.partial).
 bool IsIgnoredName(std::string_view base);
+// Whether any part of "a/b/c" is such a name.
+bool IsIgnoredPath(std::string_view path);
 // `text` with bytes that are not printable ASCII as \xNN, cut after 120 bytes: safe in one line.
 std::string Printable(std::string_view text);
 

@@ -135,16 +135,23 @@ std::string DescribeContent(const uint8_t* data, size_t bytes) {
   static constexpr Magic kMagics[] = {{kJpegMagic, "a JPEG image"},
                                       {kPngMagic, "a PNG image"},
                                       {"GIF8", "a GIF image"},
-                                      {"BM", "a BMP image"},
-                                      {"RIFF", "a WebP image"},
                                       {"II*", "a TIFF image"},
-                                      {"MM", "a TIFF image"},
+                                      {std::string_view("MM\0*", 4), "a TIFF image"},
                                       {"\x1F\x8B", "a gzip file"},
                                       {"PK", "a zip file"},
                                       {"BZh", "a bzip2 file"},
                                       {"\xFD"
                                        "7zXZ",
-                                       "an xz file"}};
+                                       "an xz file"},
+                                      {"\x28\xB5\x2F\xFD", "a Zstandard file"},
+                                      {"\x89HDF", "an HDF5 file"},
+                                      {"\x93NUMPY", "a NumPy array"},
+                                      {"PAR1", "a Parquet file"},
+                                      {"%PDF", "a PDF"},
+                                      {"<!DOCTYPE html", "an HTML page"},
+                                      {"<!doctype html", "an HTML page"},
+                                      {"<html", "an HTML page"},
+                                      {"version https://git-lfs", "a Git LFS pointer"}};
   if (bytes == 0) return "empty";
   for (const Magic& magic : kMagics) {
     if (StartsWith(data, bytes, magic.start)) return magic.name;
@@ -153,6 +160,17 @@ std::string DescribeContent(const uint8_t* data, size_t bytes) {
     return byte == '\n' || byte == '\r' || byte == '\t' || (byte >= 0x20 && byte < 0x7F);
   });
   if (is_text) return "text";
+  const auto has = [&](size_t at, std::string_view word) {
+    return bytes > at && StartsWith(data + at, bytes - at, word);
+  };
+  if (has(0, "RIFF") && has(8, "WEBP")) return "a WebP image";
+  if (has(4, "ftypavif")) return "an AVIF image";
+  if (has(4, "ftyphei") || has(4, "ftypmif1")) return "a HEIF image";
+  if (has(0, "BM")) return "a BMP image";
+  if (has(257, "ustar")) return "a tar";
+  if (std::all_of(data, data + bytes, [](uint8_t byte) { return byte == 0; })) {
+    return "only zeros, as an empty tar is";
+  }
   return bytes < 4 ? fmt::format("{} bytes", bytes) : std::string("of an unknown kind");
 }
 

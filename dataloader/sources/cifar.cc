@@ -1,12 +1,14 @@
 // CIFAR-10 and CIFAR-100 in their binary form: records of one label (CIFAR-100: a coarse and a fine
 // one) and 32 x 32 pixels, channel by channel.
 #include <algorithm>
+#include <cctype>
 #include <filesystem>
 #include <utility>
 
 #include "core/error.h"
 #include "core/host/files.h"
 #include "core/text.h"
+#include "dataloader/archives/names.h"
 #include "dataloader/sources/plain.h"
 #include "dataloader/sources/sources.h"
 
@@ -26,11 +28,17 @@ struct CifarForm {
 constexpr CifarForm kCifar10{"CIFAR-10", 10, 1, "batches.meta.txt"};
 constexpr CifarForm kCifar100{"CIFAR-100", 100, 2, "fine_label_names.txt"};
 
+// Files named `start`, maybe a number, and ".bin".
 std::vector<std::string> FilesOf(const std::string& folder, const std::string& start) {
   std::vector<std::string> files;
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    if (name.starts_with(start) && name.ends_with(".bin")) files.push_back(entry.path().string());
+    if (IsIgnoredName(name) || entry.is_directory()) continue;
+    if (!name.starts_with(start) || !name.ends_with(".bin")) continue;
+    const std::string number = name.substr(start.size(), name.size() - start.size() - 4);
+    const bool fits =
+        std::all_of(number.begin(), number.end(), [](unsigned char c) { return std::isdigit(c); });
+    if (fits) files.push_back(entry.path().string());
   }
   std::sort(files.begin(), files.end());
   return files;
@@ -86,8 +94,8 @@ void AppendRecords(const std::string& path, const CifarForm& form, PlainSource& 
 std::unique_ptr<Dataset> OpenCifar(const std::string& folder, const std::string& split) {
   const std::vector<std::string> ten = FilesOf(folder, "data_batch_");
   const std::vector<std::string> ten_test = FilesOf(folder, "test_batch");
-  const std::vector<std::string> hundred = FilesOf(folder, "train.");
-  const std::vector<std::string> hundred_test = FilesOf(folder, "test.");
+  const std::vector<std::string> hundred = FilesOf(folder, "train");
+  const std::vector<std::string> hundred_test = FilesOf(folder, "test");
   const bool is_ten = !ten.empty() || !ten_test.empty();
   if (!is_ten && hundred.empty() && hundred_test.empty()) return nullptr;
   if (split != "train" && split != "test") {

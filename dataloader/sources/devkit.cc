@@ -60,8 +60,9 @@ void TakeFolder(const std::string& folder, int deepest, DevkitFiles& files) {
   std::error_code error;
   fs::recursive_directory_iterator entry(folder, error);
   for (; !error && entry != fs::recursive_directory_iterator(); entry.increment(error)) {
-    if (entry.depth() >= deepest) entry.disable_recursion_pending();
     const std::string path = entry->path().string();
+    if (entry.depth() >= deepest || IsIgnoredName(BaseOf(path))) entry.disable_recursion_pending();
+    if (IsIgnoredName(BaseOf(path))) continue;
     std::error_code unknown;
     if (!DevkitFiles::Wants(path) || !entry->is_regular_file(unknown)) continue;
     files.Take({path, ReadMaybeGzip(path, kLargestDevkit)});
@@ -73,7 +74,8 @@ void TakeTar(const ByteSource& source, DevkitFiles& files) {
   TarReader reader(source);
   TarMember member;
   while (reader.Next(member)) {
-    if (member.is_folder || !DevkitFiles::Wants(member.name)) continue;
+    if (member.is_folder || IsIgnoredPath(member.name)) continue;
+    if (!DevkitFiles::Wants(member.name)) continue;
     NamedBytes file{source.name() + ", " + member.name, {}};
     file.bytes.resize(static_cast<size_t>(member.bytes));
     source.ReadAt(member.offset, file.bytes.data(), member.bytes);

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <string_view>
 #include <utility>
 
 #include "core/error.h"
 #include "core/text.h"
 #include "dataloader/archives/bytes.h"
+#include "dataloader/archives/names.h"
 #include "dataloader/sources/plain.h"
 #include "dataloader/sources/sources.h"
 
@@ -60,15 +62,53 @@ IdxFile ReadIdx(const std::string& path, int fewest_dimensions, int most_dimensi
   return idx;
 }
 
-// The file of `folder` whose name holds one of `marks`; empty where there is none.
-std::string FindFile(const std::string& folder, const std::vector<std::string>& marks) {
+// Whether a file begins as an IDX file of 8-bit elements does.
+bool HasIdxMagic(const std::string& path) {
+  try {
+    MaybeGzipFile file(path);
+    std::array<uint8_t, 4> word{};
+    return file.Read(word.data(), 4) == 4 && word[0] == 0 && word[1] == 0 &&
+           word[2] == kUnsignedBytes && word[3] >= 1 && word[3] <= kMostDimensions;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+// Whether a name is "train-images-idx3-ubyte" if `part` is "train-images"; also with a point in
+// place of the second hyphen, with .gz, and with the name of the set in front ("emnist-letters-").
+bool IsIdxName(std::string_view name, std::string_view part) {
+  constexpr std::string_view kGzip = ".gz", kBytes = "-ubyte", kIdx = "idx";
+  if (name.ends_with(kGzip)) name.remove_suffix(kGzip.size());
+  if (!name.ends_with(kBytes)) return false;
+  name.remove_suffix(kBytes.size());
+  if (name.empty() || name.back() < '1' || name.back() > '0' + kMostDimensions) return false;
+  name.remove_suffix(1);
+  if (!name.ends_with(kIdx)) return false;
+  name.remove_suffix(kIdx.size());
+  if (name.empty() || (name.back() != '-' && name.back() != '.')) return false;
+  name.remove_suffix(1);
+  if (!name.ends_with(part)) return false;
+  name.remove_suffix(part.size());
+  return name.empty() || name.back() == '-' || name.back() == '_';
+}
+
+// Whether a name is "train-images", or that with .gz: content must then tell that it is IDX.
+bool IsShortIdxName(std::string_view name, std::string_view part) {
+  return name == part || name == std::string(part) + ".gz";
+}
+
+// The file of `folder` that is one of `parts` ("t10k-images", "test-images"); empty if there is
+// none.
+std::string FindFile(const std::string& folder, const std::vector<std::string>& parts) {
   std::vector<std::string> found;
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    const bool matches = std::any_of(marks.begin(), marks.end(), [&](const std::string& mark) {
-      return name.find(mark) != std::string::npos;
+    if (IsIgnoredName(name) || entry.is_directory()) continue;
+    const bool matches = std::any_of(parts.begin(), parts.end(), [&](const std::string& part) {
+      return IsIdxName(name, part) ||
+             (IsShortIdxName(name, part) && HasIdxMagic(entry.path().string()));
     });
-    if (matches && entry.is_regular_file()) found.push_back(entry.path().string());
+    if (matches) found.push_back(entry.path().string());
   }
   if (found.empty()) return {};
   std::sort(found.begin(), found.end());  // the plain one before its .gz

@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "core/text.h"
 #include "dataloader/archives/names.h"
+#include "dataloader/sources/folder.h"
 #include "dataloader/sources/sources.h"
 
 namespace convoy {
@@ -47,10 +48,13 @@ class MemberDataset final : public Dataset {
   }
 
   std::string Name(int64_t sample) const override {
-    const std::string& folder = source_.members.folders[FolderOfSample(sample)];
+    const size_t folder_index = FolderOfSample(sample);
+    const std::string& folder = source_.members.folders[folder_index];
     const std::string name(source_.members.Name(first_ + sample));
     if (labelled_) {
-      const std::string class_prefix = std::string(BaseOf(folder)) + "/";
+      const auto label =
+          static_cast<size_t>(source_.layout.labels[folder_index - source_.layout.first]);
+      const std::string class_prefix = source_.layout.classes[label] + "/";
       // Packed shards have it in the name already.
       return name.starts_with(class_prefix) ? name : class_prefix + name;
     }
@@ -104,13 +108,16 @@ class MemberDataset final : public Dataset {
     return text;
   }
 
+  const LeftOut& left_out() const override { return source_.left_out.all; }
+
  private:
   size_t FolderOfSample(int64_t sample) const {
     CONVOY_CHECK(sample >= 0 && sample < size_, "sample {} of {}", sample, size_);
     return source_.members.FolderIndex(first_ + sample);
   }
   std::string PathOf(int64_t sample) const {
-    const std::string& folder = source_.members.folders[FolderOfSample(sample)];
+    const std::string& folder =
+        source_.files_in ? *source_.files_in : source_.members.folders[FolderOfSample(sample)];
     fs::path path(source_.root);
     if (!folder.empty()) path /= folder;
     return (path / source_.members.Name(first_ + sample)).string();
@@ -121,40 +128,10 @@ class MemberDataset final : public Dataset {
   int64_t first_ = 0, size_ = 0;
 };
 
-constexpr int kDeepestFolder = 4;
-
-// Errors of one folder are told with its path.
-void ReadFolder(const fs::path& root, const std::string& relative, int depth,
-                MemberTableBuilder& builder) {
-  std::error_code error;
-  const fs::path path = relative.empty() ? root : root / relative;
-  if (!relative.empty()) builder.Folder(relative);
-  fs::directory_iterator entry(path, error);
-  for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
-    if (IsIgnoredName(name)) continue;
-    // Links are followed: a folder on disk is the user's own. One that leads nowhere is found when
-    // the sample is read.
-    std::error_code unknown;
-    if (entry->is_directory(unknown)) {
-      if (depth < kDeepestFolder) {
-        ReadFolder(root, relative.empty() ? name : fmt::format("{}/{}", relative, name), depth + 1,
-                   builder);
-      }
-    } else if (IsImageName(name) && (entry->is_regular_file(unknown) || entry->is_symlink())) {
-      builder.Add(builder.Folder(relative), name, 0, 0, 0);
-    }
-  }
-  if (error) {
-    throw Error(ExitCode::kData,
-                fmt::format("cannot read the folder {}: {}", path.string(), error.message()),
-                "check its permissions");
-  }
-}
-
 class ImageFiles final : public Dataset {
  public:
-  explicit ImageFiles(std::vector<std::string> paths) : paths_(std::move(paths)) {}
+  ImageFiles(std::vector<std::string> paths, LeftOut left_out)
+      : paths_(std::move(paths)), left_out_(std::move(left_out)) {}
 
   int64_t size() const override { return static_cast<int64_t>(paths_.size()); }
   const std::vector<std::string>& classes() const override { return no_classes_; }
@@ -172,8 +149,11 @@ class ImageFiles final : public Dataset {
     return fmt::format("{} image files", FormatCount(size()));
   }
 
+  const LeftOut& left_out() const override { return left_out_; }
+
  private:
   std::vector<std::string> paths_, no_classes_;
+  LeftOut left_out_;
 };
 
 }  // namespace
@@ -186,14 +166,9 @@ std::unique_ptr<Dataset> MakeUnlabelledDataset(MemberSource source) {
   return std::make_unique<MemberDataset>(std::move(source), false);
 }
 
-MemberTable ReadFolders(const std::string& root) {
-  MemberTableBuilder builder;
-  ReadFolder(root, "", 0, builder);
-  return builder.Finish({});
-}
-
 std::shared_ptr<const Dataset> OpenImages(const std::vector<std::string>& paths) {
   std::vector<std::string> files;
+  LeftOut left_out;
   for (const std::string& path : paths) {
     std::error_code error;
     const fs::file_status status = fs::status(path, error);
@@ -202,14 +177,19 @@ std::shared_ptr<const Dataset> OpenImages(const std::vector<std::string>& paths)
                   "give image files, or folders of them");
     }
     if (!fs::is_directory(status)) {
+      RequireRegularFile(path);
       files.push_back(path);
       continue;
     }
-    const MemberTable members = ReadFolders(path);
+    const FolderContents contents = ReadFolders(path);
+    const MemberTable& members = contents.members;
     if (members.size() == 0) {
-      throw Error(ExitCode::kData, fmt::format("no image below {}", path),
+      const std::string found = contents.left_out.Listing();
+      throw Error(ExitCode::kData,
+                  fmt::format("no image below {}{}", path, found.empty() ? "" : ", but " + found),
                   "images are named .jpeg, .jpg or .png");
     }
+    left_out.Add(contents.left_out);
     for (int64_t i = 0; i < members.size(); ++i) {
       const std::string& folder = members.folders[members.FolderIndex(i)];
       fs::path file(path);
@@ -218,7 +198,7 @@ std::shared_ptr<const Dataset> OpenImages(const std::vector<std::string>& paths)
     }
   }
   if (files.empty()) throw Error(ExitCode::kData, "no image was given", "give image files");
-  return std::make_unique<ImageFiles>(std::move(files));
+  return std::make_unique<ImageFiles>(std::move(files), std::move(left_out));
 }
 
 }  // namespace convoy

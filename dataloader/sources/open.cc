@@ -2,19 +2,19 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <array>
 #include <filesystem>
-#include <optional>
 #include <utility>
 
 #include "core/error.h"
 #include "core/text.h"
 #include "dataloader/archives/archive.h"
 #include "dataloader/archives/index.h"
+#include "dataloader/archives/inner_tar.h"
 #include "dataloader/archives/names.h"
-#include "dataloader/archives/tar.h"
-#include "dataloader/images/image.h"
-#include "dataloader/sources/devkit.h"
+#include "dataloader/sources/arrange.h"
+#include "dataloader/sources/folder.h"
+#include "dataloader/sources/label_list.h"
+#include "dataloader/sources/shard_splits.h"
 #include "dataloader/sources/shards.h"
 #include "dataloader/sources/sources.h"
 
@@ -22,11 +22,6 @@ namespace convoy {
 namespace {
 
 namespace fs = std::filesystem;
-
-struct Place {
-  std::string path, split;
-  std::string where() const { return split.empty() ? path : path + ":" + split; }
-};
 
 // "PATH" or "PATH:SPLIT"; a path that holds a colon itself comes first.
 Place ParseLocation(const std::string& location) {
@@ -40,97 +35,6 @@ Place ParseLocation(const std::string& location) {
               "give a folder, an archive, or synthetic:N; a split stands behind a colon");
 }
 
-// The number in "ILSVRC2012_val_00000001.JPEG" where `kind` is "val".
-std::optional<int64_t> NumberInName(std::string_view name, std::string_view kind) {
-  constexpr size_t kYearEnd = 10, kDigits = 8;
-  const std::string infix = fmt::format("_{}_", kind);
-  if (!name.starts_with("ILSVRC20") ||
-      name.substr(std::min(kYearEnd, name.size()), infix.size()) != infix) {
-    return std::nullopt;
-  }
-  const std::string_view rest = name.substr(kYearEnd + infix.size());
-  const size_t point = rest.find('.');
-  if (point != kDigits) return std::nullopt;
-  return ParseInteger(rest.substr(0, kDigits));
-}
-
-bool AllNumbered(const MemberTable& members, std::string_view kind) {
-  for (int64_t i = 0; i < members.size(); ++i) {
-    if (!NumberInName(members.Name(i), kind)) return false;
-  }
-  return members.size() > 0;
-}
-
-// The one folder that holds all images.
-std::optional<size_t> OnlyFolder(const MemberTable& members) {
-  if (members.size() == 0) return std::nullopt;
-  const size_t folder = members.FolderIndex(0);
-  return members.FolderIndex(members.size() - 1) == folder ? std::optional(folder) : std::nullopt;
-}
-
-// Validation images move into the class folders that the devkit says.
-MemberTable ArrangeByTruth(const MemberTable& members, const ValidationTruth& truth,
-                           const std::string& where, const std::string& devkit) {
-  if (members.size() != static_cast<int64_t>(truth.labels.size())) {
-    throw Error(ExitCode::kData,
-                fmt::format("{} holds {} images, but {} has the classes of {}", where,
-                            members.size(), devkit, truth.labels.size()),
-                "archive and devkit must be of the same year, and complete");
-  }
-  MemberTableBuilder builder;
-  for (const std::string& wnid : truth.wnids) builder.Folder(wnid);
-  for (int64_t i = 0; i < members.size(); ++i) {
-    const auto member = static_cast<size_t>(i);
-    const std::optional<int64_t> number = NumberInName(members.Name(i), "val");
-    if (!number || *number < 1 || *number > members.size()) {
-      throw Error(ExitCode::kData,
-                  fmt::format("{}: {}, a number from 1 to {} expected", where,
-                              Printable(members.Name(i)), members.size()),
-                  "archive and devkit must be of the same year");
-    }
-    const int32_t label = truth.labels[static_cast<size_t>(*number) - 1];
-    builder.Add(builder.Folder(truth.wnids[static_cast<size_t>(label)]), members.Name(i),
-                members.archive[member], members.offset[member], members.bytes[member]);
-  }
-  return builder.Finish({});
-}
-
-// Classes from folders, from a devkit, or none.
-std::unique_ptr<Dataset> Arrange(MemberSource source, const Place& place,
-                                 const DatasetOptions& options, EmptyClasses empty_classes) {
-  const std::optional<size_t> only = OnlyFolder(source.members);
-  if (only && AllNumbered(source.members, "test")) {
-    if (!place.split.empty()) {
-      throw Error(ExitCode::kData,
-                  fmt::format("{} has no split {}", place.path, Printable(place.split)),
-                  "leave the split out");
-    }
-    source.layout.first = *only;
-    source.layout.last = *only + 1;
-    return MakeUnlabelledDataset(std::move(source));
-  }
-  // Inside of a class folder these names are those of sorted validation images.
-  if (only && source.members.folders[*only].empty()) {
-    if (!AllNumbered(source.members, "val")) {
-      throw Error(ExitCode::kData,
-                  fmt::format("{}: found {} images without class folders, the first {}", place.path,
-                              source.members.size(), Printable(source.members.Name(0))),
-                  "expected class folders, class tars, or ILSVRC2012_val_NNNNNNNN.JPEG files");
-    }
-    if (options.devkit.empty()) {
-      throw Error(
-          ExitCode::kData,
-          fmt::format("{} holds validation images, whose classes are in the devkit", place.path),
-          "add --devkit ILSVRC2012_devkit_t12.tar.gz");
-    }
-    source.members =
-        ArrangeByTruth(source.members, ReadDevkit(options.devkit), place.path, options.devkit);
-    empty_classes = EmptyClasses::kAllowed;
-  }
-  source.layout = FindClasses(source.members, place.split, place.path, empty_classes);
-  return MakeMemberDataset(std::move(source));
-}
-
 // Every archive of a folder stays open; the usual limit is 1024 files.
 void AllowManyFiles() {
   rlimit limit{};
@@ -139,52 +43,206 @@ void AllowManyFiles() {
   setrlimit(RLIMIT_NOFILE, &limit);  // where it fails, opening a file says so
 }
 
-std::unique_ptr<Dataset> OpenArchives(const std::vector<std::string>& paths, const Place& place,
-                                      const DatasetOptions& options, Log& log) {
+void SayWhatIsLeftOut(const LeftOut& left_out, const std::string& where, Log& log) {
+  if (!left_out.empty()) log.Info("{}: {}", where, left_out.Sentence());
+}
+
+// What is opened as one data set.
+struct ArchiveSet {
+  std::vector<std::string> paths;
+  Place place;             // the split is one inside of the archives
+  std::string where;       // the data set as the user named it
+  std::string index_name;  // the path that the index's is made from
+  LeftOut beside;          // files beside the archives that are left out
+};
+
+std::unique_ptr<Dataset> OpenArchives(const ArchiveSet& set, const DatasetOptions& options,
+                                      Log& log) {
   AllowManyFiles();
   MemberSource source;
-  for (const std::string& path : paths)
+  for (const std::string& path : set.paths) {
     source.archives.push_back(std::make_unique<FileBytes>(path));
-  ArchiveContents contents =
-      ReadOrLoadArchives(source.archives, IndexPath(place.path, options.index_folder), log);
-  if (contents.ignored > 0) {
-    log.Info("{}: {} files that are no images are left out", place.path,
-             FormatCount(contents.ignored));
   }
+  ArchiveContents contents =
+      ReadOrLoadArchives(source.archives, IndexPath(set.index_name, options.index_folder), log);
+  source.left_out.all = contents.left_out;
+  source.left_out.all.Add(set.beside);
+  SayWhatIsLeftOut(source.left_out.all, set.where, log);
   const bool shards = contents.kind == ArchiveKind::kShards;
   const char* form = shards                                ? "packed shards"
                      : contents.kind == ArchiveKind::kFlat ? "tar"
-                     : paths.size() > 1                    ? "tars of classes"
+                     : set.paths.size() > 1                ? "tars of classes"
                                                            : "tar of tars";
-  source.description = fmt::format("{} {}", form, place.where());
+  source.description = fmt::format("{} {}", form, set.where);
   source.members = std::move(contents.members);
-  if (shards && fs::is_directory(place.path)) ApplyShardNotes(place.path, source.members);
-  return Arrange(std::move(source), place, options,
-                 shards ? EmptyClasses::kAllowed : EmptyClasses::kRefused);
+  if (shards && fs::is_directory(set.place.path)) {
+    ApplyShardNotes(set.place.path, source.members);
+  }
+  return Arrange(std::move(source), set.place, "", options,
+                 shards ? EmptyClasses::kAllowed : EmptyClasses::kRefused, log);
 }
 
-// Whether a tar begins at byte `offset` of a file.
-bool IsTarAt(const std::string& path, int64_t offset) {
-  const File file = File::OpenForReading(path, ExitCode::kData);
-  if (file.size() < offset + kTarBlock) return false;
-  uint8_t block[kTarBlock];
-  file.ReadAt(offset, block, kTarBlock);
-  return IsTarHeader(block);
+// "a.tar, b.tar, ... (9 in all)".
+std::string Names(const std::vector<std::string>& paths) {
+  std::string text;
+  for (size_t i = 0; i < paths.size(); ++i) {
+    if (i == 8) return text + fmt::format(", ... ({} in all)", paths.size());
+    text += (text.empty() ? "" : ", ") + Printable(BaseOf(paths[i]));
+  }
+  return text;
 }
-bool IsTarFile(const std::string& path) { return IsTarAt(path, 0); }
-// Whether its first member is a tar.
-bool IsTarOfTars(const std::string& path) { return IsTarAt(path, kTarBlock); }
 
 // The official archives in one folder are several data sets, not the parts of one: better said now
 // than after reading all of them.
 void CheckOneDataset(const std::string& folder, const std::vector<std::string>& tars) {
-  if (tars.size() < 2 || std::none_of(tars.begin(), tars.end(), IsTarOfTars)) return;
-  std::string names;
-  for (const std::string& tar : tars) {
-    names += (names.empty() ? "" : ", ") + Printable(BaseOf(tar));
-  }
-  throw Error(ExitCode::kData, fmt::format("{} holds several archives: {}", folder, names),
+  const auto is_tar_of_tars = [](const std::string& path) { return IsTarOfTars(FileBytes(path)); };
+  if (tars.size() < 2 || std::none_of(tars.begin(), tars.end(), is_tar_of_tars)) return;
+  throw Error(ExitCode::kData, fmt::format("{} holds several archives: {}", folder, Names(tars)),
               "give the archive itself, for example " + tars.front());
+}
+
+// That nothing else which may be a part of the data set lies beside the tars.
+void CheckBesideTars(const std::string& folder, FolderListing& listing) {
+  const auto refuse = [&](const std::string& what, const std::string& example) {
+    throw Error(ExitCode::kData,
+                fmt::format("{}: found tars ({}) beside {} ({}), one of the two expected", folder,
+                            Names(listing.tars), what, Printable(BaseOf(example))),
+                "unpack the tars, or move what does not belong to them into another folder");
+  };
+  if (!listing.images.empty()) refuse("images", listing.images.front());
+  for (const std::string& path : listing.folders) {
+    if (ReadFolders(path).members.size() > 0) refuse("folders of images", path);
+    const FolderListing below = ListFolder(path);
+    if (!below.tars.empty()) refuse("folders of tars", path);
+    listing.notes.Add("folder without images", BaseOf(path));
+  }
+}
+
+std::unique_ptr<Dataset> OpenTars(FolderListing listing, const Place& place,
+                                  const DatasetOptions& options, Log& log) {
+  CheckBesideTars(place.path, listing);
+  ArchiveSet set{.paths = listing.tars,
+                 .place = place,
+                 .where = place.where(),
+                 .index_name = place.path,
+                 .beside = listing.notes};
+  const std::vector<std::string> splits = SplitsOfShards(listing.tars);
+  const std::string asked = SplitOfWord(place.split);
+  if (place.split.empty() && splits.size() > 1) {
+    std::string found;
+    for (const std::string& split : splits) {
+      const auto tar = std::find_if(listing.tars.begin(), listing.tars.end(),
+                                    [&](const auto& path) { return SplitOfShard(path) == split; });
+      found += fmt::format("{}{} ({})", found.empty() ? "" : ", ",
+                           split.empty() ? "without a name" : split, Printable(BaseOf(*tar)));
+    }
+    const bool has_train = std::count(splits.begin(), splits.end(), "train") > 0;
+    throw Error(
+        ExitCode::kData,
+        fmt::format("{} has several splits, by the names of its tars: {}", place.path, found),
+        fmt::format("name one: {}:{}", place.path, has_train ? "train" : splits.back()));
+  }
+  if (!asked.empty() && std::count(splits.begin(), splits.end(), asked) > 0) {
+    const auto is_other = [&](const std::string& path) { return SplitOfShard(path) != asked; };
+    std::erase_if(set.paths, is_other);
+    for (const FolderListing::Stray& stray : listing.strays) {
+      if (is_other(stray.path)) set.beside.AddFile(BaseOf(stray.path));
+    }
+    std::erase_if(listing.strays, [&](const auto& stray) { return is_other(stray.path); });
+    set.place.split.clear();
+    set.index_name = fmt::format("{}.{}", place.path, asked);
+  } else if (!place.split.empty() && splits.size() > 1) {
+    std::string found;
+    for (const std::string& split : splits) {
+      if (!split.empty()) found += (found.empty() ? "" : ", ") + split;
+    }
+    throw Error(ExitCode::kData,
+                fmt::format("{} has no split {}: found {}, by the names of its tars", place.path,
+                            Printable(place.split), found),
+                "name one of them");
+  }
+  if (!listing.strays.empty()) {
+    const FolderListing::Stray& stray = listing.strays.front();
+    const std::string others = listing.strays.size() == 1
+                                   ? std::string()
+                                   : fmt::format(", and {} others", listing.strays.size() - 1);
+    throw Error(
+        ExitCode::kData,
+        fmt::format("{} among {} tars is no tar: it is {}{}", stray.path, set.paths.size(),
+                    stray.what, others),
+        "fetch, unpack (gunzip) or repair it, or move it away if it is no part of the data");
+  }
+  CheckOneDataset(place.path, set.paths);
+  return OpenArchives(set, options, log);
+}
+
+// Of a folder of images: everything that may be missed is said.
+void SayWhatMayBeMissed(const FolderContents& contents, const FolderListing& listing,
+                        const std::string& where, Log& log) {
+  for (const std::string& run : contents.runs) {
+    log.Info("{}: left out the folder of a run, {}", where, run);
+  }
+  if (!contents.dangling.empty()) {
+    log.Warning("{}: {}: they cannot be read, and count as bad images", where,
+                contents.dangling.Listing());
+  }
+  for (const FolderListing::Stray& stray : listing.strays) {
+    if (!IsPackedName(stray.path)) continue;
+    log.Warning("{}: {} is {}, and left out", where, Printable(BaseOf(stray.path)), stray.what);
+  }
+  SayWhatIsLeftOut(contents.left_out, where, log);
+}
+
+// Why a folder has no images in it.
+void CheckHoldsImages(const FolderContents& contents, const FolderListing& listing,
+                      const std::string& path) {
+  if (contents.members.size() > 0) return;
+  if (!listing.strays.empty()) {
+    const FolderListing::Stray& stray = listing.strays.front();
+    throw Error(ExitCode::kData,
+                fmt::format("{}: found {} files such as {} ({}) and no image", path,
+                            listing.strays.size(), Printable(BaseOf(stray.path)), stray.what),
+                "expected class folders, tars, IDX files or CIFAR files");
+  }
+  std::vector<std::string> with_tars;
+  for (const std::string& folder : listing.folders) {
+    if (!ListFolder(folder).tars.empty()) with_tars.push_back(folder);
+  }
+  if (with_tars.empty()) return;
+  throw Error(ExitCode::kData, fmt::format("{} has tars in folders: {}", path, Names(with_tars)),
+              fmt::format("name one: {}:{}", path, BaseOf(with_tars.front())));
+}
+
+std::unique_ptr<Dataset> OpenImageFolder(const FolderListing& listing, const Place& root,
+                                         const std::string& where, const std::string& list,
+                                         const DatasetOptions& options, Log& log) {
+  for (const FolderListing::Stray& stray : listing.strays) {
+    if (ExtensionOf(stray.path) != "tar" || listing.folders.empty()) continue;
+    throw Error(ExitCode::kData,
+                fmt::format("{} beside class folders is no tar: it is {}", stray.path, stray.what),
+                "its images are missing: unpack it once more, or move it away");
+  }
+  FolderContents contents = ReadFolders(root.path);
+  CheckHoldsImages(contents, listing, root.path);
+  SayWhatMayBeMissed(contents, listing, where, log);
+  MemberSource source;
+  source.root = root.path;
+  source.members = std::move(contents.members);
+  source.left_out = {std::move(contents.left_out), std::move(contents.left_out_of)};
+  source.description = fmt::format("folder {}", where);
+  return Arrange(std::move(source), root, list, options, EmptyClasses::kRefused, log);
+}
+
+// The list of labels that was named in place of a split; empty if it is none.
+std::string NamedList(const Place& place) {
+  if (!IsLabelListName(place.split)) return {};
+  for (const fs::path& path : {fs::path(place.path) / place.split,
+                               fs::path(place.path) / ".." / place.split, fs::path(place.split)}) {
+    if (fs::exists(path)) return path.string();
+  }
+  throw Error(ExitCode::kData,
+              fmt::format("{} has no list of labels {}", place.path, Printable(place.split)),
+              "give its name in the folder, or its path");
 }
 
 std::unique_ptr<Dataset> OpenFolder(const Place& place, const DatasetOptions& options, Log& log) {
@@ -192,37 +250,54 @@ std::unique_ptr<Dataset> OpenFolder(const Place& place, const DatasetOptions& op
   if (auto dataset = OpenCifar(place.path, place.split)) return dataset;
 
   Place root = place;
+  const std::string list = NamedList(place);
   const fs::path below = fs::path(place.path) / place.split;
-  if (!place.split.empty() && fs::is_directory(below)) root = {below.string(), ""};
-  std::vector<std::string> tars, others;
-  bool has_folders = false, has_images = false;
-  for (const auto& entry : fs::directory_iterator(root.path)) {
-    const std::string name = entry.path().filename().string();
-    if (IsIgnoredName(name)) continue;
-    if (entry.is_directory()) {
-      has_folders = true;
-    } else if (IsImageName(name)) {
-      has_images = true;
-    } else if (entry.is_regular_file()) {
-      (IsTarFile(entry.path().string()) ? tars : others).push_back(entry.path().string());
+  if (!list.empty()) {
+    root.split.clear();
+  } else if (!place.split.empty() && fs::is_directory(below)) {
+    root = {below.string(), ""};
+  }
+  FolderListing listing = ListFolder(root.path);
+  if (!listing.tars.empty() && list.empty()) {
+    return OpenTars(std::move(listing), root, options, log);
+  }
+  return OpenImageFolder(listing, root, place.where(), list, options, log);
+}
+
+// The images of a list lie beside it, or in the folder of its name, or in "images", or in the only
+// folder with images.
+std::unique_ptr<Dataset> OpenList(const std::string& path, const DatasetOptions& options,
+                                  Log& log) {
+  const fs::path parent = fs::path(path).parent_path();
+  const std::string folder = parent.empty() ? "." : parent.string();
+  const FolderListing listing = ListFolder(folder);
+  std::vector<std::string> candidates;
+  if (!listing.images.empty()) {
+    candidates.push_back(folder);
+  } else {
+    for (const std::string& below : listing.folders) {
+      const bool is_named =
+          BaseOf(below) == fs::path(path).stem() || IsImageFolderName(BaseOf(below));
+      if (is_named) candidates.insert(candidates.begin(), below);
+    }
+    if (candidates.empty()) {
+      for (const std::string& below : listing.folders) {
+        if (!ListFolder(below).images.empty()) candidates.push_back(below);
+      }
+      if (candidates.size() > 1) {
+        throw Error(ExitCode::kData,
+                    fmt::format("{}: which of the folders beside it holds its images: {}?", path,
+                                Names(candidates)),
+                    fmt::format("name it: {}:{}", candidates.front(), path));
+      }
     }
   }
-  if (!tars.empty() && !has_folders && !has_images) {
-    std::sort(tars.begin(), tars.end());
-    CheckOneDataset(root.path, tars);
-    return OpenArchives(tars, root, options, log);
+  if (candidates.empty()) {
+    throw Error(ExitCode::kData, fmt::format("{}: found no image beside it", path),
+                fmt::format("name their folder: FOLDER:{}", path));
   }
-  MemberSource source;
-  source.root = root.path;
-  source.members = ReadFolders(root.path);
-  source.description = fmt::format("folder {}", place.where());
-  if (source.members.size() == 0 && !others.empty()) {
-    throw Error(ExitCode::kData,
-                fmt::format("{}: found {} files such as {} and no image", root.path, others.size(),
-                            Printable(BaseOf(others.front()))),
-                "expected class folders, tars, IDX files or CIFAR files");
-  }
-  return Arrange(std::move(source), root, options, EmptyClasses::kRefused);
+  const Place root{candidates.front(), ""};
+  return OpenImageFolder(ListFolder(root.path), root, path, path, options, log);
 }
 
 }  // namespace
@@ -233,15 +308,19 @@ std::shared_ptr<const Dataset> OpenDataset(const std::string& location,
   try {
     const Place place = ParseLocation(location);
     if (fs::is_directory(place.path)) return OpenFolder(place, options, log);
-    if (IsTarFile(place.path)) return OpenArchives({place.path}, place, options, log);
-    const File file = File::OpenForReading(place.path, ExitCode::kData);
-    std::array<uint8_t, 64> start{};
-    const int64_t bytes = std::min<int64_t>(file.size(), static_cast<int64_t>(start.size()));
-    file.ReadAt(0, start.data(), bytes);
+    RequireRegularFile(place.path);
+    if (IsTarFile(place.path)) {
+      return OpenArchives({.paths = {place.path},
+                           .place = place,
+                           .where = place.where(),
+                           .index_name = place.path,
+                           .beside = {}},
+                          options, log);
+    }
+    if (IsLabelListName(place.path)) return OpenList(place.path, options, log);
     throw Error(
         ExitCode::kData,
-        fmt::format("{} is {}, a tar or a folder expected", place.path,
-                    DescribeContent(start.data(), static_cast<size_t>(bytes))),
+        fmt::format("{} is {}, a tar or a folder expected", place.path, DescribeFile(place.path)),
         "a compressed archive has to be unpacked once (gunzip); it cannot be read in place");
   } catch (const fs::filesystem_error& error) {
     throw Error(ExitCode::kData,

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,13 +22,13 @@ struct MemberSource {
   MemberTable members;
   ClassLayout layout;
   std::string description;  // "tar of tars /data/train.tar"
+  LeftOutFiles left_out;
+  // The folder below `root` that all files lie in, if the folders of `members` are only classes.
+  std::optional<std::string> files_in;
 };
 std::unique_ptr<Dataset> MakeMemberDataset(MemberSource source);
 // Of images without labels.
 std::unique_ptr<Dataset> MakeUnlabelledDataset(MemberSource source);
-
-// The images below `root`, at most four folders deep. Throws (kData).
-MemberTable ReadFolders(const std::string& root);
 
 // Folders of IDX and CIFAR binary files. Nothing is returned when the folder holds no such files.
 // Throws (kData) for malformed ones, or a split that is not there.

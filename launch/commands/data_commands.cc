@@ -22,6 +22,12 @@ void AddDataArguments(OptionTable& table, DataArguments* arguments) {
   table.AddFlag("json", "one JSON object", &arguments->as_json);
 }
 
+nlohmann::ordered_json ToJson(const LeftOut& left_out) {
+  nlohmann::ordered_json json = nlohmann::ordered_json::object();
+  for (const auto& [kind, entry] : left_out.kinds()) json[kind] = entry.count;
+  return json;
+}
+
 void RequireOneWord(const DataArguments& arguments) {
   if (arguments.words.size() == 1) return;
   throw Error(ExitCode::kUsage,

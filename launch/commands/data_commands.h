@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "core/error.h"
 #include "core/host/clock.h"
 #include "dataloader/dataset.h"
@@ -23,6 +25,8 @@ struct DataArguments {
   const std::string& location() const { return words.front(); }
 };
 void AddDataArguments(OptionTable& table, DataArguments* arguments);
+// {".webp": 2, ".bmp": 1}: what the data set passes over.
+nlohmann::ordered_json ToJson(const LeftOut& left_out);
 // Throws (kUsage).
 void RequireOneWord(const DataArguments& arguments);
 

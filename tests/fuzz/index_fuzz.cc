@@ -9,7 +9,7 @@ namespace {
 using namespace convoy;
 
 constexpr std::string_view kMagic = "CONVOYIX";
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 
 // "a/0.jpg" of 5 bytes at byte 512 and "b/1.jpg" of 4 at 1536, as make_corpus.py has them.
 std::string Archive() {

@@ -95,11 +95,12 @@ def make_checked():
         + array("I", [0, 5, 10]) + text(b"0.jpg1.jpg"))
     save("index", "two-images", b"\0" + members)
     save("index", "one-folder",
-         b"\0" + struct.pack("<BqQ", 2, 3, 1) + text(b"a") + array("I", [0, 1]) + array("q", [512])
+         b"\0" + struct.pack("<BQ", 2, 1) + text(b".txt") + text(b"a/x.txt")
+         + struct.pack("<qQ", 3, 1) + text(b"a") + array("I", [0, 1]) + array("q", [512])
          + array("I", [5]) + array("H", [0]) + array("I", [0, 5]) + text(b"0.jpg"))
     stamp = struct.pack("<Q", 1) + text(b"a.tar") + struct.pack("<qq", 3072, 0)
     save("index", "other-time", b"\1" + stamp + members)
-    save("index", "no-checksum", b"\2CONVOYIX" + struct.pack("<I", 1) + stamp + members)
+    save("index", "no-checksum", b"\2CONVOYIX" + struct.pack("<I", 2) + stamp + members)
 
     for side, channels in [(4, 3), (2, 1)]:
         values = (
@@ -186,6 +187,14 @@ def make_devkits():
     save("devkit", "tar-gz", b"\2" + gzip.compress(tar(kit), mtime=0))
     with_mat = tar([kit[0], ("k/meta.mat", mat(rows[:2], compressed=True))])
     save("devkit", "tar-with-mat", b"\1" + with_mat)
+
+
+def make_lists():
+    save("csv", "of-names", b"id,breed\na,dog\nb.png,cat\nb.jpg,dog\n")
+    save("csv", "of-numbers", b"a.jpg;10\r\nb.png;2\r\nb.jpg;0")
+    save("csv", "quoted", b'\xef\xbb\xbf"image","x","label"\n"a","""1,\n",dog\nb.png, y ,cat\nb.jpg,,cat')
+    save("csv", "of-boxes", b"a.jpg\tn01\t0\t1\t2\t3\nb.png\tn02\t0\t1\t2\t3\nb.jpg\tn01\t0\t1\t2\t3\n")
+    save("csv", "that-does-not-fit", b"image,label\na,\na,x\nq,y\n")
 
 
 # --- Images ---------------------------------------------------------------------------------------
@@ -307,6 +316,6 @@ def make_crops():
 
 
 if __name__ == "__main__":
-    for make in (make_tars, make_checked, make_plain, make_devkits, make_jpegs, make_pngs,
+    for make in (make_tars, make_checked, make_plain, make_devkits, make_lists, make_jpegs, make_pngs,
                  make_crops):
         make()

@@ -149,7 +149,7 @@ TEST(ImageDecoder, DecidesTheOpenCases) {
   EXPECT_NO_THROW(Decode(read("png-named.JPEG")));
   ExpectError(ErrorOf([&] { Decode(read("truncated.JPEG")); }), ExitCode::kData, {"premature end"});
   ExpectError(ErrorOf([&] { Decode(read("twelve-bit.JPEG")); }), ExitCode::kData, {"12"});
-  ExpectError(ErrorOf([&] { Decode(read("text.JPEG")); }), ExitCode::kData, {"text"});
+  ExpectError(ErrorOf([&] { Decode(read("text.JPEG")); }), ExitCode::kData, {"HTML"});
   ExpectError(ErrorOf([&] { Decode(read("bomb-60000x60000.JPEG")); }), ExitCode::kData,
               {"60000 x 60000"});
 }
@@ -332,7 +332,7 @@ TEST(DescribeContent, NamesWhatUsersMistakeForImages) {
   };
   EXPECT_EQ(describe(""), "empty");
   EXPECT_EQ(describe("GIF89a...."), "a GIF image");
-  EXPECT_EQ(describe("<!DOCTYPE html>\n"), "text");
+  EXPECT_EQ(describe("<!DOCTYPE html>\n"), "an HTML page");
   EXPECT_EQ(describe("\x1F\x8B\x08"), "a gzip file");
 }
 

@@ -210,6 +210,10 @@ TEST(Devkit, GivesTheValidationTarItsClasses) {
     EXPECT_EQ(sorted->Name(i), dataset->Name(i));
     EXPECT_EQ(sorted->Label(i), dataset->Label(i));
     EXPECT_EQ(loose->Name(i), dataset->Name(i));
+    EncodedSample loose_sample;
+    dataset->Read(i, sample);
+    loose->Read(i, loose_sample);
+    EXPECT_EQ(loose_sample.bytes, sample.bytes);
   }
 
   ExpectError(ErrorOf([&] { open(path, ""); }), ExitCode::kData, {"--devkit"});

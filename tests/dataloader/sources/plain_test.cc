@@ -84,6 +84,29 @@ TEST_F(PlainTest, TwoIdxSetsInOneFolderAreRefused) {
   ExpectError(Refused("gzip:train"), ExitCode::kData, {"balanced", "digits", "two data sets"});
 }
 
+TEST_F(PlainTest, OnlyIdxFilesMakeAFolderOne) {
+  // Lists whose names hold "train-images", and a text called so.
+  for (const char* name : {"Cat/0.jpg", "Dog/0.jpg"}) {
+    folder_.Write(std::string("lists/") + name, testing::MakeJpeg(8, 8, 1));
+  }
+  folder_.Write("lists/oidv6-train-images-with-labels.csv", "a,b\n");
+  folder_.Write("lists/my-train-images", Idx({4, 2, 3}, FourImages()));
+  folder_.Write("lists/train-images", "0.jpg\n");
+  folder_.Write("lists/t10k-images-idx3-ubyte.txt", "a list");
+  folder_.Write("lists/pretrain-images-idx3-ubyte", "another");
+  EXPECT_EQ(Open("lists")->size(), 2);
+  // Names without a form count if the content has it.
+  folder_.Write("lists/train-images", Idx({4, 2, 3}, FourImages()));
+  folder_.Write("lists/train-labels.gz", testing::Gzip(Idx({4}, std::string("\0\0\1\1", 4))));
+  EXPECT_EQ(Open("lists:train")->size(), 4);
+  // What macOS adds is none of them.
+  folder_.Write("mac/._train-images-idx3-ubyte", "Mac OS X");
+  folder_.Write("mac/._train-labels-idx1-ubyte", "Mac OS X");
+  folder_.Write("mac/emnist-mnist-train-images-idx3-ubyte", Idx({4, 2, 3}, FourImages()));
+  folder_.Write("mac/emnist-mnist-train-labels-idx1-ubyte", Idx({4}, std::string("\0\0\1\1", 4)));
+  EXPECT_EQ(Open("mac:train")->size(), 4);
+}
+
 TEST_F(PlainTest, LabelsOfTwoDigitsKeepTheirOrder) {
   folder_.Write("train-images", Idx({3, 1, 1}, "abc"));
   folder_.Write("train-labels", Idx({3}, std::string("\12\2\0", 3)));  // 10, 2, 0
@@ -98,8 +121,8 @@ TEST_F(PlainTest, LabelsOfTwoDigitsKeepTheirOrder) {
 TEST_F(PlainTest, MalformedIdxIsRefusedBeforeAnythingIsAllocated) {
   const std::string labels = Idx({4}, std::string(4, '\0'));
   const auto refused = [&](const std::string& images, const std::string& label_file) {
-    folder_.Write("train-images", images);
-    folder_.Write("train-labels", label_file);
+    folder_.Write("train-images-idx3-ubyte", images);
+    folder_.Write("train-labels-idx1-ubyte", label_file);
     return Refused(":train");
   };
   const std::string good = Idx({4, 2, 3}, FourImages());

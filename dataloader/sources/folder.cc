@@ -1,0 +1,250 @@
+#include "dataloader/sources/folder.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "core/error.h"
+#include "core/host/files.h"
+#include "core/text.h"
+#include "dataloader/archives/names.h"
+#include "dataloader/archives/tar.h"
+#include "dataloader/images/image.h"
+
+namespace convoy {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kDeepestFolder = 4;
+
+const char* KindOf(fs::file_type type) {
+  switch (type) {
+    case fs::file_type::fifo:
+      return "FIFO";
+    case fs::file_type::socket:
+      return "socket";
+    case fs::file_type::block:
+    case fs::file_type::character:
+      return "device";
+    case fs::file_type::not_found:
+      return "link to nothing";
+    case fs::file_type::directory:
+      return "folder";
+    default:
+      return "file of an unknown kind";
+  }
+}
+
+[[noreturn]] void FailToRead(const fs::path& folder, const std::error_code& error) {
+  throw Error(ExitCode::kData,
+              fmt::format("cannot read the folder {}: {}", folder.string(), error.message()),
+              "check its permissions");
+}
+
+std::string Joined(const std::string& folder, const std::string& name) {
+  return folder.empty() ? name : fmt::format("{}/{}", folder, name);
+}
+
+bool IsExitRecord(const std::string& name) {
+  return name.starts_with("exit.") && name.ends_with(".json");
+}
+
+class FolderReader {
+ public:
+  explicit FolderReader(const std::string& root) : root_(root), root_is_run_(IsRunFolder(root)) {}
+
+  FolderContents Finish() {
+    Read("", 0);
+    contents_.members = builder_.Finish({});
+    std::sort(contents_.runs.begin(), contents_.runs.end());
+    return std::move(contents_);
+  }
+
+ private:
+  // Whether the folder holds anything besides the folders of runs, or nothing at all.
+  bool Read(const std::string& relative, int depth);
+  bool ReadSubfolder(const std::string& relative, const std::string& name, int depth);
+  void Take(const fs::directory_entry& entry, const std::string& relative, const std::string& name,
+            LeftOut& left_out, int64_t& images);
+
+  fs::path root_;
+  bool root_is_run_;
+  MemberTableBuilder builder_;
+  FolderContents contents_;
+};
+
+bool FolderReader::Read(const std::string& relative, int depth) {
+  const fs::path path = relative.empty() ? root_ : root_ / relative;
+  LeftOut left_out;
+  int64_t images = 0, folders = 0;
+  bool holds_runs = false;
+  std::error_code error;
+  fs::directory_iterator entry(path, error);
+  for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (IsIgnoredName(name)) continue;
+    std::error_code unknown;
+    if (!entry->is_directory(unknown)) {
+      Take(*entry, relative, name, left_out, images);
+    } else if (ReadSubfolder(relative, name, depth)) {
+      ++folders;
+    } else {
+      holds_runs = true;
+    }
+  }
+  if (error) FailToRead(path, error);
+  if (images == 0 && !left_out.empty()) contents_.left_out_of[relative] = left_out;
+  const bool counts = images > 0 || folders > 0 || !holds_runs;
+  // An empty folder is a class without images, which somebody must be told of.
+  if (counts && !relative.empty()) builder_.Folder(relative);
+  contents_.left_out.Add(left_out);
+  return counts;
+}
+
+bool FolderReader::ReadSubfolder(const std::string& relative, const std::string& name, int depth) {
+  const std::string below = Joined(relative, name);
+  // A run may have been written right into the folder of the images.
+  const bool belongs_to_run =
+      relative.empty() && root_is_run_ && (name == "checkpoints" || name.starts_with("previous-"));
+  if (belongs_to_run || IsRunFolder((root_ / below).string())) {
+    contents_.runs.push_back(below);
+    return false;
+  }
+  if (depth < kDeepestFolder) return Read(below, depth + 1);
+  contents_.left_out.Add(fmt::format("folder below {} others", kDeepestFolder), below);
+  return true;
+}
+
+void FolderReader::Take(const fs::directory_entry& entry, const std::string& relative,
+                        const std::string& name, LeftOut& left_out, int64_t& images) {
+  std::error_code unknown;
+  const fs::file_type type = entry.status(unknown).type();
+  const bool is_image = IsImageName(name), is_link = entry.is_symlink(unknown);
+  const std::string path = Joined(relative, name);
+  const bool is_dangling = is_link && type == fs::file_type::not_found;
+  // Links are followed: a folder on disk is the user's own.
+  if (is_image && (type == fs::file_type::regular || is_dangling)) {
+    builder_.Add(builder_.Folder(relative), name, 0, 0, 0);
+    ++images;
+    if (is_dangling) contents_.dangling.Add(KindOf(type), path);
+  } else if (type == fs::file_type::regular) {
+    left_out.AddFile(path);
+  } else if (is_dangling && ExtensionOf(name).empty()) {
+    throw Error(ExitCode::kData,
+                fmt::format("{} is a link to nothing, and may stand for a folder of images",
+                            entry.path().string()),
+                "mount or fetch what it leads to, or remove the link");
+  } else {
+    left_out.Add(KindOf(type), path);
+  }
+}
+
+// What usually lies beside archives, and is none: notes, lists, sums, settings, programs.
+bool IsNote(const std::string& name) {
+  constexpr std::array<std::string_view, 32> kExtensions = {
+      "json", "jsonl",  "txt",    "md",  "rst",    "csv",    "tsv",  "yaml",
+      "yml",  "toml",   "cfg",    "ini", "xml",    "pdf",    "bib",  "idx",
+      "log",  "index",  "py",     "sh",  "sig",    "asc",    "md5",  "md5sum",
+      "sha1", "sha224", "sha256", "sum", "sha384", "sha512", "html", "ipynb"};
+  const std::string extension = ExtensionOf(name);
+  if (std::find(kExtensions.begin(), kExtensions.end(), extension) != kExtensions.end()) {
+    return true;
+  }
+  // README, LICENSE, SHA256SUMS, MD5SUMS
+  return extension.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) {
+           return std::isupper(c) || std::isdigit(c) || c == '-' || c == '_';
+         });
+}
+
+}  // namespace
+
+FolderContents ReadFolders(const std::string& root) { return FolderReader(root).Finish(); }
+
+FolderListing ListFolder(const std::string& path) {
+  FolderListing listing;
+  std::error_code error;
+  fs::directory_iterator entry(path, error);
+  for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
+    const std::string name = entry->path().filename().string(), file = entry->path().string();
+    if (IsIgnoredName(name)) continue;
+    std::error_code unknown;
+    const fs::file_type type = entry->status(unknown).type();
+    if (type == fs::file_type::directory) {
+      if (!IsRunFolder(file)) listing.folders.push_back(file);
+    } else if (IsImageName(name)) {
+      listing.images.push_back(file);
+    } else if (type != fs::file_type::regular) {
+      listing.strays.push_back({file, fmt::format("a {}", KindOf(type))});
+    } else if (IsNote(name)) {
+      listing.notes.AddFile(name);
+    } else if (IsTarFile(file)) {
+      listing.tars.push_back(file);
+    } else {
+      const std::string what = DescribeFile(file);
+      listing.strays.push_back({file, what == "a tar" ? "a tar that is cut off or damaged" : what});
+    }
+  }
+  if (error) FailToRead(path, error);
+  for (std::vector<std::string>* paths : {&listing.tars, &listing.folders, &listing.images}) {
+    std::sort(paths->begin(), paths->end());
+  }
+  std::sort(listing.strays.begin(), listing.strays.end(),
+            [](const auto& a, const auto& b) { return a.path < b.path; });
+  return listing;
+}
+
+bool IsRunFolder(const std::string& path) {
+  std::error_code unknown;
+  const fs::path folder(path);
+  if (fs::is_regular_file(folder / "config.cfg", unknown) &&
+      fs::is_directory(folder / "checkpoints", unknown)) {
+    return true;
+  }
+  // A run that ended before it began has left only why.
+  bool has_record = false;
+  for (fs::directory_iterator entry(folder, unknown); !unknown && entry != fs::directory_iterator();
+       entry.increment(unknown)) {
+    const std::string name = entry->path().filename().string();
+    if (IsExitRecord(name)) {
+      has_record = true;
+    } else if (!IsIgnoredName(name)) {
+      return false;
+    }
+  }
+  return has_record && !unknown;
+}
+
+std::string SpecialKind(const std::string& path) {
+  std::error_code unknown;
+  const fs::file_type type = fs::status(path, unknown).type();
+  return type == fs::file_type::regular ? std::string() : fmt::format("a {}", KindOf(type));
+}
+
+void RequireRegularFile(const std::string& path) {
+  const std::string kind = SpecialKind(path);
+  if (kind.empty()) return;
+  throw Error(ExitCode::kData, fmt::format("{} is {}, a regular file expected", path, kind),
+              "data are read at any place and more than once: write them to a file first");
+}
+
+bool IsTarFile(const std::string& path) {
+  const File file = File::OpenForReading(path, ExitCode::kData);
+  if (file.size() < kTarBlock) return false;
+  uint8_t block[kTarBlock];
+  file.ReadAt(0, block, kTarBlock);
+  return IsTarHeader(block);
+}
+
+std::string DescribeFile(const std::string& path) {
+  const File file = File::OpenForReading(path, ExitCode::kData);
+  std::array<uint8_t, kTarBlock> start{};
+  const int64_t bytes = std::min<int64_t>(file.size(), kTarBlock);
+  file.ReadAt(0, start.data(), bytes);
+  return DescribeContent(start.data(), static_cast<size_t>(bytes));
+}
+
+}  // namespace convoy

@@ -1,0 +1,60 @@
+// dataloader/sources/folder.h - what lies in a folder: images, tars, and what is neither.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "dataloader/archives/members.h"
+#include "dataloader/left_out.h"
+
+namespace convoy {
+
+// The images below a folder.
+struct FolderContents {
+  MemberTable members;
+  LeftOut left_out;  // files that are no images, with names relative to the folder
+  // The same of each folder that holds files and no image. "" is the folder itself.
+  std::map<std::string, LeftOut> left_out_of;
+  // Folders that Convoy wrote runs into, which are left out: they depend on the images, and not the
+  // other way round.
+  std::vector<std::string> runs;
+  // Images that are links to nothing. They are members, and bad ones when they are read.
+  LeftOut dangling;
+};
+
+// Reads at most four folders deep. Names are told apart by their extensions, no file is opened.
+// Throws (kData) for a folder that cannot be read, and for a link to nothing that may be a folder.
+FolderContents ReadFolders(const std::string& root);
+
+// What lies right in a folder that may hold archives. Paths are in byte order.
+struct FolderListing {
+  // A file that is neither an image nor a tar nor a note, and what it is: "0002.tar", "empty".
+  struct Stray {
+    std::string path, what;
+  };
+  std::vector<std::string> tars, folders, images;
+  std::vector<Stray> strays;
+  LeftOut notes;  // what usually lies beside archives: README, checksums, .json, .txt, ...
+};
+
+// Opens the files that may be tars. Throws (kData).
+FolderListing ListFolder(const std::string& path);
+
+// Whether `path` is a folder that a run of Convoy was written into.
+bool IsRunFolder(const std::string& path);
+
+// What a path holds if it is no regular file: "a FIFO", "a socket", "a device", "a link to
+// nothing", "a folder"; empty for a regular file.
+std::string SpecialKind(const std::string& path);
+
+// Throws (kData) unless `path` is a regular file. Never opens it.
+void RequireRegularFile(const std::string& path);
+
+// Whether a tar begins at the start of a file. Throws (kData) if it cannot be opened.
+bool IsTarFile(const std::string& path);
+
+// What the first bytes of a file say of it: "a gzip file", "text". Throws (kData).
+std::string DescribeFile(const std::string& path);
+
+}  // namespace convoy

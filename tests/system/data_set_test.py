@@ -1,0 +1,68 @@
+"""What lies at a path, as users meet it: a run inside the data, files left out, special files."""
+
+import json
+import os
+import unittest
+
+from convoy import ConvoyTest, run, write_image
+
+ON_CPU = ["--backend", "cpu", "--threads", "1", "--workers", "1"]
+SMALL = ["--model", "lenet5", "--mean", "none", "--batch-size", "4", *ON_CPU]
+
+
+class DataSetTest(ConvoyTest):
+    def setUp(self):
+        super().setUp()
+        for i in range(24):
+            folder = self.path(f"flowers/{'daisy' if i % 2 else 'rose'}")
+            os.makedirs(folder, exist_ok=True)
+            write_image(os.path.join(folder, f"{i:03}.png"), i)
+
+    def train(self, *arguments, ranks=0, **options):
+        return run("train", *SMALL, *arguments, ranks=ranks, **options)
+
+    def index(self, name):
+        process = run("data", "index", self.path(name), "--json")
+        self.assert_exit(process, 0)
+        return json.loads(process.stdout), process.stderr
+
+    def test_a_run_inside_the_data_folder_is_no_class(self):
+        for steps in ("1", "2"):
+            process = self.train("--data", ".", "--steps", steps, cwd=self.path("flowers"))
+            self.assert_exit(process, 0)
+        self.assertIn("left out the folder of a run, runs/default", process.stderr)
+        found, _ = self.index("flowers")
+        self.assertEqual((found["images"], found["classes"]), (24, ["daisy", "rose"]))
+
+    def test_files_left_out_are_said(self):
+        for name in ("rose/a.webp", "rose/b.webp", "daisy/c.bmp", "daisy/._d.png"):
+            with open(self.path(f"flowers/{name}"), "wb") as file:
+                file.write(b"x")
+        line = "left out 3 files that are no JPEG or PNG: 2 .webp, 1 .bmp"
+        process = self.train(
+            "--data", self.path("flowers"), "--steps", "1", "--output-dir", self.path("run"),
+            ranks=2,
+        )  # fmt: skip
+        self.assert_exit(process, 0)
+        self.assertEqual(process.stderr.count(line), 1, process.stderr)
+        found, text = self.index("flowers")
+        self.assertEqual(found["left_out"], {".bmp": 1, ".webp": 2})
+        self.assertIn(line, text)
+        process = run("data", "verify", self.path("flowers"), "--json")
+        self.assertEqual(json.loads(process.stdout)["left_out"], {".bmp": 1, ".webp": 2})
+
+    def test_fifos_are_refused_at_once(self):
+        os.mkfifo(self.path("fifo"))
+        process = self.train("--data", self.path("fifo"), "--output-dir", self.path("run"))
+        self.assert_error(process, 3, "a FIFO")
+        process = self.train(
+            "--data", self.path("flowers"), "--steps", "1", "--output-dir", self.path("run")
+        )
+        self.assert_exit(process, 0)
+        checkpoint = self.path("run/checkpoints/step-000000001.safetensors")
+        process = run("predict", "--checkpoint", checkpoint, self.path("fifo"))
+        self.assert_error(process, 3, "a FIFO")
+
+
+if __name__ == "__main__":
+    unittest.main()
