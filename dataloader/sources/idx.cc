@@ -2,6 +2,7 @@
 // numbers, the elements.
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <filesystem>
 #include <string_view>
 #include <utility>
@@ -121,6 +122,45 @@ std::string FindFile(const std::string& folder, const std::vector<std::string>& 
   return found.front();
 }
 
+// Throws (kData) for a label that is none of the set's classes, such as 255 for "unknown".
+//
+// A file does not say how many classes it has. But sets of this family number them without gaps,
+// from 0 or 1 on; so labels that no image has, below one that some have, are suspicious. They may
+// be classes that a small file happens to lack. Hence a gap is an error if that has a chance below
+// one in a million (each label being as likely as another), and either the images above the gap are
+// one in a thousand or the gap is half of all labels.
+void CheckLabels(const std::vector<uint8_t>& labels, const std::string& path) {
+  constexpr double kSmallestChance = 1e-6;
+  constexpr int64_t kHeaderBytes = 8;
+  if (labels.empty()) return;
+  std::array<int64_t, 256> images_of{};
+  for (const uint8_t label : labels) ++images_of[label];
+  const int largest = *std::max_element(labels.begin(), labels.end());
+  const auto count = static_cast<int64_t>(labels.size());
+  int64_t above = count - images_of[0];
+  int last = 0;
+  for (int label = 1; label <= largest; ++label) {
+    if (images_of[static_cast<size_t>(label)] == 0) continue;
+    const int missing = label - last - 1;
+    const double chance =
+        std::pow(1 - static_cast<double>(missing) / (largest + 1), static_cast<double>(count));
+    if (missing > 0 && chance < kSmallestChance &&
+        (above <= count / 1000 || above == 1 || 2 * missing > largest)) {
+      const auto image = std::find_if(labels.begin(), labels.end(),
+                                      [label](uint8_t found) { return found >= label; }) -
+                         labels.begin();
+      throw Error(ExitCode::kData,
+                  fmt::format("{}: image {} has label {} (at byte {}), but no image has a label "
+                              "from {} to {}",
+                              path, image, labels[static_cast<size_t>(image)], kHeaderBytes + image,
+                              last + 1, label - 1),
+                  "labels are expected without gaps: repair this one, or download the file again");
+    }
+    above -= images_of[static_cast<size_t>(label)];
+    last = label;
+  }
+}
+
 }  // namespace
 
 std::unique_ptr<Dataset> OpenIdx(const std::string& folder, const std::string& split) {
@@ -151,6 +191,7 @@ std::unique_ptr<Dataset> OpenIdx(const std::string& folder, const std::string& s
                             labels.sizes[0], labels_path),
                 "the two files are of different data sets");
   }
+  CheckLabels(labels.elements, labels_path);
   constexpr int64_t kLongestSide = 1 << 14;
   const int64_t channels = images.sizes.size() == 4 ? images.sizes[3] : 1;
   if (images.sizes[1] < 1 || images.sizes[1] > kLongestSide || images.sizes[2] < 1 ||

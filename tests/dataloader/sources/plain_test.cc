@@ -107,6 +107,38 @@ TEST_F(PlainTest, OnlyIdxFilesMakeAFolderOne) {
   EXPECT_EQ(Open("mac:train")->size(), 4);
 }
 
+TEST_F(PlainTest, ALabelFarAboveTheOthersNamesItsImage) {
+  const auto open = [&](const std::string& labels) {
+    const auto count = static_cast<uint32_t>(labels.size());
+    folder_.Write("train-images-idx3-ubyte", Idx({count, 1, 1}, labels));
+    folder_.Write("train-labels-idx1-ubyte", Idx({count}, labels));
+    return Open(":train");
+  };
+  const auto labels_of = [](int count, int first, int classes) {
+    std::string labels;
+    for (int i = 0; i < count; ++i) labels += static_cast<char>(first + i * 7 % classes);
+    return labels;
+  };
+  // One unknown among few and many; and many unknown.
+  for (const int count : {20, 6000}) {
+    std::string labels = labels_of(count, 0, 10);
+    labels[17] = '\xFF';
+    ExpectError(ErrorOf([&] { open(labels); }), ExitCode::kData,
+                {"train-labels-idx1-ubyte", "image 17 has label 255 (at byte 25)", "10 to 254"});
+    for (int i = 0; i < count; i += 2) labels[static_cast<size_t>(i)] = '\xFF';
+    ExpectError(ErrorOf([&] { open(labels); }), ExitCode::kData, {"image 0 has label 255"});
+  }
+  std::string near = labels_of(6000, 0, 10);
+  near[5] = 12;
+  ExpectError(ErrorOf([&] { open(near); }), ExitCode::kData, {"image 5 has label 12", "10 to 11"});
+  // EMNIST's letters begin at 1; a small file may lack classes; a large one all of a class.
+  EXPECT_EQ(open(labels_of(6000, 1, 26))->classes().size(), 27u);
+  EXPECT_EQ(open(std::string("\7\2\1\0\4", 5))->classes().size(), 8u);
+  std::string without_3 = labels_of(6000, 0, 10);
+  for (char& label : without_3) label = label == 3 ? 4 : label;
+  EXPECT_EQ(open(without_3)->classes().size(), 10u);
+}
+
 TEST_F(PlainTest, LabelsOfTwoDigitsKeepTheirOrder) {
   folder_.Write("train-images", Idx({3, 1, 1}, "abc"));
   folder_.Write("train-labels", Idx({3}, std::string("\12\2\0", 3)));  // 10, 2, 0
