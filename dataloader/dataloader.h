@@ -2,6 +2,7 @@
 //
 //   dataset.h         Dataset: samples with random access, whatever they are stored in
 //   left_out.h        LeftOut: the files that are no samples, counted by kind
+//   split.h           SplitByName: a part held out for validation
 //   crop_options.h    CropOptions: which part of an image, and its random changes
 //   loader.h          Loader: the batches of an epoch, made by a pool of threads
 //   bad_samples.h     BadSample: what cannot be decoded, and how much of it is put up with
@@ -17,4 +18,5 @@
 #include "dataloader/dataset.h"
 #include "dataloader/loader.h"
 #include "dataloader/loader_report.h"
+#include "dataloader/split.h"
 #include "dataloader/statistics.h"

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "dataloader/split.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/safetensors.h"
 #include "trainer/ranks/agreement.h"
@@ -176,6 +177,9 @@ std::vector<Prediction::Candidate> MostProbable(const std::vector<double>& proba
 EvaluationResult Evaluate(const EvaluateConfig& config, World& world, Log& log) {
   Evaluator evaluator(config, world, log);
   auto dataset = OpenTogether(config.data, config.loading, world, log);
+  RunTogether(world, [&] {
+    if (config.val_split > 0) dataset = SplitByName(dataset, config.val_split).held_out;
+  });
   RunTogether(world, [&] {
     RequireClasses(*dataset, config.data, evaluator.classes());
     dataset = WithClassesOfTraining(dataset, config.data, evaluator.info().classes);

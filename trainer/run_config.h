@@ -64,6 +64,7 @@ struct DataConfig {
 
 struct RunConfig {
   std::string data, validation;
+  double val_split = 0;  // share of the training images that is held out for validation; 0: none
   DataConfig loading;
 
   std::string model = "alexnet2012";
@@ -104,6 +105,7 @@ struct RunConfig {
 struct EvaluateConfig {
   std::vector<std::string> checkpoints;
   std::string data;
+  double val_split = 0;  // evaluates the share of `data` that such a training held out; 0: all
   DataConfig loading;  // but for its geometry and resize
   // In place of those of the checkpoint.
   std::optional<Geometry> geometry;

@@ -87,6 +87,8 @@ ExitCode EvalCommand(int argc, const char* const* argv) {
   table.Group("Evaluation");
   table.Add("data", "DATA", "", "validation images, in any form that convoy train takes",
             store::Text(&config.data));
+  AddValSplitOption(table, "evaluate only the share of --data that a training held out",
+                    &config.val_split);
   table.Add("batch-size,b", "N", "64", "images at a time over all ranks",
             store::Integer("batch-size", 1, 1 << 20, [&](int64_t n) { config.batch_size = n; }));
   table.Add("views", "1|10", "1", "the centre, or corners and centre with their mirror images",

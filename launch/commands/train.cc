@@ -166,6 +166,8 @@ ExitCode TrainCommand(int argc, const char* const* argv) {
             store::Text(&config.data));
   table.Add("val", "DATA", "", "validation images, evaluated as training goes on",
             store::Text(&config.validation));
+  AddValSplitOption(table, "share of the training images that is held out for validation",
+                    &config.val_split);
   AddModelOptions(table, &config.model, &config.model_options);
   AddLearningOptions(table, &config);
   AddAugmentationOptions(table, &config);
@@ -196,6 +198,12 @@ ExitCode TrainCommand(int argc, const char* const* argv) {
   }
   if (config.output_dir.empty()) {
     throw Error(ExitCode::kUsage, "convoy train: --output-dir is empty", "name a folder");
+  }
+  if (config.val_split > 0 && !config.validation.empty()) {
+    throw Error(ExitCode::kUsage,
+                fmt::format("convoy train: --val-split {} and --val {} name two validation sets",
+                            config.val_split, config.validation),
+                "give one of the two");
   }
   // A start that is refused leaves no record in the folder of an earlier run.
   std::string record_folder;

@@ -47,6 +47,13 @@ OptionTable::Store GeometryStore(Geometry* target) {
   return store::Choice<Geometry>("geometry", choices, target);
 }
 
+void AddValSplitOption(OptionTable& table, const std::string& what, double* share) {
+  constexpr double kMost = 0.999999;
+  table.Add("val-split", "SHARE", "0",
+            what + " (0.1: a tenth); which images is a function of their names alone",
+            store::Number("val-split", 0, kMost, [=](double number) { *share = number; }));
+}
+
 void AddDrawOptions(OptionTable& table, DataConfig* data) {
   table.Add("images-per-draw", "N", "1",
             "neighbours in the order that share the place and mirror of their crops: 32 in the "

@@ -1,6 +1,8 @@
 // launch/options/run_options.h - the options that several subcommands share, written once.
 #pragma once
 
+#include <string>
+
 #include "comm/world.h"
 #include "launch/options/option_table.h"
 #include "trainer/trainer.h"
@@ -16,6 +18,8 @@ void AddDataOptions(OptionTable& table, DataConfig* data, ImagesFor use = Images
 // What becomes of images that cannot be decoded; a part of the above.
 void AddBadSampleOptions(OptionTable& table, DataConfig* data,
                          ImagesFor use = ImagesFor::kTraining);
+// --val-split: `what` says what is done with the share. The share is 0, or above 0 and below 1.
+void AddValSplitOption(OptionTable& table, const std::string& what, double* share);
 // What is drawn for images in training.
 void AddDrawOptions(OptionTable& table, DataConfig* data);
 // Takes the name of a geometry.

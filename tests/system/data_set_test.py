@@ -1,10 +1,10 @@
-"""What lies at a path, as users meet it: a run inside the data, files left out, special files."""
+"""What lies at a path, as users meet it: a run inside the data, files left out, a part held out."""
 
 import json
 import os
 import unittest
 
-from convoy import ConvoyTest, run, write_image
+from convoy import ConvoyTest, metrics, run, write_image
 
 ON_CPU = ["--backend", "cpu", "--threads", "1", "--workers", "1"]
 SMALL = ["--model", "lenet5", "--mean", "none", "--batch-size", "4", *ON_CPU]
@@ -62,6 +62,30 @@ class DataSetTest(ConvoyTest):
         checkpoint = self.path("run/checkpoints/step-000000001.safetensors")
         process = run("predict", "--checkpoint", checkpoint, self.path("fifo"))
         self.assert_error(process, 3, "a FIFO")
+
+    def test_a_part_is_held_out_and_evaluated_alike(self):
+        data = ["--data", self.path("flowers"), "--val-split", "0.25"]
+        results = []
+        for ranks in (0, 2):
+            folder = self.path(f"run-{ranks}")
+            process = self.train(*data, "--epochs", "1", "--output-dir", folder, ranks=ranks)
+            self.assert_exit(process, 0)
+            (evaluation,) = metrics(folder, "eval")
+            (last,) = metrics(folder, "step")[-1:]
+            best = os.path.join(folder, "checkpoints/best.safetensors")
+            process = run("eval", best, *data, *ON_CPU, "--json")
+            self.assert_exit(process, 0)
+            again = json.loads(process.stdout)
+            self.assertEqual(again["images"], evaluation["images"])
+            self.assertAlmostEqual(again["loss"], evaluation["loss"], places=5)
+            self.assertTrue(0 < again["images"] < 24)
+            self.assertEqual(last["step"], -(-(24 - again["images"]) // 4))
+            results.append(again["images"])
+        self.assertEqual(results[0], results[1])
+        with open(self.path("run-0/config.cfg"), encoding="utf-8") as file:
+            self.assertIn("val-split = 0.25", file.read())
+        process = self.train(*data, "--val", self.path("flowers"), "--output-dir", self.path("x"))
+        self.assert_error(process, 2, "--val-split", "--val")
 
 
 if __name__ == "__main__":

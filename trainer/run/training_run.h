@@ -50,6 +50,7 @@ class TrainingRun {
   enum class Beginning : int32_t { kFresh, kResumed, kAtTheEnd };
 
   // Before the first step (training_start.cc).
+  void HoldOut();
   void OpenValidation();
   Beginning ChooseBeginning(CheckpointInfo& saved, std::string& origin);
   bool RequireResumable(const CheckpointInfo& saved, const std::string& path);  // rank 0

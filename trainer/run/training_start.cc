@@ -5,6 +5,7 @@
 #include <iterator>
 
 #include "core/text.h"
+#include "dataloader/split.h"
 #include "trainer/checkpoint/info.h"
 #include "trainer/ranks/agreement.h"
 #include "trainer/ranks/kernel_cache.h"
@@ -65,6 +66,7 @@ TrainingRun::TrainingRun(const RunConfig& config, World& world, Log& log)
       resources_(MakeComputeResources(config.compute, world, log)),
       training_set_(OpenTogether(config.data, config.loading, world, log)) {
   RunTogether(world_, [&] {
+    if (config_.val_split > 0) HoldOut();
     const auto classes = static_cast<int>(training_set_->classes().size());
     if (!config_.model_options.classes && classes > 0) config_.model_options.classes = classes;
     network_ = MakeModel(config_.model, config_.model_options);
@@ -76,6 +78,7 @@ TrainingRun::TrainingRun(const RunConfig& config, World& world, Log& log)
     optimizer_.emplace(config_.optimizer, plan_);
   });
   log_.Info("{}", training_set_->Describe());
+  if (validation_set_) log_.Info("validation: {}", validation_set_->Describe());
   if (!config_.validation.empty() && config_.eval_every > 0) OpenValidation();
 
   CheckpointInfo saved;
@@ -94,6 +97,13 @@ TrainingRun::TrainingRun(const RunConfig& config, World& world, Log& log)
   }
   MakeModelAndLoaders();
   TakeFolder(beginning);
+}
+
+// Cuts the validation set off the training set.
+void TrainingRun::HoldOut() {
+  DatasetSplit split = SplitByName(training_set_, config_.val_split);
+  training_set_ = std::move(split.training);
+  if (config_.eval_every > 0) validation_set_ = std::move(split.held_out);
 }
 
 void TrainingRun::OpenValidation() {
