@@ -174,11 +174,12 @@ ExitCode TrainCommand(int argc, const char* const* argv) {
   AddDataOptions(table, &config.loading);
   AddComputeOptions(table, &config.compute, &world_options);
   AddOutputOptions(table, &config);
-  table.AcceptFiles();
+  table.Group("Files of settings");
   bool print_config = false;
   table.AddFlag("print-config", "print the settings as config.cfg would hold them, and end",
                 &print_config);
   table.NotASetting();
+  table.AcceptFiles();
   table.Examples(
       "Examples\n"
       "  convoy train --data synthetic:1000 --steps 10\n"
