@@ -13,27 +13,36 @@ namespace {
 
 using Names = std::set<std::string>;
 
-// Compared by their meaning: a run cannot change them.
+// Compared by their meaning: a run cannot change them. And what is no setting any more.
 const Names& FixedSettings() {
   static const Names names = {
       "model", "classes",         "input", "activation",  "norm",     "pooling", "dropout",
       "init",  "label-smoothing", "seed",  "update-rule", "geometry", "resize",  "mean",
-      "std"};
+      "std",   "resume"};
   return names;
 }
 
 // They say where, how fast and with what output a run is computed.
 const Names& SettingsWithoutInfluence() {
-  static const Names names = {"output-dir",   "index-folder", "workers",      "read-ahead",
-                              "towers",       "replicas",     "backend",      "threads",
-                              "numa",         "share-device", "communicator", "cuda-graph",
-                              "kernel-cache", "workspace",    "deadline",     "overlap",
-                              "keep",         "print-freq",   "resume",       "checkpoint-every"};
+  static const Names names = {"output-dir",   "index-folder", "workers",         "read-ahead",
+                              "towers",       "replicas",     "backend",         "threads",
+                              "numa",         "share-device", "communicator",    "cuda-graph",
+                              "kernel-cache", "workspace",    "deadline",        "overlap",
+                              "keep",         "print-freq",   "checkpoint-every"};
   return names;
 }
 
 bool IsEnd(const SettingChange& change) {
   return change.name == "steps" || change.name == "epochs";
+}
+
+// Those of a checkpoint; none if an older version wrote what cannot be read.
+std::vector<Setting> SavedSettings(const std::string& text) {
+  try {
+    return ParseSettings("the checkpoint's settings", text);
+  } catch (const Error&) {
+    return {};
+  }
 }
 
 // The values of a setting, as one text.
@@ -91,7 +100,8 @@ std::string SettingChange::ToString() const {
 }
 
 std::vector<SettingChange> ChangedSettings(const std::string& saved, const std::string& now) {
-  const std::vector<Setting> before = ParseSettings("the checkpoint's settings", saved);
+  const std::vector<Setting> before = SavedSettings(saved);
+  if (before.empty()) return {};
   const std::vector<Setting> after = ParseSettings("the settings", now);
   std::vector<SettingChange> changes;
   Names seen;
@@ -131,13 +141,14 @@ std::vector<std::string> PreprocessingDifferences(const CheckpointInfo& saved,
                                                   const RunConfig& config,
                                                   const Preprocessing& given) {
   std::vector<std::string> differences;
-  const std::string was =
-      ValueOf(ParseSettings("the checkpoint's settings", saved.settings), "mean");
+  const std::string was = ValueOf(SavedSettings(saved.settings), "mean");
   const std::string is = ValueOf(ParseSettings("the settings", config.settings), "mean");
-  // The same words mean the same; other words may do so too, if they are numbers.
-  const bool same_numbers =
-      !IsComputed(config.mean) && given.mean == saved.preprocessing.mean && was != "channel";
-  if (was != is && !same_numbers) {
+  // The same words mean the same; other words may do so too, if they are numbers. Of a checkpoint
+  // without words only the numbers are known, and what would be computed is taken for the same.
+  const bool same = IsComputed(config.mean)
+                        ? was == is || (was.empty() && !saved.preprocessing.mean.empty())
+                        : given.mean == saved.preprocessing.mean;
+  if (!same) {
     differences.push_back(
         Difference("mean", was.empty() ? Shown(saved.preprocessing.mean, "none") : was, is));
   }

@@ -27,7 +27,8 @@ struct SettingChange {
 };
 
 // What differs between two texts of settings, in the order of `now`. Left out are the settings that
-// a run cannot change: those are compared by what they mean (DifferencesThatForbidResume).
+// a run cannot change: those are compared by what they mean (DifferencesThatForbidResume). Nothing
+// if `saved` cannot be read.
 std::vector<SettingChange> ChangedSettings(const std::string& saved, const std::string& now);
 
 // What becomes of a change in a run that goes on, as words behind it: "used from here on".

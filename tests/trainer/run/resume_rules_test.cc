@@ -28,6 +28,13 @@ TEST(ChangedSettings, LeaveOutWhatARunCannotChange) {
   EXPECT_TRUE(ChangedSettings("classes = 10\nseed = 1\n", "seed = 2\nmean = none\n").empty());
 }
 
+// A checkpoint of another program or an older version goes on all the same.
+TEST(ChangedSettings, AreNotKnownIfTheCheckpointHasNoneOrTornOnes) {
+  for (const char* saved : {"", "data = \"a\"b\"\n"}) {
+    EXPECT_TRUE(ChangedSettings(saved, "lr = 1\n").empty()) << saved;
+  }
+}
+
 CheckpointInfo At(int64_t step, int64_t epoch, int64_t batch = 0) {
   return {.step = step, .epoch = epoch, .batch = batch};
 }
@@ -84,6 +91,9 @@ TEST(PreprocessingDifferences, AreOfMeaningNotOfWords) {
   EXPECT_TRUE(Differences({"mean = 5\n", "mean = 5,5\n", Kind::kValues, {5, 5}, {5, 5}}).empty());
   EXPECT_TRUE(
       Differences({"mean = none\n", "mean = none\n", Kind::kNone, {}, {}, {}, {1, 1}}).empty());
+  EXPECT_TRUE(Differences({"", "mean = image\n", Kind::kImage, image}).empty());
+  EXPECT_EQ(Differences({"", "mean = image\n", Kind::kImage, {}}),
+            std::vector<std::string>{"mean: none in the checkpoint, image in this run"});
   EXPECT_EQ(Differences({"mean = none\n", "mean = 100\n", Kind::kValues, {}, {100}}),
             std::vector<std::string>{"mean: none in the checkpoint, 100 in this run"});
   EXPECT_EQ(Differences({"mean = image\n", "mean = channel\n", Kind::kChannel, image}),
