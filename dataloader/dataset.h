@@ -67,17 +67,21 @@ struct DatasetOptions {
   std::string index_folder;
 };
 
-// Opens `location` ("PATH" or "PATH:SPLIT"), told apart by its structure, never by its name:
+// Opens `location` ("PATH" or "PATH:SPLIT"), told apart by its structure and not by its name (but
+// see sources/shard_splits.h):
 //   a folder of class folders; a folder with splits of them (needs :SPLIT where it has several)
 //   a flat tar of class folders, with or without a leading split folder
 //   a tar of class tars (the official ILSVRC train tar), read in place; or a folder of class tars
 //   a flat tar or folder of ILSVRC2012_val_NNNNNNNN.JPEG (the official validation tar; needs a
 //   devkit), or of ILSVRC2012_test_NNNNNNNN.JPEG (unlabelled)
 //   a folder or tar of packed shards (WebDataset names, with a .cls member per sample)
-//   IDX files (a folder with {train,t10k}-{images,labels}-*[.gz]; needs :train or :test)
+//   a folder of images with a CSV of their classes, in it or named (sources/label_list.h)
+//   Tiny ImageNet: CLASS/images/*.JPEG, and images beside val_annotations.txt
+//   IDX files (a folder with {train,t10k}-{images,labels}-idxN-ubyte[.gz]; needs :train or :test)
 //   CIFAR-10 and CIFAR-100 binary (a folder with data_batch_*.bin or train.bin; :train or :test)
 //   synthetic:N[xCLASSES]: N images of noise, the same in every run
-// Throws (kData) with what was found and what is expected.
+// Says on `log` what lies among the data and is not read. Throws (kData) with what was found and
+// what is expected.
 std::shared_ptr<const Dataset> OpenDataset(const std::string& location,
                                            const DatasetOptions& options, Log& log);
 

@@ -39,6 +39,15 @@ const char* KindOf(fs::file_type type) {
   }
 }
 
+// What a link leads to. Asks the file system only for links and special files: reading the folder
+// has told the others.
+fs::file_type TypeOf(const fs::directory_entry& entry) {
+  std::error_code unknown;
+  if (entry.is_regular_file(unknown)) return fs::file_type::regular;
+  if (entry.is_directory(unknown)) return fs::file_type::directory;
+  return entry.status(unknown).type();
+}
+
 [[noreturn]] void FailToRead(const fs::path& folder, const std::error_code& error) {
   throw Error(ExitCode::kData,
               fmt::format("cannot read the folder {}: {}", folder.string(), error.message()),
@@ -121,11 +130,10 @@ bool FolderReader::ReadSubfolder(const std::string& relative, const std::string&
 
 void FolderReader::Take(const fs::directory_entry& entry, const std::string& relative,
                         const std::string& name, LeftOut& left_out, int64_t& images) {
-  std::error_code unknown;
-  const fs::file_type type = entry.status(unknown).type();
-  const bool is_image = IsImageName(name), is_link = entry.is_symlink(unknown);
+  const bool is_image = IsImageName(name);
   const std::string path = Joined(relative, name);
-  const bool is_dangling = is_link && type == fs::file_type::not_found;
+  const fs::file_type type = TypeOf(entry);
+  const bool is_dangling = type == fs::file_type::not_found;
   // Links are followed: a folder on disk is the user's own.
   if (is_image && (type == fs::file_type::regular || is_dangling)) {
     builder_.Add(builder_.Folder(relative), name, 0, 0, 0);
@@ -171,8 +179,7 @@ FolderListing ListFolder(const std::string& path) {
   for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
     const std::string name = entry->path().filename().string(), file = entry->path().string();
     if (IsIgnoredName(name)) continue;
-    std::error_code unknown;
-    const fs::file_type type = entry->status(unknown).type();
+    const fs::file_type type = TypeOf(*entry);
     if (type == fs::file_type::directory) {
       if (!IsRunFolder(file)) listing.folders.push_back(file);
     } else if (IsImageName(name)) {

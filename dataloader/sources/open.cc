@@ -173,14 +173,20 @@ std::unique_ptr<Dataset> OpenTars(FolderListing listing, const Place& place,
         "fetch, unpack (gunzip) or repair it, or move it away if it is no part of the data");
   }
   CheckOneDataset(place.path, set.paths);
+  if (const std::string missing = FirstMissingShard(set.paths); !missing.empty()) {
+    log.Warning("{}: {} tars, and by their numbers {} is missing", set.where, set.paths.size(),
+                Printable(missing));
+  }
   return OpenArchives(set, options, log);
 }
 
 // Of a folder of images: everything that may be missed is said.
 void SayWhatMayBeMissed(const FolderContents& contents, const FolderListing& listing,
                         const std::string& where, Log& log) {
-  for (const std::string& run : contents.runs) {
-    log.Info("{}: left out the folder of a run, {}", where, run);
+  if (!contents.runs.empty()) {
+    log.Info("{}: left out the folder of a run, {}{}", where, Printable(contents.runs.front()),
+             contents.runs.size() == 1 ? std::string()
+                                       : fmt::format(", and {} others", contents.runs.size() - 1));
   }
   if (!contents.dangling.empty()) {
     log.Warning("{}: {}: they cannot be read, and count as bad images", where,

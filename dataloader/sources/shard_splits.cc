@@ -1,9 +1,13 @@
 #include "dataloader/sources/shard_splits.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cctype>
+#include <optional>
 #include <set>
 
+#include "core/text.h"
 #include "dataloader/archives/names.h"
 
 namespace convoy {
@@ -50,7 +54,71 @@ std::string WithoutNumber(std::string token) {
   return token;
 }
 
+// "x-000123-of-000200.tar": what stands around the number, and the two numbers.
+struct NumberedName {
+  std::string prefix, suffix;
+  size_t digits = 0;
+  int64_t number = 0;
+  std::optional<int64_t> total;
+
+  std::string WithNumber(int64_t other) const {
+    return fmt::format("{}{:0{}}{}", prefix, other, digits, suffix);
+  }
+};
+
+// The last number before the first point, and the total after it. Nothing for names without one.
+std::optional<NumberedName> ParseNumbered(std::string_view path) {
+  const std::string_view base = BaseOf(path);
+  const auto is_digit = [&](size_t at) { return base[at] >= '0' && base[at] <= '9'; };
+  NumberedName name;
+  size_t end = std::min(base.find('.'), base.size());
+  const auto begin_of_number = [&](size_t number_end) {
+    size_t begin = number_end;
+    while (begin > 0 && is_digit(begin - 1)) --begin;
+    return begin;
+  };
+  constexpr std::string_view kOf = "-of-";
+  const size_t total = begin_of_number(end);
+  if (total < end && base.substr(0, total).ends_with(kOf)) {
+    name.total = ParseInteger(base.substr(total, end - total));
+    end = total - kOf.size();
+  }
+  const size_t begin = begin_of_number(end);
+  const std::optional<int64_t> number = ParseInteger(base.substr(begin, end - begin));
+  constexpr size_t kMostDigits = 12;
+  const bool is_sane = end - begin <= kMostDigits && name.total.value_or(0) < int64_t{1} << 40;
+  if (!number || !is_sane) return std::nullopt;
+  name.prefix = base.substr(0, begin);
+  name.suffix = base.substr(end);
+  name.digits = end - begin;
+  name.number = *number;
+  return name;
+}
+
 }  // namespace
+
+std::string FirstMissingShard(const std::vector<std::string>& paths) {
+  std::set<int64_t> numbers;
+  std::optional<NumberedName> first;
+  for (const std::string& path : paths) {
+    const std::optional<NumberedName> name = ParseNumbered(path);
+    if (!name || (first && (name->prefix != first->prefix || name->suffix != first->suffix))) {
+      return {};
+    }
+    if (!first) first = name;
+    numbers.insert(name->number);
+  }
+  if (numbers.empty()) return {};
+  // Numbers without a total may begin anywhere, and wnids lie far apart.
+  const int64_t begin = first->total ? std::min<int64_t>(*numbers.begin(), 1) : *numbers.begin();
+  const int64_t end = first->total ? begin + *first->total : *numbers.rbegin() + 1;
+  const auto count = static_cast<int64_t>(numbers.size());
+  if (!first->total && end - begin > 2 * count) return {};
+  for (int64_t number = begin; number < end; ++number) {
+    if (!numbers.contains(number)) return first->WithNumber(number);
+  }
+  return {};
+}
 
 std::string SplitOfWord(std::string_view word) {
   std::string lower(word);

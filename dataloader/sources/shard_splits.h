@@ -24,4 +24,9 @@ std::string SplitOfShard(std::string_view path);
 // class tars may be called "train".)
 std::vector<std::string> SplitsOfShards(const std::vector<std::string>& paths);
 
+// What is missing among shards that are numbered one after another, or say how many they are:
+// "x-000002.tar" or "x-00007-of-00100.tar". Empty if nothing is, or if the names are numbered in no
+// such way (as wnids).
+std::string FirstMissingShard(const std::vector<std::string>& paths);
+
 }  // namespace convoy

@@ -160,7 +160,7 @@ ExitCode IndexCommand(int argc, const char* const* argv) {
     Json json = {{"description", dataset->Describe()},
                  {"images", dataset->size()},
                  {"classes", dataset->classes()},
-                 {"left_out", ToJson(dataset->left_out())}};
+                 {"left_out", CountsOf(dataset->left_out())}};
     if (with_md5) json["md5"] = md5;
     if (with_headers) json["headers"] = summary;
     // Names may be of any bytes.

@@ -22,10 +22,10 @@ void AddDataArguments(OptionTable& table, DataArguments* arguments) {
   table.AddFlag("json", "one JSON object", &arguments->as_json);
 }
 
-nlohmann::ordered_json ToJson(const LeftOut& left_out) {
-  nlohmann::ordered_json json = nlohmann::ordered_json::object();
-  for (const auto& [kind, entry] : left_out.kinds()) json[kind] = entry.count;
-  return json;
+std::map<std::string, int64_t> CountsOf(const LeftOut& left_out) {
+  std::map<std::string, int64_t> counts;
+  for (const auto& [kind, entry] : left_out.kinds()) counts[kind] = entry.count;
+  return counts;
 }
 
 void RequireOneWord(const DataArguments& arguments) {

@@ -2,10 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "core/error.h"
 #include "core/host/clock.h"
@@ -25,8 +24,8 @@ struct DataArguments {
   const std::string& location() const { return words.front(); }
 };
 void AddDataArguments(OptionTable& table, DataArguments* arguments);
-// {".webp": 2, ".bmp": 1}: what the data set passes over.
-nlohmann::ordered_json ToJson(const LeftOut& left_out);
+// What the data set passes over: files by kind, as {".bmp": 1, ".webp": 2}.
+std::map<std::string, int64_t> CountsOf(const LeftOut& left_out);
 // Throws (kUsage).
 void RequireOneWord(const DataArguments& arguments);
 

@@ -85,7 +85,7 @@ ExitCode Verify(const DataArguments& arguments, const Dataset& dataset, int crop
                {"progressive", report.progressive},
                {"exif_rotated", report.exif_rotated},
                {"small", report.small},
-               {"left_out", ToJson(dataset.left_out())},
+               {"left_out", CountsOf(dataset.left_out())},
                {"bad", ToJson(report.bad)}});
   } else {
     fmt::print(

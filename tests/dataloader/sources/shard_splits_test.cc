@@ -40,6 +40,21 @@ TEST(ShardSplits, AreNoneAmongClassesWithSuchNames) {
   EXPECT_EQ(SplitsOfShards({"train.tar", "validation.tar"}), (Names{"train", "val"}));
 }
 
+TEST(MissingShards, AreNamedByTheirNumbers) {
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(FirstMissingShard(Names{"a/x-0000.tar", "a/x-0001.tar", "a/x-0003.tar"}), "x-0002.tar");
+  EXPECT_EQ(FirstMissingShard(Names{"8.tar", "9.tar", "10.tar", "12.tar"}), "11.tar");
+  EXPECT_EQ(FirstMissingShard(Names{"x-0-of-3.tar", "x-1-of-3.tar"}), "x-2-of-3.tar");
+  EXPECT_EQ(FirstMissingShard(Names{"x-00002-of-00003.tar", "x-00003-of-00003.tar"}),
+            "x-00001-of-00003.tar");
+  for (const Names& names :
+       {Names{"x-0000.tar", "x-0001.tar"}, Names{"5.tar", "6.tar"}, Names{"x-1-of-1.tar"}, Names{},
+        Names{"n01440764.tar", "n01443537.tar"}, Names{"x-0.tar", "y-2.tar"}, Names{"cat.tar"},
+        Names{"x-0.tar", "x-2.tar", "x-dog.tar"}, Names{"99999999999999999999.tar"}}) {
+    EXPECT_EQ(FirstMissingShard(names), "");
+  }
+}
+
 class ShardFolderTest : public ::testing::Test {
  protected:
   void WriteShard(const std::string& name, int images) {
