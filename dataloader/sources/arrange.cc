@@ -5,6 +5,7 @@
 #include <optional>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "core/error.h"
 #include "core/text.h"
@@ -14,6 +15,8 @@
 
 namespace convoy {
 namespace {
+
+namespace fs = std::filesystem;
 
 // The number in "ILSVRC2012_val_00000001.JPEG" where `kind` is "val".
 std::optional<int64_t> NumberInName(std::string_view name, std::string_view kind) {
@@ -82,6 +85,23 @@ MemberTable ArrangeByTruth(const MemberTable& members, const ValidationTruth& tr
                     "list of labels is read for images in a folder alone");
 }
 
+// What is left out if the list at `path` is not, provided that it lies in one of `folders`.
+LeftOut WithoutList(const LeftOut& left_out, const std::string& path,
+                    const std::vector<std::string>& folders) {
+  const fs::path parent = fs::absolute(path).lexically_normal().parent_path();
+  const bool is_counted =
+      std::any_of(folders.begin(), folders.end(), [&](const std::string& folder) {
+        return (fs::absolute(folder) / "x").lexically_normal().parent_path() == parent;
+      });
+  if (!is_counted) return left_out;
+  LeftOut rest;
+  for (const auto& [kind, entry] : left_out.kinds()) {
+    const int64_t count = entry.count - (kind == "." + ExtensionOf(path) ? 1 : 0);
+    if (count > 0) rest.Add(kind, entry.first, count);
+  }
+  return rest;
+}
+
 // Gives images that lie in one folder, without folders of their classes, the folders that a devkit
 // or a list of labels says.
 void ArrangeLooseImages(MemberSource& source, const Place& place, const std::string& list_path,
@@ -113,6 +133,7 @@ void ArrangeLooseImages(MemberSource& source, const Place& place, const std::str
     log.Info("{}: labels are those of {}", path, list->path);
     source.members = ArrangeByLabels(source.members, *list, path);
     source.files_in = folder;
+    source.left_out.all = WithoutList(source.left_out.all, list->path, {path, source.root});
     return;
   }
   if (!are_validation) FailWithoutClasses(source, place);

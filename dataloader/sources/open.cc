@@ -180,7 +180,7 @@ std::unique_ptr<Dataset> OpenTars(FolderListing listing, const Place& place,
   return OpenArchives(set, options, log);
 }
 
-// Of a folder of images: everything that may be missed is said.
+// Of a folder of images: what may be missed, besides files that are no images.
 void SayWhatMayBeMissed(const FolderContents& contents, const FolderListing& listing,
                         const std::string& where, Log& log) {
   if (!contents.runs.empty()) {
@@ -196,7 +196,6 @@ void SayWhatMayBeMissed(const FolderContents& contents, const FolderListing& lis
     if (!IsPackedName(stray.path)) continue;
     log.Warning("{}: {} is {}, and left out", where, Printable(BaseOf(stray.path)), stray.what);
   }
-  SayWhatIsLeftOut(contents.left_out, where, log);
 }
 
 // Why a folder has no images in it.
@@ -236,7 +235,9 @@ std::unique_ptr<Dataset> OpenImageFolder(const FolderListing& listing, const Pla
   source.members = std::move(contents.members);
   source.left_out = {std::move(contents.left_out), std::move(contents.left_out_of)};
   source.description = fmt::format("folder {}", where);
-  return Arrange(std::move(source), root, list, options, EmptyClasses::kRefused, log);
+  auto dataset = Arrange(std::move(source), root, list, options, EmptyClasses::kRefused, log);
+  SayWhatIsLeftOut(dataset->left_out(), where, log);
+  return dataset;
 }
 
 // The list of labels that was named in place of a split; empty if it is none.

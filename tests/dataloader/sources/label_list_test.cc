@@ -86,6 +86,7 @@ TEST_F(LabelListTest, GivesLooseImagesTheirClasses) {
                                "kaggle/train:labels.csv", "kaggle/train.csv", "images",
                                "images/list.csv", "images:list.csv"}) {
     EXPECT_EQ(Labels(location), expected) << location;
+    EXPECT_TRUE(Open(location)->left_out().empty()) << "the list is read: " << location;
   }
   EXPECT_EQ(Labels("kaggle/train:" + (folder_ / "beside/labels.csv")), expected);
   ExpectError(Refused("kaggle/labels.csv"), ExitCode::kData, {"test, train", "which"});
