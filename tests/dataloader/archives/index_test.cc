@@ -51,7 +51,8 @@ std::string NestedImages() {
 }
 
 std::string Listing(const ArchiveContents& contents) {
-  std::string text = fmt::format("{} {}", static_cast<int>(contents.kind), contents.left_out.Listing());
+  std::string text =
+      fmt::format("{} {}", static_cast<int>(contents.kind), contents.left_out.Listing());
   const MemberTable& members = contents.members;
   for (int64_t i = 0; i < members.size(); ++i) {
     const auto row = static_cast<size_t>(i);
