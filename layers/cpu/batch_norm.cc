@@ -119,7 +119,8 @@ class BatchNormOperation final : public Operation {
       means_[c] = static_cast<float>(mean);
       inverse_deviations_[c] = static_cast<float>(1 / std::sqrt(variance + norm_.epsilon));
       move(running_means[c], mean);
-      move(running_variances[c], count_ > 1 ? variance * count_ / (count_ - 1) : variance);
+      // One value has no variance.
+      if (count_ > 1) move(running_variances[c], variance * count_ / (count_ - 1));
     }
   }
 

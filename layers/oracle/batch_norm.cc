@@ -84,8 +84,9 @@ class OracleBatchNorm final : public OracleLayer {
       mean_[c] = sums[c] / count_;
       const double variance = std::max(0.0, sums[channels + c] / count_ - mean_[c] * mean_[c]);
       inverse_deviation_[c] = 1 / std::sqrt(variance + norm_.epsilon);
-      const double unbiased = count_ > 1 ? variance * count_ / (count_ - 1) : variance;
       site_.running_mean[c] += norm_.momentum * (mean_[c] - site_.running_mean[c]);
+      if (count_ <= 1) continue;  // one value has no variance
+      const double unbiased = variance * count_ / (count_ - 1);
       site_.running_variance[c] += norm_.momentum * (unbiased - site_.running_variance[c]);
     }
   }

@@ -221,6 +221,24 @@ TEST(BatchNorm, SumsStatisticsOverReplicas) {
               ToleranceOf(DType::kFloat32));
 }
 
+// One value has no variance. Otherwise the running one would shrink to 0, and evaluation divides by
+// its root. Of two rows, the second is padding.
+TEST(BatchNorm, OfOneValueLeavesTheRunningVariance) {
+  constexpr int64_t kChannels = 6;
+  for (const int64_t rows : {1, 2}) {
+    TestedAndOracle both(SegmentOf(Shape{kChannels}, {BatchNorm{}}), DType::kFloat32, rows);
+    both.SetInput(1);
+    for (SegmentRun* run : {&both.tested, &both.oracle}) {
+      const std::vector<double> before = run->BufferValues();
+      run->Forward(true);
+      const std::vector<double> after = run->BufferValues();
+      int64_t changed = 0;
+      for (size_t i = 0; i < before.size(); ++i) changed += before[i] != after[i];
+      EXPECT_EQ(changed, kChannels) << "the means alone, of " << rows << " rows";
+    }
+  }
+}
+
 // The real network on smaller images, two rows. fp32: rounding grows through eight layers to about
 // 1e-6, and single maxima and ReLUs fall the other way. bf16: eight roundings of 2^-9 forward and
 // eight back, and one maximum in fifty falls the other way in each of three poolings.

@@ -91,7 +91,8 @@ struct StatisticsKernel {
       // A NaN stays one.
       if (variance < 0) variance = 0;
       Move(running_means[c], mean);
-      Move(running_variances[c], count > 1 ? variance * count / (count - 1) : variance);
+      // One value has no variance.
+      if (count > 1) Move(running_variances[c], variance * count / (count - 1));
     }
     const auto inverse_deviation = static_cast<float>(1 / std::sqrt(variance + epsilon));
     values.means[c] = static_cast<float>(mean);
