@@ -29,13 +29,15 @@ void RequireEvaluations(const RunConfig& config) {
                             config.colour_scheduler.text()),
                 "take another schedule");
   }
-  if (!config.validation.empty() && config.eval_every > 0) return;
+  const bool validates = !config.validation.empty() || config.val_split > 0;
+  if (validates && config.eval_every > 0) return;
   const auto require = [&](const Schedule& schedule, const char* option) {
     if (!schedule.NeedsEvaluations()) return;
-    throw Error(ExitCode::kUsage,
-                fmt::format("{} {}: there are no evaluations, so that the rate would never change",
-                            option, schedule.text()),
-                "give --val and an --eval-every of 1 or more, or take another schedule");
+    throw Error(
+        ExitCode::kUsage,
+        fmt::format("{} {}: there are no evaluations, so that the rate would never change", option,
+                    schedule.text()),
+        "give --val or --val-split, and an --eval-every of 1 or more, or take another schedule");
   };
   require(config.optimizer.lr_scheduler, "--lr-scheduler");
   for (const ParameterGroup& group : config.optimizer.groups) {

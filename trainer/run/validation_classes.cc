@@ -32,6 +32,7 @@ class Relabelled final : public Dataset {
   std::string Location(int64_t sample) const override { return dataset_->Location(sample); }
   void Read(int64_t sample, EncodedSample& into) const override { dataset_->Read(sample, into); }
   void WillRead(int64_t sample) const override { dataset_->WillRead(sample); }
+  const LeftOut& left_out() const override { return dataset_->left_out(); }
   std::string Describe() const override {
     return fmt::format("{}; none of {}", dataset_->Describe(), without_);
   }
