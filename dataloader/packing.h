@@ -56,10 +56,10 @@ struct PackOptions {
 };
 
 // Throws (kUsage) if to write `output` would replace the source or a part of it: `dataset`, which
-// was opened from `location`, by whatever name, or what lies in its folder. Call before anything is
-// written.
+// was opened from `location` with the development kit `devkit` (empty if none), by whatever name,
+// or what lies in its folder. Call before anything is written.
 void RequireOtherThanSource(const Dataset& dataset, const std::string& location,
-                            const std::string& output);
+                            const std::string& devkit, const std::string& output);
 
 // Writes the images as JPEGs in the layout of the official training tar: a tar of one tar per
 // class. The archive appears whole or not at all. Throws (kDisk, kData; kUsage for options without

@@ -24,9 +24,10 @@ struct TrainingResult {
 };
 
 // Trains. Collective over the world; every rank gets the same configuration. Writes into
-// config.output_dir alone, and changes nothing there until `on_begin` is called on every rank: all
-// checks have passed, and the folder is this run's. It is not called for a run that was finished
-// before. Throws Errors of every exit code.
+// config.output_dir alone, apart from what is kept beside the data: its index and its mean. Changes
+// nothing in the folder until `on_begin` is called on every rank: all checks have passed, and the
+// folder is this run's. It is not called for a run that was finished before. Throws Errors of every
+// exit code.
 TrainingResult Train(const RunConfig& config, World& world, Log& log,
                      const std::function<void()>& on_begin = {});
 

@@ -44,7 +44,7 @@ bool LiesIn(const fs::path& path, const fs::path& folder) {
 }  // namespace
 
 void RequireOtherThanSource(const Dataset& dataset, const std::string& location,
-                            const std::string& output) {
+                            const std::string& devkit, const std::string& output) {
   const auto fail = [&](const std::string& what) {
     throw Error(ExitCode::kUsage, fmt::format("--output {} {}", output, what),
                 "give another path: the source stays as it is");
@@ -56,7 +56,9 @@ void RequireOtherThanSource(const Dataset& dataset, const std::string& location,
   if (fs::is_directory(source, absent) && LiesIn(output, source)) {
     fail(fmt::format("lies in {}, from which it is made", source.string()));
   }
-  for (const std::string& archive : dataset.Archives()) {
+  std::vector<std::string> sources = dataset.Archives();
+  if (!devkit.empty()) sources.push_back(devkit);
+  for (const std::string& archive : sources) {
     for (const std::string& path : written) {
       if (IsSame(path, archive))
         fail(fmt::format("would replace {}, from which it is made", archive));

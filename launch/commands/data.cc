@@ -18,8 +18,8 @@
 #include "launch/command.h"
 #include "launch/commands/data_commands.h"
 #include "launch/options/run_options.h"
+#include "trainer/data_statistics.h"
 #include "trainer/ranks/agreement.h"
-#include "trainer/run/data_statistics.h"
 #include "trainer/run/session.h"
 
 namespace convoy {

@@ -266,7 +266,7 @@ ExitCode PackCommand(int argc, const char* const* argv) {
                             .index_folder = arguments.data.dataset.index_folder};
     const auto dataset = OpenTogether(arguments.data.location(), config, world, log);
     RunTogether(world, [&] {
-      RequireOtherThanSource(*dataset, arguments.data.location(), arguments.output);
+      RequireOtherThanSource(*dataset, arguments.data.location(), config.devkit, arguments.output);
     });
     PackOptions& images = arguments.options.images;
     if (images.count == 0) images.count = dataset->size();

@@ -229,10 +229,10 @@ std::string OptionTable::Resolved() const {
 }
 
 std::string OptionTable::Asked() const {
-  std::string text = fmt::format("command = {}\n", command_);
+  std::string text = SettingLine("command", command_);
   if (positional_ != nullptr) {
     for (const std::string& word : *positional_) {
-      text += fmt::format("{} = {}\n", positional_name_, Quoted(word));
+      text += SettingLine(positional_name_, word);
     }
   }
   return text + Resolved();

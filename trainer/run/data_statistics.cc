@@ -1,4 +1,4 @@
-#include "trainer/run/data_statistics.h"
+#include "trainer/data_statistics.h"
 
 #include <fmt/format.h>
 
@@ -58,10 +58,11 @@ void Keep(const DataStatistics& statistics, const std::string& path, Log& log) {
 DataStatistics ComputeStatistics(const Dataset& dataset, const StatisticsRequest& request,
                                  World& world, Log& log,
                                  const std::function<void(int64_t)>& progress) {
-  const uint64_t stamp = StampOf(dataset);  // of the images before they are read
+  uint64_t stamp = 0;
   StatisticsAccumulator accumulator(request.geometry, request.resize, request.channels,
                                     BadLimitOf(request));
   RunTogetherWithoutDeadline(world, "working out the mean", [&] {
+    if (world.rank() == 0) stamp = StampOf(dataset);  // as the images are before they are read
     std::vector<int64_t> samples;
     const int64_t end = request.FirstOf(world.rank() + 1, world.size());
     for (int64_t i = request.FirstOf(world.rank(), world.size()); i < end; ++i) {

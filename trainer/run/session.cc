@@ -6,10 +6,10 @@
 #include <set>
 
 #include "dataloader/statistics.h"
+#include "trainer/data_statistics.h"
 #include "trainer/ranks/agreement.h"
 #include "trainer/ranks/same_copies.h"
 #include "trainer/ranks/same_everywhere.h"
-#include "trainer/run/data_statistics.h"
 #include "trainer/trainer.h"
 
 namespace convoy {

@@ -19,13 +19,13 @@ class PackSourceTest : public ::testing::Test {
   void ExpectRefused(const std::string& location, const std::string& output) {
     const auto dataset =
         OpenDataset(location, {.index_folder = folder_ / "index"}, testing::QuietLog());
-    ExpectError(ErrorOf([&] { RequireOtherThanSource(*dataset, location, output); }),
+    ExpectError(ErrorOf([&] { RequireOtherThanSource(*dataset, location, "", output); }),
                 ExitCode::kUsage, {output});
   }
   void ExpectTaken(const std::string& location, const std::string& output) {
     const auto dataset =
         OpenDataset(location, {.index_folder = folder_ / "index"}, testing::QuietLog());
-    EXPECT_NO_THROW(RequireOtherThanSource(*dataset, location, output)) << output;
+    EXPECT_NO_THROW(RequireOtherThanSource(*dataset, location, "", output)) << output;
   }
   TempFolder folder_;
 };
@@ -49,6 +49,14 @@ TEST_F(PackSourceTest, AnArchiveIsNotTakenForAPartialOutput) {
   tar.Add("cat/1.jpg", "x");
   const std::string path = folder_.Write("a.tar.partial", tar.Finish());
   ExpectRefused(path, folder_ / "a.tar");
+}
+
+TEST_F(PackSourceTest, TheDevelopmentKitIsASourceToo) {
+  folder_.Write("data/cat/1.jpg", "x");
+  const std::string devkit = folder_.Write("devkit.txt", "n01440764");
+  const auto dataset = OpenDataset(folder_ / "data", {}, testing::QuietLog());
+  ExpectError(ErrorOf([&] { RequireOtherThanSource(*dataset, folder_ / "data", devkit, devkit); }),
+              ExitCode::kUsage, {devkit});
 }
 
 TEST_F(PackSourceTest, NothingIsWrittenIntoAFolderThatIsRead) {

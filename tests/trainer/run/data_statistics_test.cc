@@ -1,4 +1,4 @@
-#include "trainer/run/data_statistics.h"
+#include "trainer/data_statistics.h"
 
 #include <gtest/gtest.h>
 
