@@ -49,6 +49,7 @@ def environment(**extra):
         OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
         OMPI_MCA_rmaps_base_oversubscribe="1",
         OMPI_MCA_hwloc_base_binding_policy="none",
+        PRTE_MCA_hwloc_default_binding_policy="none",
         **extra,
     )
 
