@@ -106,7 +106,7 @@ struct EvaluateConfig {
   std::vector<std::string> checkpoints;
   std::string data;
   double val_split = 0;  // evaluates the share of `data` that such a training held out; 0: all
-  DataConfig loading;  // but for its geometry and resize
+  DataConfig loading;    // but for its geometry and resize
   // In place of those of the checkpoint.
   std::optional<Geometry> geometry;
   std::optional<int> resize;
