@@ -42,10 +42,10 @@ std::string Join(const std::vector<std::string>& names) {
 }
 
 std::string DescribeBusy(const Peer& peer, int64_t beats) {
-  const std::string work = peer.progress->work.Get();
-  return fmt::format("{}: {}, for {:.0f} s", NameOf(peer),
-                     work.empty() ? fmt::format("step {}", peer.progress->step.load()) : work,
-                     SecondsOf(beats));
+  std::string work = peer.progress->work.Get();
+  const int64_t step = peer.progress->step.load(std::memory_order_relaxed);
+  if (work.empty()) work = step > 0 ? fmt::format("step {}", step) : "before its first step";
+  return fmt::format("{}: {}, for {:.0f} s", NameOf(peer), work, SecondsOf(beats));
 }
 
 }  // namespace

@@ -24,7 +24,8 @@ from convoy import (  # noqa: E402
 )
 
 HOSTS = os.path.join(HERE, "hosts")
-LIMIT_S = 120  # of what must end by itself
+# Of what must end by itself.
+LIMIT_S = float(os.environ.get("CONVOY_TIMEOUT_S", "120"))
 
 
 def on(host, *words, **variables):
@@ -65,14 +66,14 @@ class TwoHosts(ConvoyTest):
         for process in processes("convoy", "mpirun", "orterun", "orted"):
             os.kill(process, signal.SIGKILL)
 
-    def train(self, name, *options, steps=100000, program=CONVOY):
+    def train(self, name, *options, steps=100000, program=CONVOY, **variables):
         """Two replicas on two hosts, from noise."""
         return on(
             "h1", CONVOYRUN, "-n", "2", "-H", "h1:1,h2:1", "train", "--model", "lenet5",
             "--data", "synthetic:2000x10", "--mean", "none", "--std", "60", "--batch-size", "8",
             "--lr", "0.001", "--steps", str(steps), "--epochs", "1000", "--checkpoint-every", "50",
             "--threads", "1", "--workers", "1", "--backend", "cpu", "--output-dir",
-            self.path(name), *options, CONVOY=program,
+            self.path(name), *options, CONVOY=program, **variables,
         )  # fmt: skip
 
     def wait_for_step(self, name, step, process):
@@ -152,11 +153,21 @@ class TwoHosts(ConvoyTest):
         self.assertEqual(code, 6, errors)
         self.assertRegex(errors, r"rank 1 \(h2\).*silent")
 
+    def test_a_rank_that_writes_long_is_waited_for_and_named(self):
+        """Rank 0, on h1, writes a checkpoint onto a slow disk."""
+        process = self.train(
+            "run", "--lost-after", "3", steps=5, program=self.slow_on("h1"),
+            CONVOY_TEST_FSYNC_S=os.environ.get("CONVOY_WRITE_S", "12"),
+        )  # fmt: skip
+        code, errors, _ = self.end_of(process)
+        self.assertEqual(code, 0, errors)
+        self.assertRegex(errors, r"waiting for rank 0 \(h1\): writing a checkpoint, for \d+ s")
+
     def test_a_rank_that_works_long_is_waited_for_and_named(self):
         """h2 reads the headers of its archive so slowly that it takes several times the deadline.
         Each host makes an index of its own: it is kept in a folder that they do not share."""
         process = self.train(
-            "run", "--data", self.archive(1500), "--deadline", "2", "--lost-after", "3",
+            "run", "--data", self.archive(int(os.environ.get("CONVOY_IMAGES", "1500"))), "--deadline", "2", "--lost-after", "3",
             "--index-folder", "/dev/shm", steps=3, program=self.slow_on("h2"),
         )  # fmt: skip
         code, errors, _ = self.end_of(process)
@@ -174,7 +185,8 @@ class TwoHosts(ConvoyTest):
         return path
 
     def slow_on(self, host):
-        """The program, with 10 ms for every read of a header on that host."""
+        """The program with a slow disk on that host: 10 ms for every read of a header, and
+        CONVOY_TEST_FSYNC_S for every checkpoint."""
         source, library, program = (self.path(name) for name in ("slow.c", "slow.so", "convoy"))
         with open(source, "w", encoding="utf-8") as file:
             file.write(SLOW_READS)
@@ -190,8 +202,18 @@ class TwoHosts(ConvoyTest):
 
 SLOW_READS = """
 #define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+int fsync(int file) {
+  char link[64], name[4096] = "";
+  snprintf(link, sizeof(link), "/proc/self/fd/%d", file);
+  readlink(link, name, sizeof(name) - 1);
+  if (strstr(name, ".safetensors")) sleep(atoi(getenv("CONVOY_TEST_FSYNC_S")));
+  return syscall(SYS_fsync, file);
+}
 static ssize_t Slow(int file, void* to, size_t bytes, off_t at) {
   if (bytes == 512) usleep(10000);
   return syscall(SYS_pread64, file, to, bytes, at);

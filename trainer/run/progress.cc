@@ -52,6 +52,7 @@ Progress::~Progress() {
 
 void Progress::Show(double fraction, double remaining_s, const std::string& text) {
   if (style_ != Style::kBar) return;
+  const std::lock_guard lock(mutex_);
   const auto now = std::chrono::steady_clock::now();
   if (drawn_ && now - last_drawn_ < std::chrono::milliseconds(100)) return;
   last_drawn_ = now;
@@ -69,6 +70,7 @@ void Progress::Line(const std::string& text) {
 }
 
 void Progress::Clear() {
+  const std::lock_guard lock(mutex_);
   if (!drawn_) return;
   Draw("\r\033[K");
   drawn_ = false;

@@ -5,13 +5,14 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <string>
 
 #include "core/host/log.h"
 
 namespace convoy {
 
-// Rank 0 alone makes one.
+// Only rank 0 makes one. Thread-safe: other threads may write to the log.
 class Progress {
  public:
   enum class Style { kBar, kLines };
@@ -38,7 +39,8 @@ class Progress {
 
   Log& log_;
   Style style_;
-  size_t width_;  // columns
+  size_t width_;      // columns
+  std::mutex mutex_;  // of what follows, and of what is drawn
   bool drawn_ = false;
   std::chrono::steady_clock::time_point last_drawn_{};
 };
