@@ -34,6 +34,9 @@ int64_t BadSampleLimit(std::optional<int64_t> asked, int64_t images);
 // replaced. `bad` is in the order of positions.
 int64_t CountBadPositions(const std::vector<BadSample>& bad);
 
+// "" or " (2 bad ones left out)", for messages that say of how many images something is.
+std::string DescribeLeftOut(int64_t bad);
+
 // The bad samples of one epoch, held against a limit.
 class BadSampleCount {
  public:

@@ -20,7 +20,7 @@ enum class TrainingEnd {
 struct TrainingResult {
   TrainingEnd end = TrainingEnd::kFinished;
   int64_t steps = 0;
-  double loss = 0;  // of the last step
+  double loss = 0;  // of the last step; NaN if none was done
 };
 
 // Trains. Collective over the world; every rank gets the same configuration. Writes into

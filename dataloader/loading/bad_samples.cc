@@ -1,6 +1,10 @@
 #include "dataloader/loading/bad_samples.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+
+#include "core/text.h"
 
 namespace convoy {
 
@@ -30,6 +34,10 @@ int64_t CountBadPositions(const std::vector<BadSample>& bad) {
     count += i == 0 || bad[i].position != bad[i - 1].position ? 1 : 0;
   }
   return count;
+}
+
+std::string DescribeLeftOut(int64_t bad) {
+  return bad > 0 ? fmt::format(" ({} bad ones left out)", FormatCount(bad)) : std::string();
 }
 
 void BadSampleCount::Add(int64_t epoch, int64_t found) {

@@ -12,6 +12,7 @@
 
 #include "core/host/files.h"
 #include "core/text.h"
+#include "dataloader/bad_samples.h"
 #include "dataloader/image_headers.h"
 #include "dataloader/published.h"
 #include "dataloader/statistics.h"
@@ -251,12 +252,9 @@ ExitCode StatsCommand(int argc, const char* const* argv) {
       fmt::print(
           "{} images{}, short side {}\nmean per channel      {:.3f}\nstandard deviation    "
           "{:.3f}\nwritten to {}\n",
-          FormatCount(statistics.images),
-          statistics.left_out > 0
-              ? fmt::format(" ({} bad ones left out)", FormatCount(statistics.left_out))
-              : "",
-          resize, fmt::join(statistics.channel_mean, " "),
-          fmt::join(statistics.channel_deviation, " "), path);
+          FormatCount(statistics.images), DescribeLeftOut(statistics.left_out), resize,
+          fmt::join(statistics.channel_mean, " "), fmt::join(statistics.channel_deviation, " "),
+          path);
     });
     return ExitCode::kDone;
   });

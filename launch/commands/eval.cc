@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/text.h"
+#include "dataloader/bad_samples.h"
 #include "launch/command.h"
 #include "launch/options/run_options.h"
 #include "trainer/trainer.h"
@@ -42,11 +43,9 @@ void PrintResult(const EvaluationResult& result) {
   fmt::print(
       "{} images{}, {} view{}: top-1 {:.2f} %, top-5 {:.2f} % (errors {:.2f} / {:.2f}), loss "
       "{:.4f}\n",
-      FormatCount(result.images),
-      result.left_out > 0 ? fmt::format(" ({} bad ones left out)", FormatCount(result.left_out))
-                          : "",
-      result.views, result.views == 1 ? "" : "s", result.top1, result.top5, 100 - result.top1,
-      100 - result.top5, result.loss);
+      FormatCount(result.images), DescribeLeftOut(result.left_out), result.views,
+      result.views == 1 ? "" : "s", result.top1, result.top5, 100 - result.top1, 100 - result.top5,
+      result.loss);
   if (result.confusion.empty()) return;
   fmt::print("\n{:<20}{:>8}{:>10}\n", "class", "images", "top-1 %");
   for (size_t label = 0; label < result.confusion.size(); ++label) {

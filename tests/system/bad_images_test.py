@@ -58,9 +58,22 @@ class BadImages(Images):
             process = self.train(bad, "--steps", "1", "--bad-samples", policy, run=policy)
             self.assert_exit(process, 3)
 
+    def test_a_batch_without_a_good_image_has_no_loss(self):
+        data = self.images("data", 1, 8)
+        process = self.train(data, "--batch-size", "1", "--epochs", "1", "--bad-samples", "drop",
+                             "--print-freq", "1")  # fmt: skip
+        self.assert_exit(process, 0)
+        losses = [line["loss"] for line in convoy.metrics(self.path("run"))]
+        unknown = losses.count(None)
+        self.assertTrue(0 < unknown < 9, losses)
+        self.assertEqual(losses, [None] * unknown + [losses[-1]] * (9 - unknown))
+        self.assertEqual(process.stderr.count("loss unknown"), unknown)
+
     def test_evaluation_says_how_many_it_left_out(self):
         data = self.images("data", 10, 2)
         self.assert_exit(self.train(data, "--val", data, "--steps", "1"), 0)
+        (evaluation,) = convoy.metrics(self.path("run"), "eval")
+        self.assertEqual((evaluation["images"], evaluation["left_out"]), (10, 2))
         best = convoy.checkpoints(self.path("run"))[-1]
         for ranks in 1, 2:
             process = convoy.run("eval", best, "--data", data, "--json", *convoy.ON_BACKEND, ranks=ranks)

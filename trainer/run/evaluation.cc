@@ -123,11 +123,6 @@ LoaderOptions EvaluationOptions(LoaderOptions options, int views) {
   return options;
 }
 
-std::string DescribeLeftOut(const EvaluationResult& result) {
-  return result.left_out > 0 ? fmt::format(" ({} bad ones left out)", FormatCount(result.left_out))
-                             : std::string();
-}
-
 std::optional<EvaluationResult> EvaluateModels(const std::vector<RankModel*>& models,
                                                ReplicaLoader& loader, int views, int classes,
                                                bool confusion, Backend& backend, Stream& stream,

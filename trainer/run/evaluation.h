@@ -35,9 +35,6 @@ std::optional<EvaluationResult> EvaluateModels(const std::vector<RankModel*>& mo
                                                World& world, Progress* progress,
                                                const std::function<bool()>& stop_asked = {});
 
-// "" or " (2 bad ones left out)", for messages.
-std::string DescribeLeftOut(const EvaluationResult& result);
-
 // Loader options for one pass in order: centre view, or ten views. Bad images are left out.
 LoaderOptions EvaluationOptions(LoaderOptions options, int views);
 

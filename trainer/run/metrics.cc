@@ -73,6 +73,7 @@ void MetricsFile::Add(const EvaluationMetrics& metrics) {
                  {"epoch", metrics.epoch},
                  {"views", metrics.views},
                  {"images", metrics.images},
+                 {"left_out", metrics.left_out},
                  {"loss", NumberOrNull(metrics.loss)},
                  {"top1", metrics.top1},
                  {"top5", metrics.top5}}

@@ -25,7 +25,7 @@ struct StepMetrics {
 struct EvaluationMetrics {
   int64_t step = 0, epoch = 0;
   int views = 1;
-  int64_t images = 0;
+  int64_t images = 0, left_out = 0;     // evaluated; bad ones
   double loss = 0, top1 = 0, top5 = 0;  // accuracies in percent
 };
 

@@ -199,9 +199,12 @@ StepVerdict TrainingRun::FinishStep(StepReport report) {
     report.non_finite = result.non_finite;
   }
   const StepVerdict verdict = convoy::Agree(world_, report);
-  // Without weight where every image of the batch was dropped: nothing was learned.
-  if (verdict.loss.weight > 0) loss_ = verdict.loss.loss / verdict.loss.weight;
-  if (verdict.non_finite || !std::isfinite(loss_)) ThrowNonFinite(metrics.step, report.non_finite);
+  // A batch of dropped images has no loss: nothing was learned, and the last one stands.
+  const bool has_loss = verdict.loss.weight > 0;
+  if (has_loss) loss_ = verdict.loss.loss / verdict.loss.weight;
+  if (verdict.non_finite || (has_loss && !std::isfinite(loss_))) {
+    ThrowNonFinite(metrics.step, report.non_finite);
+  }
   metrics.loss = loss_;
   const double step_s = SecondsSince(last_step_end_);
   last_step_end_ = Clock::now();
@@ -242,8 +245,10 @@ void TrainingRun::ShowProgress(const StepMetrics& metrics) {
   const bool prints = config_.print_freq > 0 && step % config_.print_freq == 0;
   const double images_per_s = window_s_ > 0 ? static_cast<double>(window_images_) / window_s_ : 0;
   const std::string text =
-      fmt::format("epoch {}/{}  step {}  loss {:.4f}  lr {:.3g}  {:.1f} images/s",
-                  metrics.epoch + 1, config_.epochs, step, metrics.loss, metrics.lr, images_per_s);
+      fmt::format("epoch {}/{}  step {}  loss {}  lr {:.3g}  {:.1f} images/s", metrics.epoch + 1,
+                  config_.epochs, step,
+                  std::isnan(metrics.loss) ? "unknown" : fmt::format("{:.4f}", metrics.loss),
+                  metrics.lr, images_per_s);
   progress_->Show(static_cast<double>(step) / static_cast<double>(total), remaining_s, text);
   if (prints || step == total) {
     const std::string comm = metrics.wait_comm_ms
@@ -295,13 +300,14 @@ bool TrainingRun::Evaluate(const SignalWatch& signals) {
                                     .epoch = epoch_,
                                     .views = result->views,
                                     .images = result->images,
+                                    .left_out = result->left_out,
                                     .loss = result->loss,
                                     .top1 = result->top1,
                                     .top5 = result->top5});
   }
   log_.Info("epoch {:.3g}: validation loss {:.4f}, top-1 {:.2f} %, top-5 {:.2f} % of {} images{}{}",
             Now().epoch, result->loss, result->top1, result->top5, FormatCount(result->images),
-            DescribeLeftOut(*result), is_best_ ? " (best so far)" : "");
+            DescribeLeftOut(result->left_out), is_best_ ? " (best so far)" : "");
   return true;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <deque>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -130,7 +131,7 @@ class TrainingRun {
   bool is_best_ = false;
   int failed_saves_ = 0;
   bool said_why_not_recorded_ = false;
-  double loss_ = 0;
+  double loss_ = std::numeric_limits<double>::quiet_NaN();  // of the last batch that had one
   struct StepUnderWay {
     StepMetrics metrics;
     int64_t images;  // of all replicas

@@ -20,13 +20,14 @@ TEST(MetricsFile, LinesHaveTheDocumentedFields) {
   {
     MetricsFile file(path, 0, true, log);
     file.Add(StepMetrics{1, 0, 2.5, 0.01, 90, 3, 4});
-    file.Add(EvaluationMetrics{1, 1, 10, 450, 2.25, 40.5, 80});
+    file.Add(EvaluationMetrics{1, 1, 10, 450, 3, 2.25, 40.5, 80});
     file.Add(StepMetrics{.step = 2, .loss = std::nan("")});
   }
   EXPECT_EQ(ReadAll(path),
             "{\"event\":\"step\",\"step\":1,\"epoch\":0,\"loss\":2.5,\"lr\":0.01,"
             "\"images_per_s\":90.0,\"wait_data_ms\":3.0,\"wait_comm_ms\":4.0}\n"
-            "{\"event\":\"eval\",\"step\":1,\"epoch\":1,\"views\":10,\"images\":450,\"loss\":2.25,"
+            "{\"event\":\"eval\",\"step\":1,\"epoch\":1,\"views\":10,\"images\":450,\"left_out\":3,"
+            "\"loss\":2.25,"
             "\"top1\":40.5,\"top5\":80.0}\n"
             "{\"event\":\"step\",\"step\":2,\"epoch\":0,\"loss\":null,\"lr\":0.0,"
             "\"images_per_s\":0.0,\"wait_data_ms\":0.0,\"wait_comm_ms\":null}\n");
