@@ -171,13 +171,9 @@ void PackIntoShards(PackArguments& arguments, const Dataset& dataset, World& wor
   options.part = world.rank();
   options.parts = world.size();
   std::optional<FolderLock> lock;
-  std::string settings;
-  RunTogether(world, [&] {
-    settings = DescribeShards(dataset, options);
-    RequireSameSettings(settings, world);
-  });
   RunTogether(world, [&] {
     if (world.rank() != 0) return;
+    const std::string settings = DescribeShards(dataset, options);
     MakeFolder(arguments.output);
     lock.emplace(arguments.output);
     if (!lock->warning().empty()) log.Warning("{}", lock->warning());

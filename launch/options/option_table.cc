@@ -100,6 +100,10 @@ void OptionTable::AcceptFiles() {
   NotASetting();
 }
 
+bool OptionTable::NamesAFile(const Option& option) {
+  return option.name == "config" || option.name == "recipe";
+}
+
 void OptionTable::Examples(const std::string& text) { examples_ = text; }
 
 OptionTable::Option* OptionTable::Find(const std::string& name) {
@@ -209,7 +213,7 @@ void OptionTable::TakeFile(const std::string& origin, const std::string& text) {
   std::vector<std::string> set_here;
   for (const auto& [name, value] : ParseSettings(origin, text)) {
     Option* option = Find(name);
-    if (option == nullptr || name == "config" || name == "recipe") RefuseUnknown(name, origin);
+    if (option == nullptr || NamesAFile(*option)) RefuseUnknown(name, origin);
     const bool here = std::find(set_here.begin(), set_here.end(), name) != set_here.end();
     if (option->given && !here) continue;
     if (!option->repeated) option->taken.clear();
@@ -219,11 +223,16 @@ void OptionTable::TakeFile(const std::string& origin, const std::string& text) {
   }
 }
 
+std::string OptionTable::LinesOf(const Option& option) {
+  std::string text;
+  for (const std::string& value : option.taken) text += SettingLine(option.name, value);
+  return text;
+}
+
 std::string OptionTable::Resolved() const {
   std::string text;
   for (const Option& option : options_) {
-    if (!option.is_setting) continue;
-    for (const std::string& value : option.taken) text += SettingLine(option.name, value);
+    if (option.is_setting) text += LinesOf(option);
   }
   return text;
 }
@@ -235,7 +244,10 @@ std::string OptionTable::Asked() const {
       text += SettingLine(positional_name_, word);
     }
   }
-  return text + Resolved();
+  for (const Option& option : options_) {
+    if (!NamesAFile(option)) text += LinesOf(option);
+  }
+  return text;
 }
 
 std::string OptionTable::Help() const {

@@ -49,7 +49,8 @@ class OptionTable {
   std::string Help() const;
   // Every setting with the value that was taken, "name = value" a line, ready for --config.
   std::string Resolved() const;
-  // All that was asked for, in the same form: the command, its words, and Resolved().
+  // All that was asked for, in the same form: the command, its words, and the values of all
+  // options. Of --config and --recipe it has what they set.
   std::string Asked() const;
   // Whether the option was given by anyone.
   bool Given(const std::string& name) const;
@@ -64,6 +65,8 @@ class OptionTable {
     std::vector<std::string> taken;
     bool given = false;
   };
+  static std::string LinesOf(const Option& option);
+  static bool NamesAFile(const Option& option);  // of settings
   [[noreturn]] void RefuseUnknown(const std::string& name, const std::string& origin) const;
   void TakeFile(const std::string& origin, const std::string& text);
   void TakeArguments(int argc, const char* const* argv);

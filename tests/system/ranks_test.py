@@ -77,10 +77,10 @@ class RanksThatDiffer(ConvoyTest):
         self.assert_error(process, 2, "error: convoy train: there is no option --lrr")
 
     def test_settings_that_differ(self):
-        process = self.start("--lr", "0.5", "--seed", "7")
+        process = self.start("--lr", "0.5", "--seed", "7", "--resume", "none")
         self.assert_error(
             process, 2, "other settings than rank 0: rank 1 (", "lr 0.5 (rank 0: 0.01)",
-            "seed 7 (rank 0: 0)",
+            "seed 7 (rank 0: 0)", "resume none (rank 0: auto)",
         )  # fmt: skip
 
     def test_another_command(self):

@@ -9,7 +9,6 @@
 #include "trainer/data_statistics.h"
 #include "trainer/ranks/agreement.h"
 #include "trainer/ranks/same_copies.h"
-#include "trainer/ranks/same_everywhere.h"
 #include "trainer/trainer.h"
 
 namespace convoy {
@@ -124,11 +123,6 @@ Preprocessing PreprocessingOf(const RunConfig& config, const NetworkSpec& networ
                                                          : statistics.channel_mean;
   }
   return preprocessing;
-}
-
-void RequireSameSettings(const std::string& settings, World& world) {
-  RequireSameEverywhere(world, settings, "a rank was given other settings than rank 0",
-                        "start all ranks with one command line, and the same files on every host");
 }
 
 }  // namespace convoy

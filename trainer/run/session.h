@@ -33,10 +33,6 @@ LoaderOptions LoaderOptionsOf(const DataConfig& config, const NetworkSpec& netwo
 Preprocessing PreprocessingOf(const RunConfig& config, const NetworkSpec& network,
                               const Dataset& dataset, World& world, Log& log);
 
-// Throws (kUsage) on every rank when the ranks were given different settings (lines
-// "name = value"), and names them.
-void RequireSameSettings(const std::string& settings, World& world);
-
 inline constexpr Geometry kGeometries[] = {Geometry::kSquare2012, Geometry::kRectangle,
                                            Geometry::kSquash, Geometry::kRandomResized};
 const char* NameOf(Geometry geometry);

@@ -55,7 +55,6 @@ TrainingResult Train(const RunConfig& config, World& world, Log& log,
     const NetworkSpec network = MakeModel(config.model, config.model_options);
     Optimizer(config.optimizer, MakePlan(network, GridOf(config.compute, world), world.rank()));
   });
-  RunTogether(world, [&] { RequireSameSettings(config.settings + config.resume, world); });
   TrainingRun run(config, world, log);
   if (run.HasWork() && on_begin) on_begin();
   return run.Run();

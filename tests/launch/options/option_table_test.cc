@@ -122,6 +122,21 @@ TEST(OptionTable, WhatBelongsToOneStartIsNoSetting) {
   EXPECT_THAT(example.table.Resolved(), testing::Not(HasSubstr("resume")));
 }
 
+// Ranks are compared by it: their files may have other names.
+TEST(OptionTable, AskedHasAllValuesButNamesNoFileOfSettings) {
+  Example example;
+  std::string from;
+  example.table.Add("resume", "FROM", "auto", "of one start", store::Text(&from));
+  example.table.NotASetting();
+  const std::string path = testing::TempDir() + "/asked.cfg";
+  WriteText(path, "lr = 0.5\n");
+  ASSERT_TRUE(example.Parse({"--config", path.c_str(), "--resume", "none", "a.jpg"}));
+  const std::string asked = example.table.Asked();
+  EXPECT_THAT(asked, testing::AllOf(HasSubstr("command = convoy example\nFILE = a.jpg\n"),
+                                    HasSubstr("\nresume = none\n"), HasSubstr("\nlr = 0.5\n")));
+  EXPECT_THAT(asked, testing::Not(HasSubstr("config")));
+}
+
 TEST(OptionTable, NamesTheLineOfAFileThatItDoesNotUnderstand) {
   const std::string path = testing::TempDir() + "/option_table_wrong.cfg";
   WriteText(path, "lr = 0.01\nbatchsize = 3\n");
