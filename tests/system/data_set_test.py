@@ -84,6 +84,9 @@ class DataSetTest(ConvoyTest):
         self.assertEqual(results[0], results[1])
         with open(self.path("run-0/config.cfg"), encoding="utf-8") as file:
             self.assertIn("val-split = 0.25", file.read())
+        process = self.train("--data", self.path("flowers"), "--val-split", "0.5", "--epochs", "2",
+                             "--output-dir", self.path("run-0"))  # fmt: skip
+        self.assert_error(process, 4, "training images: ")
         process = self.train(*data, "--val", self.path("flowers"), "--output-dir", self.path("x"))
         self.assert_error(process, 2, "--val-split", "--val")
 
