@@ -136,7 +136,7 @@ void AddOutputOptions(OptionTable& table, RunConfig* config) {
   table.Add(
       "keep", "N", "2", "checkpoints to keep, besides the best",
       store::Integer("keep", 1, 1 << 20, [=](int64_t n) { config->keep = static_cast<int>(n); }));
-  table.Add("eval-every", "EPOCHS", "1", "evaluate on --val so often; 0: never",
+  table.Add("eval-every", "EPOCHS", "1", "evaluate on --val or --val-split so often; 0: never",
             store::Integer("eval-every", 0, 1 << 20,
                            [=](int64_t n) { config->eval_every = static_cast<int>(n); }));
   table.Add("views", "1|10", "1", "views of an image in evaluation: its centre, or ten",
