@@ -51,6 +51,49 @@ const char* ReasonOf(ExitCode code) {
   return code == ExitCode::kInterrupted ? "stopped by a signal, with a good checkpoint" : "done";
 }
 
+// Every rank meets the same error, before it knows the others: the first one prints it.
+void PrintErrorOfAll(const Error& error) {
+  if (LaunchedRanks() <= 1 || RankBeforeMpi() == 0) PrintError(error);
+}
+
+// Runs `body` and ends this rank as the outcome asks. `fault`: its command line is wrong.
+ExitCode RunInWorld(World& world, const std::string& asked, const std::optional<Error>& fault,
+                    const std::string& output_dir, Log& log,
+                    const std::function<ExitCode(World& world, Log& log)>& body) {
+  const auto end_alone = [&](const Error& error) {
+    PrintError(error, world.size() > 1 ? NameOf(world) : "");
+    Record(output_dir, world, error.exit_code(), error.what());
+    if (world.size() > 1) world.Abort(error.exit_code());
+    return error.exit_code();
+  };
+  try {
+    if (world.size() > 1) {
+      RequireSameStart(world,
+                       {.program = DescribeProgram(world), .command = asked, .fault = fault});
+    }
+    const ExitCode code = body(world, log);
+    FlushOutput();
+    Record(output_dir, world, code, ReasonOf(code));
+    return code;
+  } catch (const AgreedError& error) {
+    if (world.rank() == error.origin()) PrintError(error);
+    Record(output_dir, world, error.exit_code(), error.what());
+    return error.exit_code();
+  } catch (const Error& error) {
+    return end_alone(error);
+  } catch (const std::bad_alloc&) {
+    return end_alone(Error(ExitCode::kDevice, "out of host memory",
+                           "use a smaller --batch-size, or more ranks"));
+  } catch (const std::system_error& error) {
+    if (!IsBrokenPipe(error)) return end_alone(Error(ExitCode::kDisk, error.what()));
+    Record(output_dir, world, ExitCode::kDone, ReasonOf(ExitCode::kDone));
+    return ExitCode::kDone;
+  } catch (const std::exception& exception) {
+    return end_alone(Error(ExitCode::kDefect, exception.what(),
+                           "this is a defect of Convoy; please report it with this line"));
+  }
+}
+
 }  // namespace
 
 int RankBeforeMpi() {
@@ -97,53 +140,6 @@ void FlushOutput() {
                           reason == 0 ? "" : fmt::format(": {}", std::strerror(reason))),
               "what was printed is incomplete; make room, and run the command again");
 }
-
-namespace {
-
-// Every rank meets the same error, before it knows the others: the first one prints it.
-void PrintErrorOfAll(const Error& error) {
-  if (LaunchedRanks() <= 1 || RankBeforeMpi() == 0) PrintError(error);
-}
-
-// In a world that was made. `fault`: this rank's command line is wrong.
-ExitCode RunInWorld(World& world, const std::string& asked, const std::optional<Error>& fault,
-                    const std::string& output_dir, Log& log,
-                    const std::function<ExitCode(World& world, Log& log)>& body) {
-  const auto end_alone = [&](const Error& error) {
-    PrintError(error, world.size() > 1 ? NameOf(world) : "");
-    Record(output_dir, world, error.exit_code(), error.what());
-    if (world.size() > 1) world.Abort(error.exit_code());
-    return error.exit_code();
-  };
-  try {
-    if (world.size() > 1) {
-      RequireSameStart(world,
-                       {.program = DescribeProgram(world), .command = asked, .fault = fault});
-    }
-    const ExitCode code = body(world, log);
-    FlushOutput();
-    Record(output_dir, world, code, ReasonOf(code));
-    return code;
-  } catch (const AgreedError& error) {
-    if (world.rank() == error.origin()) PrintError(error);
-    Record(output_dir, world, error.exit_code(), error.what());
-    return error.exit_code();
-  } catch (const Error& error) {
-    return end_alone(error);
-  } catch (const std::bad_alloc&) {
-    return end_alone(Error(ExitCode::kDevice, "out of host memory",
-                           "use a smaller --batch-size, or more ranks"));
-  } catch (const std::system_error& error) {
-    if (!IsBrokenPipe(error)) return end_alone(Error(ExitCode::kDisk, error.what()));
-    Record(output_dir, world, ExitCode::kDone, ReasonOf(ExitCode::kDone));
-    return ExitCode::kDone;
-  } catch (const std::exception& exception) {
-    return end_alone(Error(ExitCode::kDefect, exception.what(),
-                           "this is a defect of Convoy; please report it with this line"));
-  }
-}
-
-}  // namespace
 
 ExitCode RunOnAllRanks(const std::string& asked, const WorldOptions& options,
                        const std::string& output_dir,

@@ -11,7 +11,7 @@
 
 namespace convoy {
 
-// A subcommand. `argv` begins behind its name. Throws Errors; returns the exit code otherwise.
+// A subcommand. `argv` begins after its name. Throws Errors; returns the exit code otherwise.
 using Command = ExitCode (*)(int argc, const char* const* argv);
 
 ExitCode TrainCommand(int argc, const char* const* argv);
@@ -25,7 +25,7 @@ ExitCode DoctorCommand(int argc, const char* const* argv);
 // Runs `body` in the world that the launcher made, if all ranks are of one build of convoy and were
 // asked for the same (OptionTable::Asked). A fault that all ranks know of is printed once and ends
 // them in order; any other is printed, recorded and ends the others too. Leaves an exit record in
-// `output_dir` (where it is not empty) and in the folder that convoyrun names. It reads
+// `output_dir` (if it is not empty) and in the folder that convoyrun names. It reads
 // `output_dir` at the end, so `body` may set it once the folder is its own.
 ExitCode RunOnAllRanks(const std::string& asked, const WorldOptions& options,
                        const std::string& output_dir,
@@ -36,17 +36,17 @@ ExitCode RunOnAllRanks(const std::string& asked, const WorldOptions& options,
 void RecordStart();
 
 // Ends this rank for a fault of its command line, and with it the other ranks, which may have found
-// no fault in theirs. One of them prints it. Call where no world was made. Returns the exit code.
+// no fault in theirs. One of them prints it. Call if no world was made. Returns the exit code.
 ExitCode EndAllRanks(const Error& fault);
 
-// Throws (kUsage) where a launcher started several ranks of a command that one process does alone.
+// Throws (kUsage) if a launcher started several ranks of a command that runs in one process.
 void RequireOneRank(const std::string& command);
 
 // Writes out what was printed to standard output. Throws (kDisk) if some of it could not be
 // written, so that a file that was cut short is noticed. A reader that has gone away is no error.
 void FlushOutput();
 
-// Whether printing ended since nobody reads the output any more, which is no fault.
+// Whether printing failed because nobody reads the output any more, which is no fault.
 bool IsBrokenPipe(const std::system_error& error);
 
 // The fault as one line on standard error; `who`: "[rank 1 on node7] ", or nothing.

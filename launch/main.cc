@@ -1,10 +1,8 @@
 // convoy SUBCOMMAND [options]
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <csignal>
 #include <cstdio>
-#include <cstring>
 #include <exception>
 #include <iostream>
 #include <string>

@@ -15,7 +15,7 @@
 namespace convoy {
 namespace {
 
-// Of the file of the running program: two builds of one version differ in it.
+// Reads the file of the running program: two builds of one version differ in it.
 uint64_t ChecksumOfProgram() {
   std::ifstream file("/proc/self/exe", std::ios::binary);
   Hasher hasher;
@@ -32,8 +32,8 @@ std::string MpiOf(const World& world) {
   return text.substr(0, text.rfind(", "));
 }
 
-// Of what a rank cannot begin with. All ranks get the lowest one's, with its name unless it is
-// everyone's.
+// Throws if any rank has a fault: all ranks get that of the lowest one, with its name unless every
+// rank has one.
 void RequireNoFault(World& world, const std::optional<Error>& fault) {
   const std::vector<int32_t> faults =
       GatherRows(world, int32_t{fault ? 1 : 0}, "asking for wrong command lines");

@@ -179,8 +179,6 @@ EvaluationResult Evaluate(const EvaluateConfig& config, World& world, Log& log) 
   auto dataset = OpenTogether(config.data, config.loading, world, log);
   RunTogether(world, [&] {
     if (config.val_split > 0) dataset = SplitByName(dataset, config.val_split).held_out;
-  });
-  RunTogether(world, [&] {
     RequireClasses(*dataset, config.data, evaluator.classes());
     dataset = WithClassesOfTraining(dataset, config.data, evaluator.info().classes);
   });

@@ -23,8 +23,8 @@ struct TrainingResult {
   double loss = 0;  // of the last step; NaN if none was done
 };
 
-// Trains. Collective over the world; every rank gets the same configuration. Writes into
-// config.output_dir alone, apart from what is kept beside the data: its index and its mean. Changes
+// Trains. Collective over the world; every rank gets the same configuration. Writes only
+// into config.output_dir, apart from what is kept beside the data: its index and its mean. Changes
 // nothing in the folder until `on_begin` is called on every rank: all checks have passed, and the
 // folder is this run's. It is not called for a run that was finished before. Throws Errors of every
 // exit code.
@@ -38,7 +38,7 @@ struct EvaluationResult {
   int views = 1;
   double loss = 0;
   double top1 = 0, top5 = 0;  // percent
-  // confusion[label][prediction], where it was asked for; else empty.
+  // confusion[label][prediction], if it was asked for; else empty.
   std::vector<std::vector<int64_t>> confusion;
   std::vector<std::string> classes;
 };

@@ -30,7 +30,7 @@ std::vector<std::string> LinesOf(const std::string& path) {
   return lines;
 }
 
-// The words of the first line; none where the file cannot be read.
+// The words of the first line; none if the file cannot be read.
 std::vector<std::string> WordsOf(const std::string& path) {
   std::ifstream file(path);
   std::string line;
@@ -95,7 +95,7 @@ std::optional<std::string> OwnGroup(Version version, const std::string& root) {
   return std::nullopt;
 }
 
-// Of one group; nothing where it has none.
+// The quota of one group; nothing if it has none.
 std::optional<double> QuotaOf(Version version, const std::string& folder) {
   std::vector<std::string> words;
   if (version == Version::kTwo) {

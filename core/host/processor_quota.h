@@ -14,7 +14,7 @@ struct ProcessorQuota {
 };
 
 // The smallest quota of this process's own control group and those above it, of version 1 or 2;
-// nothing where there is none, or where the system does not say. Files are read below `root`, which
+// nothing if there is none, or if the system does not say. Files are read below `root`, which
 // stands in for "/".
 std::optional<ProcessorQuota> FindProcessorQuota(const std::string& root = "");
 

@@ -50,7 +50,7 @@ OptionTable::Store GeometryStore(Geometry* target) {
 void AddValSplitOption(OptionTable& table, const std::string& what, double* share) {
   constexpr double kMost = 0.999999;
   table.Add("val-split", "SHARE", "0",
-            what + " (0.1: a tenth); which images is a function of their names alone",
+            what + " (0.1: a tenth); which images depends only on their names",
             store::Number("val-split", 0, kMost, [=](double number) { *share = number; }));
 }
 

@@ -13,7 +13,7 @@
 namespace convoy {
 
 // A fault that every rank has been told of. All ranks get it with the same exit code and message,
-// so rank `origin` alone should print it, and all may end in an orderly way.
+// so only rank `origin` should print it, and all may end in an orderly way.
 class AgreedError final : public Error {
  public:
   AgreedError(const Error& error, int origin) : Error(error), origin_(origin) {}
@@ -23,7 +23,7 @@ class AgreedError final : public Error {
   int origin_;
 };
 
-// Runs `work` on every rank of the world, then agrees on the outcome: where any rank threw an
+// Runs `work` on every rank of the world, then agrees on the outcome: if any rank threw an
 // Error, all throw an AgreedError with the exit code and message of the lowest rank that did.
 // Collective; `work` may not use the world's side channel unless every rank reaches the same calls.
 // A lost peer (kPeer) cannot be agreed upon and is thrown as it is.

@@ -87,7 +87,7 @@ void SayHowLong(const std::vector<KernelMeasurement>& measured, Log& log) {
            slowest->seconds, slowest->tried);
 }
 
-// Before there are threads and pinned memory, which stay where they begin.
+// Call before threads or pinned memory are created: they stay on the node where they were created.
 void BindToNodeOf(const ChosenDevice& device, Log& log) {
   const std::string processors = BindToNumaNode(device.cuda.numa_node);
   if (processors.empty()) return;

@@ -46,7 +46,7 @@ class ReplicaLoader {
   // This rank's, of the batches fetched since the last call, in the order of their positions.
   std::vector<BadSample> TakeBadSamples() { return std::exchange(bad_, {}); }
 
-  // What Exchange will give, where this rank has all of it already; else null.
+  // What Exchange will give, if this rank has all of it already; else null.
   const Batch* Whole() const { return towers_.size() == 1 ? own_.get() : nullptr; }
   // Collective over the towers, after Fetch on each: the replica's batch, valid until the next
   // Fetch.
@@ -61,7 +61,7 @@ class ReplicaLoader {
   std::unique_ptr<Batch> own_;
   std::vector<BadSample> bad_in_batch_, bad_;
   BadSampleCount bad_in_epoch_;  // of all ranks
-  Batch replica_;                // of all towers; unused where there is one
+  Batch replica_;                // of all towers; unused if there is one
 };
 
 }  // namespace convoy

@@ -29,7 +29,7 @@ struct StepVerdict {
   int64_t bad_samples = 0;  // in the whole next batch
 };
 
-// Collective over the world. Where a rank brought a fault, all throw it as an AgreedError.
+// Collective over the world. If a rank brought a fault, all throw it as an AgreedError.
 StepVerdict Agree(World& world, const StepReport& report);
 
 }  // namespace convoy

@@ -62,7 +62,7 @@ class Counter {
       if (probabilities[c] > probabilities[best]) best = c;
     }
     sums_.images += 1;
-    // The smallest double keeps the loss finite where a probability underflows.
+    // The smallest double keeps the loss finite if a probability underflows.
     sums_.loss -= std::log(std::max(probabilities[label], 1e-300));
     sums_.top1 += before < 1 ? 1 : 0;
     sums_.top5 += before < 5 ? 1 : 0;

@@ -27,8 +27,8 @@ std::vector<double> MeanOverViews(const std::vector<double>& probabilities, size
 // One pass of `loader` (sequential, not augmented) through `models`, whose probabilities are
 // averaged, first over the views of an image, then over the models. Collective over the world.
 // Throws (kData) if too many images are bad, counted over all ranks, or none was evaluated.
-// `progress` may be null. The models have loader.rows() rows. Nothing where `stop_asked`, which may
-// be empty, said so on any rank before the end.
+// `progress` may be null. The models have loader.rows() rows. Returns nothing if `stop_asked`,
+// which may be empty, said so on any rank before the end.
 std::optional<EvaluationResult> EvaluateModels(const std::vector<RankModel*>& models,
                                                ReplicaLoader& loader, int views, int classes,
                                                bool confusion, Backend& backend, Stream& stream,

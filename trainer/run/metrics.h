@@ -17,7 +17,7 @@ struct StepMetrics {
   double loss = 0, lr = 0;
   double images_per_s = 0;
   double wait_data_ms = 0;  // for the loader, and for crops from the other towers
-  // For gradients and activations of other ranks: what overlap did not hide. Nothing where a device
+  // For gradients and activations of other ranks: what overlap did not hide. Nothing if a device
   // waits for them by itself.
   std::optional<double> wait_comm_ms;
 };

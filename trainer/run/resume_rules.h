@@ -31,16 +31,16 @@ struct SettingChange {
 // if `saved` cannot be read.
 std::vector<SettingChange> ChangedSettings(const std::string& saved, const std::string& now);
 
-// What becomes of a change in a run that goes on, as words behind it: "used from here on".
+// What becomes of a change in a run that goes on: "used from here on".
 std::string EffectOf(const SettingChange& change, const RunConfig& config);
 
-// The changes that make it another run, if it has ended: not those of where and how fast it is
-// computed and what is printed and kept, and not of the end itself, unless that was `end.passed`.
+// The changes that make it another run, if it has ended. Left out are changes of place, speed and
+// output, and changes of the end itself unless the checkpoint is past it (`end.passed`).
 std::vector<SettingChange> ChangesOfAFinishedRun(const std::vector<SettingChange>& changes,
                                                  const RunEnd& end);
 
 // Every difference of mean and standard deviation, as DifferencesThatForbidResume has them. `given`
-// is what this run's settings say; its mean is not read where it would be computed from the data.
+// is what this run's settings say; its mean is not read if it would be computed from the data.
 std::vector<std::string> PreprocessingDifferences(const CheckpointInfo& saved,
                                                   const RunConfig& config,
                                                   const Preprocessing& given);

@@ -1,7 +1,7 @@
 // trainer/run/run_folder.h - the folder that a run writes into: its lock, its configuration, and
 // what an earlier run left there.
 //
-// A start may be refused until the last check. So first everything is read, and Begin() alone
+// A start may be refused until the last check. So first everything is read, and only Begin()
 // changes what an earlier run left.
 #pragma once
 
@@ -15,7 +15,7 @@
 
 namespace convoy {
 
-// Rank 0 alone makes one.
+// Only rank 0 makes one.
 class RunFolder {
  public:
   // Creates and locks the folder, and checks that it can be written. Throws (kDisk, kUsage).

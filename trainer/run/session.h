@@ -28,8 +28,8 @@ void RequireClasses(const Dataset& dataset, const std::string& location, int cla
 LoaderOptions LoaderOptionsOf(const DataConfig& config, const NetworkSpec& network,
                               int64_t global_batch);
 
-// The run's mean and standard deviation. From the statistics kept beside the data set where there
-// are any, else worked out from up to 10,000 images, shared among the ranks. Collective.
+// The run's mean and standard deviation: from the statistics kept beside the data set if there are
+// any, else worked out from up to 10,000 images, shared among the ranks. Collective.
 Preprocessing PreprocessingOf(const RunConfig& config, const NetworkSpec& network,
                               const Dataset& dataset, World& world, Log& log);
 

@@ -360,7 +360,7 @@ void TrainingRun::WriteCheckpoint() {
 // must succeed an error.
 void TrainingRun::Save(Importance importance) {
   if (step_ == saved_step_) return;
-  // Of this state alone: where its save fails, no later one is the best in its place.
+  // Only this state is the best: if its save fails, no later one takes its place.
   const bool is_best = std::exchange(is_best_, false);
   try {
     RunTogether(world_, [&] {

@@ -83,7 +83,7 @@ class TrainingRun {
   // One step. A device is given the next one before the result of this one is read.
   void QueueStep(double fetch_s);
   void SayWhyNotRecorded();
-  // Agrees on what the ranks bring, and finishes the oldest step where more than
+  // Agrees on what the ranks bring, and finishes the oldest step if more than
   // TrainingStep::steps_ahead are under way.
   StepVerdict Agree(StepReport report);
   // The same; also counts the bad samples of the batch that was fetched for the next step.

@@ -79,8 +79,8 @@ TrainingRun::TrainingRun(const RunConfig& config, World& world, Log& log)
     optimizer_.emplace(config_.optimizer, plan_);
   });
   log_.Info("{}", training_set_->Describe());
-  if (validation_set_) log_.Info("validation: {}", validation_set_->Describe());
   if (!config_.validation.empty() && config_.eval_every > 0) OpenValidation();
+  if (validation_set_) log_.Info("validation: {}", validation_set_->Describe());
 
   CheckpointInfo saved;
   std::string origin;
@@ -114,7 +114,6 @@ void TrainingRun::OpenValidation() {
     validation_set_ =
         WithClassesOfTraining(validation_set_, config_.validation, training_set_->classes());
   });
-  log_.Info("validation: {}", validation_set_->Describe());
 }
 
 // Rank 0 decides, and `saved` and `origin` are of its checkpoint there. Changes nothing on disk.
@@ -147,7 +146,7 @@ void TrainingRun::LoadFrom(const std::string& origin, const CheckpointInfo& save
   // Timed choices are those of the kind of device that timed them.
   if (saved.platform == backend().Platform()) resumed_choices_ = saved.kernel_choices;
   KernelChoices choices = resumed_choices_;
-  choices.merge(KernelChoices(resources_.kernel_cache.choices()));  // where they name nothing
+  choices.merge(KernelChoices(resources_.kernel_cache.choices()));  // for other products
   ShareKernelChoices(world_, backend(), choices, 0);
 }
 
