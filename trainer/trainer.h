@@ -26,8 +26,8 @@ struct TrainingResult {
 // Trains. Collective over the world; every rank gets the same configuration. Writes only
 // into config.output_dir, apart from what is kept beside the data: its index and its mean. Changes
 // nothing in the folder until `on_begin` is called on every rank: all checks have passed, and the
-// folder is this run's. It is not called for a run that was finished before. Throws Errors of every
-// exit code.
+// folder is this run's. It is not called for a run that was finished before. Signals stop it: a
+// process that others may signal makes a SignalThread first. Throws Errors of every exit code.
 TrainingResult Train(const RunConfig& config, World& world, Log& log,
                      const std::function<void()>& on_begin = {});
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <iostream>
 
+#include "core/host/signal_thread.h"
 #include "core/text.h"
 #include "launch/command.h"
 #include "launch/options/run_options.h"
@@ -206,6 +207,8 @@ ExitCode TrainCommand(int argc, const char* const* argv) {
                             config.val_split, config.validation),
                 "give one of the two");
   }
+  // Before MPI and OpenMP start threads.
+  const SignalThread signals;
   // A start that is refused leaves no record in the folder of an earlier run.
   std::string record_folder;
   return RunOnAllRanks(table.Asked(), world_options, record_folder, [&](World& world, Log& log) {

@@ -7,20 +7,31 @@ import signal
 import time
 import unittest
 
-from convoy import BACKEND, ON_BACKEND, ConvoyTest, checkpoints, metrics, run, start, tensors
+from convoy import (
+    BACKEND,
+    ON_BACKEND,
+    ConvoyTest,
+    checkpoints,
+    losses,
+    metrics,
+    run,
+    start,
+    tensors,
+)
 
 STEPS = 24
+ENDLESS = 800  # all that 100 epochs have: for runs that are stopped
 NETWORK = ["--model", "alexnet-bn", "--input", "67"]
 EVALUATED = 1500  # images: long enough for a signal
 if BACKEND == "emulated":  # in plain loops
     NETWORK, EVALUATED = ["--model", "lenet5"], 300
 
 
-def settings(folder, ranks):
+def settings(folder, ranks, steps=STEPS):
     cut = {1: [], 2: ["--towers", "2"], 4: ["--towers", "2", "--replicas", "2"]}[ranks]
     return [
         "train", "--data", "synthetic:60x10", *NETWORK, "--batch-size", "8", "--lr", "0.001",
-        "--steps", str(STEPS), "--epochs", "100", "--mean", "none", "--std", "60",
+        "--steps", str(steps), "--epochs", "100", "--mean", "none", "--std", "60",
         "--checkpoint-every", "5", "--threads", "1", "--workers", "1", "--output-dir", folder,
         "--print-freq", "1", *cut, *ON_BACKEND,
     ]  # fmt: skip
@@ -48,11 +59,8 @@ class Resume(ConvoyTest):
     def wait_for_step(self, folder, step, process):
         """Until metrics.jsonl speaks of the step, or the process ends."""
         while process.poll() is None:
-            path = os.path.join(folder, "metrics.jsonl")
-            if os.path.exists(path):
-                with open(path, encoding="utf-8") as file:
-                    if sum(1 for line in file if '"step"' in line) >= step:
-                        return
+            if steps_written(folder) >= step:
+                return
             time.sleep(0.01)
 
     def assert_same_run(self, folder, whole):
@@ -102,6 +110,32 @@ class Resume(ConvoyTest):
             self.assertIn("the same command goes on from there", errors)
             self.assert_exit(run(*settings(folder, 2), ranks=2), 0)
             self.assert_same_run(folder, whole)
+
+    def test_signals_reach_a_thread_that_computes_nothing(self):
+        """oneDNN's kernels cannot bear a handler (core/host/signal_thread.h)."""
+        folder = self.begun("threads", 2)
+        process = start(*settings(folder, 2, steps=ENDLESS), ranks=2)
+        self.wait_for_step(folder, 1, process)
+        takers = [takers_of_signals(rank) for rank in rank_processes(folder)]
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=120)
+        self.assertEqual(process.returncode, 75, errors)
+        self.assertEqual(takers, [["signals"], ["signals"]])
+
+    def test_signals_that_come_all_the_time_change_no_number(self):
+        folder = self.begun("asked", 1)
+        process = start(*settings(folder, 1, steps=ENDLESS))
+        self.wait_for_step(folder, 1, process)
+        while process.poll() is None and steps_written(folder) < 8:
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.005)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=120)
+        self.assertEqual(process.returncode, 75, errors)
+        whole = self.begun("whole", 1)
+        self.assert_exit(run(*settings(whole, 1, steps=len(metrics(folder)))), 0)
+        self.assertEqual(losses(folder), losses(whole))
+        self.assertEqual(tensors(checkpoints(folder)[-1]), tensors(checkpoints(whole)[-1]))
 
     def test_a_signal_during_an_evaluation_leaves_it_to_the_next_start(self):
         words = [*settings("FOLDER", 2), "--val", f"synthetic:{EVALUATED}x10"]
@@ -171,6 +205,15 @@ class Resume(ConvoyTest):
         self.assertEqual([line["step"] for line in metrics(folder)], list(range(1, STEPS + 1)))
 
 
+def steps_written(folder):
+    """How many steps metrics.jsonl speaks of; the last line may be half written."""
+    path = os.path.join(folder, "metrics.jsonl")
+    if not os.path.exists(path):
+        return 0
+    with open(path, encoding="utf-8") as file:
+        return sum(1 for line in file if '"step"' in line)
+
+
 def rank_processes(folder):
     """Process ids of the ranks that write into `folder`."""
     found = []
@@ -183,6 +226,22 @@ def rank_processes(folder):
         if words[0].endswith(b"/convoy") and folder.encode() in words:
             found.append(int(pid))
     return found
+
+
+def takers_of_signals(pid):
+    """Names of the threads of a process that TERM, INT, USR1 or HUP may reach."""
+    names = []
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        try:
+            with open(f"/proc/{pid}/task/{thread}/status", encoding="utf-8") as file:
+                status = dict(line.split(":\t", 1) for line in file if ":\t" in line)
+        except OSError:  # it has ended
+            continue
+        blocked = int(status["SigBlk"], 16)
+        asking = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+        if any(not blocked >> (number - 1) & 1 for number in asking):
+            names.append(status["Name"].strip())
+    return names
 
 
 if __name__ == "__main__":

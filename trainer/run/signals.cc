@@ -1,56 +1,55 @@
 #include "trainer/run/signals.h"
 
-#include <signal.h>
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 
 #include "core/error.h"
+#include "core/host/signal_thread.h"
 
 namespace convoy {
 namespace {
 
-constexpr std::array kHandled = {SIGTERM, SIGUSR1, SIGINT, SIGHUP};
-
-// A signal handler has no other way to reach the program than variables of static lifetime.
-volatile sig_atomic_t stop_asked = 0;
-volatile sig_atomic_t checkpoint_asked = 0;
-std::array<struct sigaction, kHandled.size()> previous;
+// A signal handler has no other way to reach the program than variables of static lifetime. It may
+// run in another thread than the one that reads them.
+std::atomic<bool> stop_asked = false;
+std::atomic<bool> checkpoint_asked = false;
+static_assert(std::atomic<bool>::is_always_lock_free, "a handler must not wait for a lock");
+std::array<struct sigaction, kAskingSignals.size()> previous;
 
 void Handle(int signal) {
   if (signal == SIGHUP) {
-    checkpoint_asked = 1;
-  } else if (signal != SIGUSR1 && stop_asked != 0) {
+    checkpoint_asked = true;
+  } else if (signal != SIGUSR1 && stop_asked) {
     _exit(128 + signal);
   } else {
-    stop_asked = 1;
+    stop_asked = true;
   }
 }
 
 }  // namespace
 
 SignalWatch::SignalWatch() {
-  stop_asked = 0;
-  checkpoint_asked = 0;
+  stop_asked = false;
+  checkpoint_asked = false;
   struct sigaction action {};
   action.sa_handler = Handle;
   action.sa_flags = SA_RESTART;
   sigemptyset(&action.sa_mask);
-  for (size_t i = 0; i < kHandled.size(); ++i) {
-    CONVOY_CHECK(sigaction(kHandled[i], &action, &previous[i]) == 0);
+  for (size_t i = 0; i < kAskingSignals.size(); ++i) {
+    CONVOY_CHECK(sigaction(kAskingSignals[i], &action, &previous[i]) == 0);
   }
 }
 
 SignalWatch::~SignalWatch() {
-  for (size_t i = 0; i < kHandled.size(); ++i) sigaction(kHandled[i], &previous[i], nullptr);
+  for (size_t i = 0; i < kAskingSignals.size(); ++i) {
+    sigaction(kAskingSignals[i], &previous[i], nullptr);
+  }
 }
 
-bool SignalWatch::StopAsked() const { return stop_asked != 0; }
+bool SignalWatch::StopAsked() const { return stop_asked; }
 
-bool SignalWatch::TakeCheckpointAsked() {
-  const bool asked = checkpoint_asked != 0;
-  if (asked) checkpoint_asked = 0;
-  return asked;
-}
+bool SignalWatch::TakeCheckpointAsked() { return checkpoint_asked.exchange(false); }
 
 }  // namespace convoy

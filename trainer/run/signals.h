@@ -6,7 +6,8 @@
 
 namespace convoy {
 
-// Installs the handlers while it lives and puts the old ones back. One at a time in a process.
+// Installs the handlers while it lives and puts the old ones back. One at a time in a process,
+// which has a SignalThread: no thread that computes may run a handler (core/host/signal_thread.h).
 class SignalWatch {
  public:
   SignalWatch();
