@@ -84,6 +84,17 @@ std::string ShardStem(const std::string& name) {
   return stem;
 }
 
+std::string ShardStemWithExtension(const std::string& name) {
+  return fmt::format("{}-{}", ShardStem(name), name.substr(name.rfind('.') + 1));
+}
+
+std::string UnpackedShardStem(const std::string& name) {
+  std::string stem = ShardStem(name);
+  const size_t end = stem.find_last_of("-_");
+  if (end != std::string::npos && IsImageName("." + stem.substr(end + 1))) stem.resize(end);
+  return stem;
+}
+
 void ApplyShardNotes(const std::string& folder, MemberTable& members) {
   const std::string classes = folder + "/" + kShardClassesFile;
   if (PathExists(classes)) NameClasses(classes, members);

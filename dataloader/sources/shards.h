@@ -14,6 +14,11 @@ inline constexpr const char* kShardSettingsFile = "shards.cfg";
 
 // "a.b.png" -> "a_b": the name of an image in a shard, whose key ends at the first point.
 std::string ShardStem(const std::string& name);
+// "a.png" -> "a-png": its name if another image of the class has the same ShardStem(). "-" stands
+// just before "." in byte order, so the images stay in the order of their names.
+std::string ShardStemWithExtension(const std::string& name);
+// The ShardStem() that an image had before it was packed: "a-png.png", "a.png.JPEG" -> "a".
+std::string UnpackedShardStem(const std::string& name);
 
 // Names the classes of shards, whose folders are their numbers, as classes.txt in `folder` says;
 // they stay numbers where there is no such file. Throws (kData) where it has too few names, and

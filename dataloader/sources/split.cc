@@ -43,10 +43,10 @@ class PartOfDataset final : public Dataset {
   std::string what_;
 };
 
-// A number in [0, 1) that is a sample's own. Packing keeps the name as ShardStem() makes it.
+// A number in [0, 1) that is a sample's own, and stays so when it is packed.
 double PlaceOf(const std::string& name) {
   const std::string key =
-      fmt::format("{}/{}", FolderOf(name), ShardStem(std::string(BaseOf(name))));
+      fmt::format("{}/{}", FolderOf(name), UnpackedShardStem(std::string(BaseOf(name))));
   return static_cast<double>(Hash64(key) >> 11) * 0x1p-53;
 }
 

@@ -58,32 +58,36 @@ void Decode(ImageDecoder& decoder, const EncodedSample& sample, Picture& picture
   }
 }
 
+std::string KeyOf(const Dataset& dataset, const ShardStems& stems, int64_t sample) {
+  return fmt::format("{}/{}", dataset.Label(sample), stems.Of(sample));
+}
+
 // Which sample of a data set has a class and a name.
 class SampleNames {
  public:
   explicit SampleNames(const Dataset& dataset) {
-    for (int64_t i = 0; i < dataset.size(); ++i) samples_.emplace_back(KeyOf(dataset, i), i);
+    const ShardStems stems(dataset);
+    for (int64_t i = 0; i < dataset.size(); ++i) {
+      samples_.emplace_back(KeyOf(dataset, stems, i), i);
+    }
     std::sort(samples_.begin(), samples_.end());
   }
 
-  // -1 where there is none.
+  // -1 if there is none.
   int64_t Find(const std::string& key) const {
     const auto found =
         std::lower_bound(samples_.begin(), samples_.end(), std::pair(key, int64_t{-1}));
     return found != samples_.end() && found->first == key ? found->second : -1;
-  }
-  static std::string KeyOf(const Dataset& dataset, int64_t sample) {
-    return fmt::format("{}/{}", dataset.Label(sample), ShardStem(NameInClass(dataset, sample)));
   }
 
  private:
   std::vector<std::pair<std::string, int64_t>> samples_;
 };
 
-// What is wrong with the packed sample; empty where nothing is.
-std::string Difference(const Dataset& packed, const Dataset& source, const SampleNames& names,
-                       int64_t sample, double tolerance, Worker& worker) {
-  const int64_t original = names.Find(SampleNames::KeyOf(packed, sample));
+// What is wrong with the packed sample, which was made of the sample `original` of `source`; empty
+// if nothing is.
+std::string Difference(const Dataset& packed, int64_t sample, const Dataset& source,
+                       int64_t original, double tolerance, Worker& worker) {
   if (original < 0) return "its source has no image of that name in that class";
   packed.Read(sample, worker.samples[0]);
   source.Read(original, worker.samples[1]);
@@ -128,6 +132,7 @@ ComparisonReport CompareDatasets(const Dataset& packed, const Dataset& source, d
                 "give the data set that was packed, whole");
   }
   const SampleNames names(source);
+  const ShardStems stems(packed);
   std::vector<Worker> workers(static_cast<size_t>(threads));
   ParallelFor(
       0, packed.size(), threads,
@@ -135,7 +140,8 @@ ComparisonReport CompareDatasets(const Dataset& packed, const Dataset& source, d
         Worker& worker = workers[static_cast<size_t>(thread)];
         std::string difference;
         try {
-          difference = Difference(packed, source, names, sample, tolerance, worker);
+          const int64_t original = names.Find(KeyOf(packed, stems, sample));
+          difference = Difference(packed, sample, source, original, tolerance, worker);
         } catch (const Error& error) {
           if (!IsOfSample(error)) throw;
           difference = error.message();

@@ -3,9 +3,11 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/hash.h"
 #include "core/host/parallel.h"
 #include "dataloader/archives/names.h"
 #include "dataloader/crops/crop_plan.h"
+#include "dataloader/sources/shards.h"
 
 namespace convoy {
 namespace {
@@ -13,6 +15,10 @@ namespace {
 constexpr int kMostQuality = 100;
 // An image of 1 x 2000 scaled to a short side of 256 would be 256 x 512000.
 constexpr int64_t kMostScaledPixels = kMostPixels;
+
+uint64_t HashOfStem(const Dataset& dataset, int64_t sample, const std::string& stem) {
+  return Hash64(fmt::format("{}/{}", dataset.Label(sample), stem));
+}
 
 }  // namespace
 
@@ -25,6 +31,24 @@ std::string NameInClass(const Dataset& dataset, int64_t sample) {
   std::string own = name.substr(name.find('/') + 1);
   std::replace(own.begin(), own.end(), '/', '_');
   return own;
+}
+
+ShardStems::ShardStems(const Dataset& dataset) : dataset_(dataset) {
+  std::vector<uint64_t> hashes;
+  hashes.reserve(static_cast<size_t>(dataset.size()));
+  for (int64_t i = 0; i < dataset.size(); ++i) {
+    hashes.push_back(HashOfStem(dataset, i, ShardStem(NameInClass(dataset, i))));
+  }
+  std::sort(hashes.begin(), hashes.end());
+  for (size_t i = 1; i < hashes.size(); ++i) {
+    if (hashes[i] == hashes[i - 1]) shared_.insert(hashes[i]);
+  }
+}
+
+std::string ShardStems::Of(int64_t sample) const {
+  const std::string name = NameInClass(dataset_, sample);
+  const std::string stem = ShardStem(name);
+  return shared_.contains(HashOfStem(dataset_, sample, stem)) ? ShardStemWithExtension(name) : stem;
 }
 
 void CheckPackOptions(const Dataset& dataset, const PackOptions& options) {

@@ -1,7 +1,9 @@
 // dataloader/tools/pack_sample.h - images as packed data sets keep them, made by several threads.
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -25,6 +27,19 @@ int64_t EvenlySpaced(int64_t i, int64_t count, int64_t size);
 
 // The name of a sample inside of its class: without folders, which become "_".
 std::string NameInClass(const Dataset& dataset, int64_t sample);
+
+// The names of images in shards, without the class and the extension. Images of one class whose
+// names differ only in their extensions keep these: "a-jpg" and "a-png".
+class ShardStems {
+ public:
+  // Refers to `dataset`.
+  explicit ShardStems(const Dataset& dataset);
+  std::string Of(int64_t sample) const;
+
+ private:
+  const Dataset& dataset_;
+  std::set<uint64_t> shared_;  // hashes of the stems that several images of a class have
+};
 
 // One thread's tools.
 class SamplePacker {

@@ -57,7 +57,7 @@ class ShardWriter {
            const std::vector<uint8_t>& content, int32_t label) {
     if (!keys_.insert(key).second) {
       throw Error(ExitCode::kData, fmt::format("two images of one shard would be named {}", key),
-                  "give the images of a class names that differ before their extensions");
+                  "rename one of them: in shards, points and folders become _");
     }
     tar_.Add(key + extension, content.data(), static_cast<int64_t>(content.size()));
     const std::string text = std::to_string(label);
@@ -82,6 +82,7 @@ class ShardPacker {
         options_(options),
         folder_(folder),
         progress_(progress),
+        stems_(dataset),
         pool_(options.images.threads) {}
 
   ShardReport Run() {
@@ -111,7 +112,7 @@ class ShardPacker {
           const int64_t sample = sample_of(i);
           const int32_t label = dataset_.Label(sample);
           const std::string name = NameInClass(dataset_, sample);
-          writer.Add(dataset_.classes()[static_cast<size_t>(label)] + "/" + ShardStem(name),
+          writer.Add(dataset_.classes()[static_cast<size_t>(label)] + "/" + stems_.Of(sample),
                      packed.needs_extension ? kJpegExtension : name.substr(name.rfind('.')),
                      packed.bytes, label);
           ++report_.images;
@@ -135,6 +136,7 @@ class ShardPacker {
   const ShardOptions& options_;
   const std::string& folder_;
   const JobProgressCall& progress_;
+  const ShardStems stems_;
   PackingPool pool_;
   std::mutex mutex_;  // of report_.bad
   ShardReport report_;

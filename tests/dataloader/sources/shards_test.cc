@@ -7,6 +7,7 @@
 #include "dataloader/images/image.h"
 #include "dataloader/images/jpeg_writer.h"
 #include "dataloader/packing.h"
+#include "dataloader/split.h"
 #include "tests/dataloader/fake_dataset.h"
 
 namespace convoy {
@@ -293,6 +294,54 @@ TEST(Shards, NamesWithSeveralPointsAreFoundAgain) {
   const ComparisonReport report = CompareDatasets(*Open(folder / "shards"), *source, 3, 1, {});
   EXPECT_EQ(report.scaled, 5);
   EXPECT_TRUE(report.different.empty());
+}
+
+TEST(Shards, ImagesWhoseNamesDifferInTheirExtensionsAreAllPacked) {
+  const TempFolder folder;
+  uint32_t seed = 0;
+  for (const char* name :
+       {"cat/Image_1.jpeg", "cat/Image_1.jpg", "cat/Image_1.png", "cat/Image_1 (2).jpg",
+        "cat/Image_1.JPG", "cat/Image_10.jpg", "cat/Image_10.png", "cat/Image_2.jpg",
+        "cat/Image_1b.jpg", "dog/Image_1.jpg", "dog/Image_1_b.jpg"}) {
+    const bool png = std::string(name).ends_with("png");
+    ++seed;
+    folder.Write(std::string("source/") + name,
+                 png ? testing::MakePng(testing::TestPixels(50, 40, 3, seed), 50, 40, 3)
+                     : testing::MakeJpeg(50, 40, seed));
+  }
+  const auto source = Open(folder / "source");
+  for (const int64_t images_per_shard : {3, 100}) {
+    const std::string path = folder / fmt::format("by-{}", images_per_shard);
+    Pack(*source, OptionsFor(*source, images_per_shard), path);
+    const auto packed = Open(path);
+    ASSERT_EQ(packed->size(), source->size());
+    EXPECT_EQ(packed->Name(1), "cat/Image_1-JPG.JPG");
+    EXPECT_EQ(packed->Name(9), "dog/Image_1.jpg") << "no other of its class has this name";
+    EXPECT_EQ(Stream(*packed), Stream(*source));
+    const ComparisonReport report = CompareDatasets(*packed, *source, 0, 1, {});
+    EXPECT_EQ(report.same_bytes, source->size());
+    EXPECT_EQ(report.different.size(), 0u);
+    const auto held_out = [](const std::shared_ptr<const Dataset>& dataset) {
+      return Stream(*SplitByName(dataset, 0.4).held_out);
+    };
+    EXPECT_EQ(held_out(packed), held_out(source));
+  }
+  // When scaled, a PNG becomes a JPEG.
+  ShardOptions options = OptionsFor(*source, 3);
+  options.images.short_side = 30;
+  Pack(*source, options, folder / "small");
+  const ComparisonReport report = CompareDatasets(*Open(folder / "small"), *source, 3, 1, {});
+  EXPECT_EQ(report.scaled, source->size());
+  EXPECT_EQ(report.different.size(), 0u);
+}
+
+TEST(Shards, ImagesOfOneNameInAShardAreAnError) {
+  const TempFolder folder;
+  folder.Write("source/cat/a.b.jpg", testing::MakeJpeg(50, 40, 1));
+  folder.Write("source/cat/a_b.jpg", testing::MakeJpeg(50, 40, 2));
+  const auto source = Open(folder / "source");
+  ExpectError(ErrorOf([&] { Pack(*source, OptionsFor(*source, 9), folder / "shards"); }),
+              ExitCode::kData, {"cat/a_b-jpg", "rename"});
 }
 
 TEST(Shards, PlainPixelsThatCannotBeScaledAreAnErrorAndNoFile) {
