@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "dataloader/split.h"
+#include "dataloader/dataset_view.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/safetensors.h"
 #include "trainer/ranks/agreement.h"

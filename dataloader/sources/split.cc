@@ -1,5 +1,3 @@
-#include "dataloader/split.h"
-
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -9,38 +7,31 @@
 #include "core/hash.h"
 #include "core/text.h"
 #include "dataloader/archives/names.h"
+#include "dataloader/dataset_view.h"
 #include "dataloader/sources/shards.h"
 
 namespace convoy {
 namespace {
 
 // Some samples of another data set.
-class PartOfDataset final : public Dataset {
+class PartOfDataset final : public DatasetView {
  public:
   PartOfDataset(std::shared_ptr<const Dataset> whole, std::vector<int64_t> samples,
                 std::string what)
-      : whole_(std::move(whole)), samples_(std::move(samples)), what_(std::move(what)) {}
+      : DatasetView(std::move(whole)), samples_(std::move(samples)), what_(std::move(what)) {}
 
   int64_t size() const override { return static_cast<int64_t>(samples_.size()); }
-  const std::vector<std::string>& classes() const override { return whole_->classes(); }
-  int32_t Label(int64_t sample) const override { return whole_->Label(InWhole(sample)); }
-  std::string Name(int64_t sample) const override { return whole_->Name(InWhole(sample)); }
-  std::string Location(int64_t sample) const override { return whole_->Location(InWhole(sample)); }
-  void Read(int64_t sample, EncodedSample& into) const override {
-    whole_->Read(InWhole(sample), into);
-  }
-  void WillRead(int64_t sample) const override { whole_->WillRead(InWhole(sample)); }
   std::string Describe() const override {
-    return fmt::format("{}; {} of them {}", whole_->Describe(), FormatCount(size()), what_);
+    return fmt::format("{}; {} of them {}", DatasetView::Describe(), FormatCount(size()), what_);
   }
-  const LeftOut& left_out() const override { return whole_->left_out(); }
 
  private:
-  int64_t InWhole(int64_t sample) const { return samples_.at(static_cast<size_t>(sample)); }
+  int64_t InWhole(int64_t sample) const override {
+    return samples_.at(static_cast<size_t>(sample));
+  }
 
-  std::shared_ptr<const Dataset> whole_;
-  std::vector<int64_t> samples_;
-  std::string what_;
+  const std::vector<int64_t> samples_;
+  const std::string what_;
 };
 
 // A number in [0, 1) that is a sample's own, and stays so when it is packed.

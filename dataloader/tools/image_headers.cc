@@ -1,5 +1,3 @@
-#include "dataloader/image_headers.h"
-
 #include <algorithm>
 #include <string_view>
 
@@ -10,6 +8,7 @@
 #include "dataloader/archives/companion.h"
 #include "dataloader/images/image.h"
 #include "dataloader/loading/bad_samples.h"
+#include "dataloader/statistics.h"
 
 namespace convoy {
 namespace {

@@ -1,5 +1,3 @@
-#include "dataloader/published.h"
-
 #include <openssl/evp.h>
 
 #include <algorithm>
@@ -10,6 +8,7 @@
 #include "core/error.h"
 #include "core/host/files.h"
 #include "dataloader/archives/names.h"
+#include "dataloader/fingerprint.h"
 
 namespace convoy {
 namespace {

@@ -5,7 +5,7 @@
 #include <iterator>
 
 #include "core/text.h"
-#include "dataloader/split.h"
+#include "dataloader/dataset_view.h"
 #include "trainer/checkpoint/info.h"
 #include "trainer/ranks/agreement.h"
 #include "trainer/ranks/kernel_cache.h"

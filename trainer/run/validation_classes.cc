@@ -8,37 +8,31 @@
 #include <utility>
 
 #include "core/error.h"
+#include "dataloader/dataset_view.h"
 
 namespace convoy {
 namespace {
 
 // Another data set with other numbers for its classes.
-class Relabelled final : public Dataset {
+class Relabelled final : public DatasetView {
  public:
   // `labels`: by label of `dataset`.
   Relabelled(std::shared_ptr<const Dataset> dataset, std::vector<std::string> classes,
              std::vector<int32_t> labels, std::string without)
-      : dataset_(std::move(dataset)),
+      : DatasetView(std::move(dataset)),
         classes_(std::move(classes)),
         labels_(std::move(labels)),
         without_(std::move(without)) {}
 
-  int64_t size() const override { return dataset_->size(); }
   const std::vector<std::string>& classes() const override { return classes_; }
   int32_t Label(int64_t sample) const override {
-    return labels_.at(static_cast<size_t>(dataset_->Label(sample)));
+    return labels_.at(static_cast<size_t>(DatasetView::Label(sample)));
   }
-  std::string Name(int64_t sample) const override { return dataset_->Name(sample); }
-  std::string Location(int64_t sample) const override { return dataset_->Location(sample); }
-  void Read(int64_t sample, EncodedSample& into) const override { dataset_->Read(sample, into); }
-  void WillRead(int64_t sample) const override { dataset_->WillRead(sample); }
-  const LeftOut& left_out() const override { return dataset_->left_out(); }
   std::string Describe() const override {
-    return fmt::format("{}; none of {}", dataset_->Describe(), without_);
+    return fmt::format("{}; none of {}", DatasetView::Describe(), without_);
   }
 
  private:
-  const std::shared_ptr<const Dataset> dataset_;
   const std::vector<std::string> classes_;
   const std::vector<int32_t> labels_;
   const std::string without_;  // "class b", "3 classes of the training images"

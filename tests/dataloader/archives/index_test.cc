@@ -6,8 +6,8 @@
 #include <fstream>
 
 #include "dataloader/archives/archive.h"
-#include "dataloader/image_headers.h"
-#include "dataloader/published.h"
+#include "dataloader/fingerprint.h"
+#include "dataloader/statistics.h"
 #include "tests/dataloader/fake_dataset.h"
 
 namespace convoy {

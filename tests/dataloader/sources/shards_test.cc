@@ -4,10 +4,10 @@
 #include <cstring>
 #include <filesystem>
 
+#include "dataloader/dataset_view.h"
 #include "dataloader/images/image.h"
 #include "dataloader/images/jpeg_writer.h"
 #include "dataloader/packing.h"
-#include "dataloader/split.h"
 #include "tests/dataloader/fake_dataset.h"
 
 namespace convoy {

@@ -1,9 +1,8 @@
-#include "dataloader/split.h"
-
 #include <gtest/gtest.h>
 
 #include <set>
 
+#include "dataloader/dataset_view.h"
 #include "tests/dataloader/support.h"
 
 namespace convoy {
@@ -66,6 +65,28 @@ TEST(SplitByName, DependsOnNamesAlone) {
   for (int i = 60; i < 120; ++i) folder.Write("plain/" + NameOf(i), "x");
   const std::set<std::string> now = NamesOf(*SplitByName(Open(folder / "plain"), 0.2).held_out);
   for (int i = 0; i < 60; ++i) EXPECT_EQ(now.contains(NameOf(i)), held_out.contains(NameOf(i)));
+}
+
+TEST(SplitByName, APartTellsOfItsFilesAsTheWholeDoes) {
+  const TempFolder folder;
+  TarMaker tar;
+  for (int i = 0; i < 40; ++i) {
+    const std::string bytes(static_cast<size_t>(i + 1), 'x');
+    folder.Write("plain/" + NameOf(i), bytes);
+    tar.Add(NameOf(i), bytes);
+  }
+  folder.Write("plain/c0/x.webp", "x");
+  const std::string path = folder.Write("a.tar", tar.Add("c0/x.webp", "x").Finish());
+  for (const std::string& location : {folder / "plain", path}) {
+    const auto whole = Open(location);
+    const auto part = SplitByName(whole, 0.5).training;
+    EXPECT_EQ(part->Archives(), whole->Archives());
+    EXPECT_EQ(part->left_out().count(), 1);
+    for (int64_t i = 0; i < part->size(); ++i) {
+      const int number = std::stoi(part->Name(i).substr(3));
+      EXPECT_EQ(part->FileBytes(i), number + 1);
+    }
+  }
 }
 
 TEST(SplitByName, NeitherPartIsEmpty) {

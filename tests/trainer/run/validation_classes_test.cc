@@ -21,12 +21,20 @@ class OneOfEach final : public Dataset {
     return classes_.at(static_cast<size_t>(sample)) + "/x";
   }
   std::string Location(int64_t) const override { return "here"; }
+  std::vector<std::string> Archives() const override { return {"here.tar"}; }
+  std::optional<int64_t> FileBytes(int64_t sample) const override { return 10 * sample; }
+  const LeftOut& left_out() const override { return left_out_; }
   void Read(int64_t sample, EncodedSample& into) const override {
     into.bytes = {static_cast<uint8_t>(sample)};
   }
   std::string Describe() const override { return "a set"; }
 
  private:
+  const LeftOut left_out_ = [] {
+    LeftOut left_out;
+    left_out.AddFile("a.webp");
+    return left_out;
+  }();
   const Names classes_;
 };
 
@@ -35,6 +43,8 @@ Names Labelled(const Names& validation, const Names& training) {
   const auto set = WithClassesOfTraining(std::make_shared<OneOfEach>(validation), "val", training);
   EXPECT_EQ(set->classes(), training);
   EXPECT_EQ(set->size(), std::ssize(validation));
+  EXPECT_EQ(set->Archives(), Names{"here.tar"});
+  EXPECT_EQ(set->left_out().count(), 1);
   Names names;
   for (int64_t i = 0; i < set->size(); ++i) {
     names.push_back(training.at(static_cast<size_t>(set->Label(i))));
@@ -42,6 +52,8 @@ Names Labelled(const Names& validation, const Names& training) {
     set->Read(i, sample);
     EXPECT_EQ(sample.bytes, std::vector<uint8_t>{static_cast<uint8_t>(i)});
     EXPECT_EQ(set->Name(i), validation[static_cast<size_t>(i)] + "/x");
+    EXPECT_EQ(set->Location(i), "here");
+    EXPECT_EQ(set->FileBytes(i), 10 * i);
   }
   return names;
 }
