@@ -17,16 +17,20 @@ bool IsSame(const fs::path& a, const fs::path& b) {
   return fs::equivalent(a, b, absent);
 }
 
-// The file or folder of "PATH" or "PATH:SPLIT"; the split's own folder if it has one. Empty for
-// noise.
-fs::path SourceOf(const std::string& location) {
+// The file or folder of "PATH" or "PATH:SPLIT"; the split's own folder if it has one, or the list
+// of labels that stands in its place, if its images lie in PATH. Empty for noise.
+std::vector<fs::path> SourcesOf(const std::string& location) {
   std::error_code absent;
-  if (fs::exists(location, absent)) return location;
+  if (fs::exists(location, absent)) return {location};
   const size_t colon = location.rfind(':');
   if (colon == std::string::npos || location.starts_with("synthetic:")) return {};
-  const fs::path path = location.substr(0, colon);
-  const fs::path split = path / location.substr(colon + 1);
-  return fs::is_directory(split, absent) ? split : path;
+  const fs::path path = location.substr(0, colon), split = location.substr(colon + 1);
+  if (fs::is_directory(path / split, absent)) return {path / split};
+  std::vector<fs::path> sources = {path};
+  for (const fs::path& list : {path / split, path / ".." / split, split}) {
+    if (fs::is_regular_file(list, absent)) sources.push_back(list);
+  }
+  return sources;
 }
 
 // Whether `path` is `folder` or lies below it, be it there or not.
@@ -51,17 +55,19 @@ void RequireOtherThanSource(const Dataset& dataset, const std::string& location,
   };
   // What is written first lies beside it.
   const std::vector<std::string> written = {output, output + ".partial"};
-  const fs::path source = SourceOf(location);
-  std::error_code absent;
-  if (fs::is_directory(source, absent) && LiesIn(output, source)) {
-    fail(fmt::format("lies in {}, from which it is made", source.string()));
-  }
   std::vector<std::string> sources = dataset.Archives();
+  std::error_code absent;
+  for (const fs::path& source : SourcesOf(location)) {
+    sources.push_back(source.string());
+    if (fs::is_directory(source, absent) && LiesIn(output, source)) {
+      fail(fmt::format("lies in {}, from which it is made", source.string()));
+    }
+  }
   if (!devkit.empty()) sources.push_back(devkit);
-  for (const std::string& archive : sources) {
+  for (const std::string& source : sources) {
     for (const std::string& path : written) {
-      if (IsSame(path, archive))
-        fail(fmt::format("would replace {}, from which it is made", archive));
+      if (IsSame(path, source))
+        fail(fmt::format("would replace {}, from which it is made", source));
     }
   }
 }

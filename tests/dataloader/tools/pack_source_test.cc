@@ -51,6 +51,14 @@ TEST_F(PackSourceTest, AnArchiveIsNotTakenForAPartialOutput) {
   ExpectRefused(path, folder_ / "a.tar");
 }
 
+TEST_F(PackSourceTest, AListOfLabelsIsASourceToo) {
+  folder_.Write("images/1.jpg", "x");
+  const std::string list = folder_.Write("images.csv", "id,label\n1,cat\n");
+  ExpectRefused(list, list);
+  ExpectRefused(folder_ / "images:images.csv", list);
+  ExpectTaken(list, folder_ / "packed.tar");
+}
+
 TEST_F(PackSourceTest, TheDevelopmentKitIsASourceToo) {
   folder_.Write("data/cat/1.jpg", "x");
   const std::string devkit = folder_.Write("devkit.txt", "n01440764");
