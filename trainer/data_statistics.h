@@ -33,10 +33,9 @@ DataStatistics ComputeStatistics(const Dataset& dataset, const StatisticsRequest
                                  World& world, Log& log,
                                  const std::function<void(int64_t)>& progress = {});
 
-// Those of the training set `dataset`, opened from `location`: kept beside its index, else worked
-// out from up to 10,000 images, and kept if these are all. Collective.
-DataStatistics FindOrComputeStatistics(const Dataset& dataset, const std::string& location,
-                                       const CropOptions& crop, const DataConfig& loading,
-                                       World& world, Log& log);
+// Those of the training set `dataset` of the run `config`: kept beside its index, else worked out
+// from up to 10,000 images, and kept if these are all. Collective.
+DataStatistics FindOrComputeStatistics(const Dataset& dataset, const RunConfig& config,
+                                       const CropOptions& crop, World& world, Log& log);
 
 }  // namespace convoy

@@ -5,8 +5,8 @@
 #include <string_view>
 #include <vector>
 
+#include "core/error.h"
 #include "core/hash.h"
-#include "core/host/files.h"
 #include "core/text.h"
 #include "dataloader/archives/archive_stamp.h"
 #include "dataloader/archives/index.h"
@@ -53,9 +53,11 @@ uint64_t StampOfImages(const Dataset& dataset) {
   if (archives.empty() && (size == 0 || !dataset.FileBytes(0))) return 0;
   Hasher hasher;
   const auto add = [&hasher](const std::string& path) {
-    // A file that cannot be examined is bad when it is read.
     ArchiveStamp stamp{.name = {}, .bytes = -1, .modified_ns = 0};
-    if (PathExists(path)) stamp = StampOf(path);
+    try {
+      stamp = StampOf(path);
+    } catch (const Error&) {  // NOLINT(bugprone-empty-catch): the file is bad when it is read
+    }
     hasher.Add(&stamp.bytes, sizeof(stamp.bytes));
     hasher.Add(&stamp.modified_ns, sizeof(stamp.modified_ns));
   };

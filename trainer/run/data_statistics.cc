@@ -43,7 +43,7 @@ void Broadcast(World& world, DataStatistics& statistics) {
   broadcast(statistics.colour_covariance.data(), DType::kFloat64, sizes[2] * sizes[2]);
 }
 
-// Where they cannot be kept they are worked out again.
+// If this fails, the next run works them out again.
 void Keep(const DataStatistics& statistics, const std::string& path, Log& log) {
   try {
     SaveStatistics(statistics, path);
@@ -87,16 +87,15 @@ DataStatistics ComputeStatistics(const Dataset& dataset, const StatisticsRequest
   return statistics;
 }
 
-DataStatistics FindOrComputeStatistics(const Dataset& dataset, const std::string& location,
-                                       const CropOptions& crop, const DataConfig& loading,
-                                       World& world, Log& log) {
+DataStatistics FindOrComputeStatistics(const Dataset& dataset, const RunConfig& config,
+                                       const CropOptions& crop, World& world, Log& log) {
   // Rank 0 decides: hosts may differ in what is kept beside their data.
   std::string path;
   std::optional<DataStatistics> kept;
   RunTogether(world, [&] {
     if (world.rank() != 0) return;
-    path = StatisticsPath(location, loading.index_folder, dataset, crop.geometry, crop.resize,
-                          crop.channels);
+    path = StatisticsPath(config.data, config.loading.index_folder, dataset, crop.geometry,
+                          crop.resize, crop.channels);
     kept = LoadStatisticsOf(dataset, path, log);
   });
   int32_t is_kept = kept ? 1 : 0;
@@ -111,18 +110,23 @@ DataStatistics FindOrComputeStatistics(const Dataset& dataset, const std::string
   if (count == dataset.size()) {
     log.Info("working out the mean of all {} training images", FormatCount(count));
   } else {
-    log.Info(
-        "working out the mean of {} of {} training images; convoy data stats {} --geometry {} "
-        "--resize {} --channels {} does it for all, once",
-        FormatCount(count), FormatCount(dataset.size()), location, NameOf(crop.geometry),
-        crop.resize, crop.channels);
+    // "convoy data stats" knows of no --val-split.
+    const std::string hint =
+        config.val_split > 0
+            ? std::string()
+            : fmt::format(
+                  "; convoy data stats {} --geometry {} --resize {} --channels {} does it "
+                  "for all, once",
+                  config.data, NameOf(crop.geometry), crop.resize, crop.channels);
+    log.Info("working out the mean of {} of {} training images{}", FormatCount(count),
+             FormatCount(dataset.size()), hint);
   }
   const DataStatistics statistics = ComputeStatistics(dataset,
                                                       {.geometry = crop.geometry,
                                                        .resize = crop.resize,
                                                        .channels = crop.channels,
                                                        .count = count,
-                                                       .loading = loading},
+                                                       .loading = config.loading},
                                                       world, log);
   if (world.rank() == 0 && count == dataset.size() && !path.empty() && statistics.stamp != 0) {
     Keep(statistics, path, log);

@@ -117,8 +117,7 @@ Preprocessing PreprocessingOf(const RunConfig& config, const NetworkSpec& networ
   }
   if (config.mean == MeanKind::kImage || config.mean == MeanKind::kChannel) {
     const CropOptions crop = LoaderOptionsOf(config.loading, network, config.batch_size).crop;
-    const DataStatistics statistics =
-        FindOrComputeStatistics(dataset, config.data, crop, config.loading, world, log);
+    const DataStatistics statistics = FindOrComputeStatistics(dataset, config, crop, world, log);
     preprocessing.mean = config.mean == MeanKind::kImage ? statistics.CentralMean(crop.crop)
                                                          : statistics.channel_mean;
   }
