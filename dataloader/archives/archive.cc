@@ -57,7 +57,7 @@ class ArchiveWalk {
   ArchiveWalk(const Archives& archives, const WalkOptions& options, Log& log)
       : archives_(archives), options_(options), log_(log), progress_(log, TotalBytes(archives)) {}
 
-  // Takes up an earlier walk. Throws (kData) where its file is damaged or of other archives.
+  // Takes up an earlier walk. Throws (kData) if its file is damaged or of other archives.
   void Restore();
   ArchiveContents Run();
 

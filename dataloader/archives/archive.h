@@ -34,8 +34,8 @@ struct WalkOptions {
 };
 
 // Reads the headers of every archive. Says on `log` how far it is when it takes long. Throws
-// (kData) with archive and byte for anything malformed, and for archives that mix the kinds,
-// for one among several that holds no image.
+// (kData) with archive and byte for anything malformed, for archives that mix the kinds, and for
+// one of several that holds no image.
 ArchiveContents ReadArchives(const Archives& archives, Log& log, const WalkOptions& options = {});
 
 // The same, from the index kept on disk where it is still right; writes one where it may.

@@ -18,13 +18,17 @@ std::string_view BaseOf(std::string_view path) {
   return slash == std::string_view::npos ? path : path.substr(slash + 1);
 }
 
+std::string LowerCase(std::string_view text) {
+  std::string lower(text);
+  for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return lower;
+}
+
 std::string ExtensionOf(std::string_view path) {
   const std::string_view base = BaseOf(path);
   const size_t point = base.rfind('.');
   if (point == std::string_view::npos) return {};
-  std::string extension(base.substr(point + 1));
-  for (char& c : extension) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return extension;
+  return LowerCase(base.substr(point + 1));
 }
 
 bool IsImageName(std::string_view path) {

@@ -10,8 +10,9 @@ namespace convoy {
 // "train/n01440764/a.JPEG" -> "train/n01440764" and "a.JPEG".
 std::string_view FolderOf(std::string_view path);
 std::string_view BaseOf(std::string_view path);
-// The part of the base name behind its last point, in lower case: "jpeg". Empty where there is
-// none.
+// ASCII letters become small ones.
+std::string LowerCase(std::string_view text);
+// The part of the base name behind its last point, in lower case: "jpeg". Empty if there is none.
 std::string ExtensionOf(std::string_view path);
 // Named .jpeg, .jpg, .jpe, .jfif or .png, in any case. What the file really is, its first bytes
 // say.

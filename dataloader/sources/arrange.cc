@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The number in "ILSVRC2012_val_00000001.JPEG" where `kind` is "val".
+// The number in "ILSVRC2012_val_00000001.JPEG" if `kind` is "val".
 std::optional<int64_t> NumberInName(std::string_view name, std::string_view kind) {
   constexpr size_t kYearEnd = 10, kDigits = 8;
   const std::string infix = fmt::format("_{}_", kind);
@@ -73,7 +73,7 @@ MemberTable ArrangeByTruth(const MemberTable& members, const ValidationTruth& tr
   return builder.Finish({});
 }
 
-// Why loose images have no classes.
+// Says which layouts have classes.
 [[noreturn]] void FailWithoutClasses(const MemberSource& source, const Place& place) {
   throw Error(ExitCode::kData,
               fmt::format("{}: found {} images without class folders, the first {}", place.path,

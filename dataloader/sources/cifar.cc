@@ -8,7 +8,6 @@
 #include "core/error.h"
 #include "core/host/files.h"
 #include "core/text.h"
-#include "dataloader/archives/names.h"
 #include "dataloader/sources/plain.h"
 #include "dataloader/sources/sources.h"
 
@@ -28,20 +27,19 @@ struct CifarForm {
 constexpr CifarForm kCifar10{"CIFAR-10", 10, 1, "batches.meta.txt"};
 constexpr CifarForm kCifar100{"CIFAR-100", 100, 2, "fine_label_names.txt"};
 
-// Files named `start`, maybe a number, and ".bin".
-std::vector<std::string> FilesOf(const std::string& folder, const std::string& start) {
-  std::vector<std::string> files;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
-    if (IsIgnoredName(name) || entry.is_directory()) continue;
-    if (!name.starts_with(start) || !name.ends_with(".bin")) continue;
-    const std::string number = name.substr(start.size(), name.size() - start.size() - 4);
+// Paths of those `files` that are named `start`, maybe a number, and ".bin".
+std::vector<std::string> PathsOf(const std::string& folder, const std::vector<std::string>& files,
+                                 std::string_view start) {
+  constexpr std::string_view kEnd = ".bin";
+  std::vector<std::string> paths;
+  for (const std::string& name : files) {
+    if (!name.starts_with(start) || !name.ends_with(kEnd)) continue;
+    const std::string number = name.substr(start.size(), name.size() - start.size() - kEnd.size());
     const bool fits =
         std::all_of(number.begin(), number.end(), [](unsigned char c) { return std::isdigit(c); });
-    if (fits) files.push_back(entry.path().string());
+    if (fits) paths.push_back((fs::path(folder) / name).string());
   }
-  std::sort(files.begin(), files.end());
-  return files;
+  return paths;
 }
 
 // Names in label order where the text beside the data has them, and labels keep that order when
@@ -91,11 +89,12 @@ void AppendRecords(const std::string& path, const CifarForm& form, PlainSource& 
 
 }  // namespace
 
-std::unique_ptr<Dataset> OpenCifar(const std::string& folder, const std::string& split) {
-  const std::vector<std::string> ten = FilesOf(folder, "data_batch_");
-  const std::vector<std::string> ten_test = FilesOf(folder, "test_batch");
-  const std::vector<std::string> hundred = FilesOf(folder, "train");
-  const std::vector<std::string> hundred_test = FilesOf(folder, "test");
+std::unique_ptr<Dataset> OpenCifar(const std::string& folder, const std::vector<std::string>& files,
+                                   const std::string& split) {
+  const std::vector<std::string> ten = PathsOf(folder, files, "data_batch_");
+  const std::vector<std::string> ten_test = PathsOf(folder, files, "test_batch");
+  const std::vector<std::string> hundred = PathsOf(folder, files, "train");
+  const std::vector<std::string> hundred_test = PathsOf(folder, files, "test");
   const bool is_ten = !ten.empty() || !ten_test.empty();
   if (!is_ten && hundred.empty() && hundred_test.empty()) return nullptr;
   if (split != "train" && split != "test") {
@@ -105,9 +104,9 @@ std::unique_ptr<Dataset> OpenCifar(const std::string& folder, const std::string&
                 fmt::format("name one: {}:train or {}:test", folder, folder));
   }
   const CifarForm& form = is_ten ? kCifar10 : kCifar100;
-  const std::vector<std::string>& files =
+  const std::vector<std::string>& paths =
       split == "train" ? (is_ten ? ten : hundred) : (is_ten ? ten_test : hundred_test);
-  if (files.empty()) {
+  if (paths.empty()) {
     throw Error(ExitCode::kData, fmt::format("{} holds no {} file of {}", folder, split, form.name),
                 "expected data_batch_*.bin and test_batch.bin, or train.bin and test.bin");
   }
@@ -116,9 +115,9 @@ std::unique_ptr<Dataset> OpenCifar(const std::string& folder, const std::string&
   source.height = source.width = kSide;
   source.channels = 3;
   source.classes = ClassNames(folder, form);
-  source.files = files;
+  source.files = paths;
   std::vector<std::pair<int64_t, std::string>> first_of_file;
-  for (const std::string& path : files) {
+  for (const std::string& path : paths) {
     first_of_file.emplace_back(static_cast<int64_t>(source.labels.size()), path);
     AppendRecords(path, form, source);
   }

@@ -39,12 +39,14 @@ const char* KindOf(fs::file_type type) {
   }
 }
 
-// What a link leads to. Asks the file system only for links and special files: reading the folder
-// has told the others.
+// What an entry is, or what it leads to if it is a link. Asks the file system only for links and
+// special files, once each: reading the folder has told the others.
 fs::file_type TypeOf(const fs::directory_entry& entry) {
   std::error_code unknown;
-  if (entry.is_regular_file(unknown)) return fs::file_type::regular;
-  if (entry.is_directory(unknown)) return fs::file_type::directory;
+  if (!entry.is_symlink(unknown)) {
+    if (entry.is_regular_file(unknown)) return fs::file_type::regular;
+    if (entry.is_directory(unknown)) return fs::file_type::directory;
+  }
   return entry.status(unknown).type();
 }
 
@@ -62,6 +64,28 @@ bool IsExitRecord(const std::string& name) {
   return name.starts_with("exit.") && name.ends_with(".json");
 }
 
+// Whether `path` is a folder that a run of Convoy was written into.
+bool IsRunFolder(const std::string& path) {
+  std::error_code unknown;
+  const fs::path folder(path);
+  if (fs::is_regular_file(folder / "config.cfg", unknown) &&
+      fs::is_directory(folder / "checkpoints", unknown)) {
+    return true;
+  }
+  // A run that ended before it began has left only why.
+  bool has_record = false;
+  for (fs::directory_iterator entry(folder, unknown); !unknown && entry != fs::directory_iterator();
+       entry.increment(unknown)) {
+    const std::string name = entry->path().filename().string();
+    if (IsExitRecord(name)) {
+      has_record = true;
+    } else if (!IsIgnoredName(name)) {
+      return false;
+    }
+  }
+  return has_record && !unknown;
+}
+
 class FolderReader {
  public:
   explicit FolderReader(const std::string& root) : root_(root), root_is_run_(IsRunFolder(root)) {}
@@ -77,8 +101,9 @@ class FolderReader {
   // Whether the folder holds anything besides the folders of runs, or nothing at all.
   bool Read(const std::string& relative, int depth);
   bool ReadSubfolder(const std::string& relative, const std::string& name, int depth);
-  void Take(const fs::directory_entry& entry, const std::string& relative, const std::string& name,
-            LeftOut& left_out, int64_t& images);
+  // Returns whether the file is an image.
+  bool Take(fs::file_type type, const std::string& relative, const std::string& name,
+            LeftOut& left_out);
 
   fs::path root_;
   bool root_is_run_;
@@ -96,9 +121,9 @@ bool FolderReader::Read(const std::string& relative, int depth) {
   for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
     const std::string name = entry->path().filename().string();
     if (IsIgnoredName(name)) continue;
-    std::error_code unknown;
-    if (!entry->is_directory(unknown)) {
-      Take(*entry, relative, name, left_out, images);
+    const fs::file_type type = TypeOf(*entry);
+    if (type != fs::file_type::directory) {
+      images += Take(type, relative, name, left_out);
     } else if (ReadSubfolder(relative, name, depth)) {
       ++folders;
     } else {
@@ -128,27 +153,46 @@ bool FolderReader::ReadSubfolder(const std::string& relative, const std::string&
   return true;
 }
 
-void FolderReader::Take(const fs::directory_entry& entry, const std::string& relative,
-                        const std::string& name, LeftOut& left_out, int64_t& images) {
-  const bool is_image = IsImageName(name);
-  const std::string path = Joined(relative, name);
-  const fs::file_type type = TypeOf(entry);
+bool FolderReader::Take(fs::file_type type, const std::string& relative, const std::string& name,
+                        LeftOut& left_out) {
+  const bool is_regular = type == fs::file_type::regular;
   const bool is_dangling = type == fs::file_type::not_found;
   // Links are followed: a folder on disk is the user's own.
-  if (is_image && (type == fs::file_type::regular || is_dangling)) {
-    builder_.Add(builder_.Folder(relative), name, 0, 0, 0);
-    ++images;
-    if (is_dangling) contents_.dangling.Add(KindOf(type), path);
-  } else if (type == fs::file_type::regular) {
+  const bool is_image = IsImageName(name) && (is_regular || is_dangling);
+  if (is_image) builder_.Add(builder_.Folder(relative), name, 0, 0, 0);
+  if (is_image && is_regular) return true;
+  const std::string path = Joined(relative, name);
+  if (is_image) {
+    contents_.dangling.Add(KindOf(type), path);
+  } else if (is_regular) {
     left_out.AddFile(path);
   } else if (is_dangling && ExtensionOf(name).empty()) {
     throw Error(ExitCode::kData,
                 fmt::format("{} is a link to nothing, and may stand for a folder of images",
-                            entry.path().string()),
+                            (root_ / path).string()),
                 "mount or fetch what it leads to, or remove the link");
   } else {
     left_out.Add(KindOf(type), path);
   }
+  return is_image;
+}
+
+// The first bytes of a file, and how many there are.
+struct FileStart {
+  uint8_t block[kTarBlock] = {};
+  size_t bytes = 0;
+
+  bool IsTar() const { return bytes == kTarBlock && IsTarHeader(block); }
+  std::string Describe() const { return DescribeContent(block, bytes); }
+};
+
+// Throws (kData) if the file cannot be opened.
+FileStart ReadStart(const std::string& path) {
+  const File file = File::OpenForReading(path, ExitCode::kData);
+  FileStart start;
+  start.bytes = static_cast<size_t>(std::min<int64_t>(file.size(), kTarBlock));
+  file.ReadAt(0, start.block, static_cast<int64_t>(start.bytes));
+  return start;
 }
 
 // What usually lies beside archives, and is none: notes, lists, sums, settings, programs.
@@ -168,9 +212,42 @@ bool IsNote(const std::string& name) {
          });
 }
 
+// Tells by its content whether a file is a tar.
+void TakeFile(const std::string& path, FolderListing& listing) {
+  FileStart start;
+  try {
+    start = ReadStart(path);
+  } catch (const Error& error) {
+    if (error.exit_code() != ExitCode::kData) throw;
+    listing.strays.push_back({path, "a file that cannot be read"});
+    return;
+  }
+  if (start.IsTar()) {
+    listing.tars.push_back(path);
+    return;
+  }
+  const std::string what = start.Describe();
+  listing.strays.push_back({path, what == "a tar" ? "a tar that is cut off or damaged" : what});
+}
+
 }  // namespace
 
 FolderContents ReadFolders(const std::string& root) { return FolderReader(root).Finish(); }
+
+std::vector<std::string> NamesOfOtherFiles(const std::string& folder) {
+  std::vector<std::string> names;
+  std::error_code error;
+  fs::directory_iterator entry(folder, error);
+  for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
+    std::string name = entry->path().filename().string();
+    std::error_code unknown;
+    if (IsIgnoredName(name) || IsImageName(name) || entry->is_directory(unknown)) continue;
+    names.push_back(std::move(name));
+  }
+  if (error) FailToRead(folder, error);
+  std::sort(names.begin(), names.end());
+  return names;
+}
 
 FolderListing ListFolder(const std::string& path) {
   FolderListing listing;
@@ -183,75 +260,34 @@ FolderListing ListFolder(const std::string& path) {
     if (type == fs::file_type::directory) {
       if (!IsRunFolder(file)) listing.folders.push_back(file);
     } else if (IsImageName(name)) {
-      listing.images.push_back(file);
+      if (listing.first_image.empty() || file < listing.first_image) listing.first_image = file;
     } else if (type != fs::file_type::regular) {
       listing.strays.push_back({file, fmt::format("a {}", KindOf(type))});
     } else if (IsNote(name)) {
       listing.notes.AddFile(name);
-    } else if (IsTarFile(file)) {
-      listing.tars.push_back(file);
     } else {
-      const std::string what = DescribeFile(file);
-      listing.strays.push_back({file, what == "a tar" ? "a tar that is cut off or damaged" : what});
+      TakeFile(file, listing);
     }
   }
   if (error) FailToRead(path, error);
-  for (std::vector<std::string>* paths : {&listing.tars, &listing.folders, &listing.images}) {
-    std::sort(paths->begin(), paths->end());
-  }
+  std::sort(listing.tars.begin(), listing.tars.end());
+  std::sort(listing.folders.begin(), listing.folders.end());
   std::sort(listing.strays.begin(), listing.strays.end(),
             [](const auto& a, const auto& b) { return a.path < b.path; });
   return listing;
 }
 
-bool IsRunFolder(const std::string& path) {
-  std::error_code unknown;
-  const fs::path folder(path);
-  if (fs::is_regular_file(folder / "config.cfg", unknown) &&
-      fs::is_directory(folder / "checkpoints", unknown)) {
-    return true;
-  }
-  // A run that ended before it began has left only why.
-  bool has_record = false;
-  for (fs::directory_iterator entry(folder, unknown); !unknown && entry != fs::directory_iterator();
-       entry.increment(unknown)) {
-    const std::string name = entry->path().filename().string();
-    if (IsExitRecord(name)) {
-      has_record = true;
-    } else if (!IsIgnoredName(name)) {
-      return false;
-    }
-  }
-  return has_record && !unknown;
-}
-
-std::string SpecialKind(const std::string& path) {
+void RequireRegularFile(const std::string& path) {
   std::error_code unknown;
   const fs::file_type type = fs::status(path, unknown).type();
-  return type == fs::file_type::regular ? std::string() : fmt::format("a {}", KindOf(type));
-}
-
-void RequireRegularFile(const std::string& path) {
-  const std::string kind = SpecialKind(path);
-  if (kind.empty()) return;
-  throw Error(ExitCode::kData, fmt::format("{} is {}, a regular file expected", path, kind),
+  if (type == fs::file_type::regular) return;
+  throw Error(ExitCode::kData,
+              fmt::format("{} is a {}, a regular file expected", path, KindOf(type)),
               "data are read at any place and more than once: write them to a file first");
 }
 
-bool IsTarFile(const std::string& path) {
-  const File file = File::OpenForReading(path, ExitCode::kData);
-  if (file.size() < kTarBlock) return false;
-  uint8_t block[kTarBlock];
-  file.ReadAt(0, block, kTarBlock);
-  return IsTarHeader(block);
-}
+bool IsTarFile(const std::string& path) { return ReadStart(path).IsTar(); }
 
-std::string DescribeFile(const std::string& path) {
-  const File file = File::OpenForReading(path, ExitCode::kData);
-  std::array<uint8_t, kTarBlock> start{};
-  const int64_t bytes = std::min<int64_t>(file.size(), kTarBlock);
-  file.ReadAt(0, start.data(), bytes);
-  return DescribeContent(start.data(), static_cast<size_t>(bytes));
-}
+std::string DescribeFile(const std::string& path) { return ReadStart(path).Describe(); }
 
 }  // namespace convoy

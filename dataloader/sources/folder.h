@@ -27,26 +27,23 @@ struct FolderContents {
 // Throws (kData) for a folder that cannot be read, and for a link to nothing that may be a folder.
 FolderContents ReadFolders(const std::string& root);
 
+// The names of the files right in a folder that are no images, in byte order. Throws (kData).
+std::vector<std::string> NamesOfOtherFiles(const std::string& folder);
+
 // What lies right in a folder that may hold archives. Paths are in byte order.
 struct FolderListing {
   // A file that is neither an image nor a tar nor a note, and what it is: "0002.tar", "empty".
   struct Stray {
     std::string path, what;
   };
-  std::vector<std::string> tars, folders, images;
+  std::vector<std::string> tars, folders;
+  std::string first_image;  // empty if there is none
   std::vector<Stray> strays;
   LeftOut notes;  // what usually lies beside archives: README, checksums, .json, .txt, ...
 };
 
 // Opens the files that may be tars. Throws (kData).
 FolderListing ListFolder(const std::string& path);
-
-// Whether `path` is a folder that a run of Convoy was written into.
-bool IsRunFolder(const std::string& path);
-
-// What a path holds if it is no regular file: "a FIFO", "a socket", "a device", "a link to
-// nothing", "a folder"; empty for a regular file.
-std::string SpecialKind(const std::string& path);
 
 // Throws (kData) unless `path` is a regular file. Never opens it.
 void RequireRegularFile(const std::string& path);

@@ -10,7 +10,6 @@
 #include "core/error.h"
 #include "core/text.h"
 #include "dataloader/archives/bytes.h"
-#include "dataloader/archives/names.h"
 #include "dataloader/sources/plain.h"
 #include "dataloader/sources/sources.h"
 
@@ -98,21 +97,19 @@ bool IsShortIdxName(std::string_view name, std::string_view part) {
   return name == part || name == std::string(part) + ".gz";
 }
 
-// The file of `folder` that is one of `parts` ("t10k-images", "test-images"); empty if there is
-// none.
-std::string FindFile(const std::string& folder, const std::vector<std::string>& parts) {
+// The one of `files` in `folder` that is one of `parts` ("t10k-images", "test-images"); empty if
+// there is none.
+std::string FindFile(const std::string& folder, const std::vector<std::string>& files,
+                     const std::vector<std::string>& parts) {
   std::vector<std::string> found;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
-    if (IsIgnoredName(name) || entry.is_directory()) continue;
+  for (const std::string& name : files) {
+    const std::string path = (fs::path(folder) / name).string();
     const bool matches = std::any_of(parts.begin(), parts.end(), [&](const std::string& part) {
-      return IsIdxName(name, part) ||
-             (IsShortIdxName(name, part) && HasIdxMagic(entry.path().string()));
+      return IsIdxName(name, part) || (IsShortIdxName(name, part) && HasIdxMagic(path));
     });
-    if (matches) found.push_back(entry.path().string());
+    if (matches) found.push_back(path);  // the plain one before its .gz
   }
   if (found.empty()) return {};
-  std::sort(found.begin(), found.end());  // the plain one before its .gz
   for (const std::string& other : found) {
     if (other == found.front() || other == found.front() + ".gz") continue;
     throw Error(ExitCode::kData,
@@ -163,9 +160,10 @@ void CheckLabels(const std::vector<uint8_t>& labels, const std::string& path) {
 
 }  // namespace
 
-std::unique_ptr<Dataset> OpenIdx(const std::string& folder, const std::string& split) {
-  const std::string train = FindFile(folder, {"train-images"});
-  const std::string test = FindFile(folder, {"t10k-images", "test-images"});
+std::unique_ptr<Dataset> OpenIdx(const std::string& folder, const std::vector<std::string>& files,
+                                 const std::string& split) {
+  const std::string train = FindFile(folder, files, {"train-images"});
+  const std::string test = FindFile(folder, files, {"t10k-images", "test-images"});
   if (train.empty() && test.empty()) return nullptr;
   if (split != "train" && split != "test") {
     throw Error(ExitCode::kData,
@@ -175,8 +173,8 @@ std::unique_ptr<Dataset> OpenIdx(const std::string& folder, const std::string& s
   }
   const std::string images_path = split == "train" ? train : test;
   const std::string labels_path = split == "train"
-                                      ? FindFile(folder, {"train-labels"})
-                                      : FindFile(folder, {"t10k-labels", "test-labels"});
+                                      ? FindFile(folder, files, {"train-labels"})
+                                      : FindFile(folder, files, {"t10k-labels", "test-labels"});
   if (images_path.empty() || labels_path.empty()) {
     throw Error(ExitCode::kData,
                 fmt::format("{} holds no {}-{} file", folder, split == "train" ? "train" : "t10k",

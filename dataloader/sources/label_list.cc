@@ -26,12 +26,6 @@ constexpr std::array<std::string_view, 19> kLabelHeaders = {
     "classid", "class_name", "classname", "label_id", "label_name", "category_id", "wnid",
     "breed",   "species",    "diagnosis", "level",    "y"};
 
-std::string LowerCase(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return lower;
-}
-
 // Images by their names, with and without extension.
 class ImageNames {
  public:

@@ -2,9 +2,8 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <map>
-#include <set>
+#include <utility>
 
 #include "core/error.h"
 #include "core/text.h"
@@ -245,8 +244,7 @@ ClassLayout LayoutFinder::LayoutOf(const Leaves& leaves) const {
 }  // namespace
 
 bool IsImageFolderName(std::string_view name) {
-  std::string lower(name);
-  for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  const std::string lower = LowerCase(name);
   constexpr std::array<std::string_view, 5> kNames = {"images", "image", "imgs", "img",
                                                       "jpegimages"};
   return std::find(kNames.begin(), kNames.end(), lower) != kNames.end();

@@ -40,7 +40,7 @@ void AllowManyFiles() {
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
   limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);  // where it fails, opening a file says so
+  setrlimit(RLIMIT_NOFILE, &limit);  // if this fails, opening a file says so
 }
 
 void SayWhatIsLeftOut(const LeftOut& left_out, const std::string& where, Log& log) {
@@ -101,7 +101,7 @@ void CheckOneDataset(const std::string& folder, const std::vector<std::string>& 
               "give the archive itself, for example " + tars.front());
 }
 
-// That nothing else which may be a part of the data set lies beside the tars.
+// Throws (kData) if something else that may be a part of the data set lies beside the tars.
 void CheckBesideTars(const std::string& folder, FolderListing& listing) {
   const auto refuse = [&](const std::string& what, const std::string& example) {
     throw Error(ExitCode::kData,
@@ -109,13 +109,36 @@ void CheckBesideTars(const std::string& folder, FolderListing& listing) {
                             Names(listing.tars), what, Printable(BaseOf(example))),
                 "unpack the tars, or move what does not belong to them into another folder");
   };
-  if (!listing.images.empty()) refuse("images", listing.images.front());
+  if (!listing.first_image.empty()) refuse("images", listing.first_image);
   for (const std::string& path : listing.folders) {
     if (ReadFolders(path).members.size() > 0) refuse("folders of images", path);
     const FolderListing below = ListFolder(path);
     if (!below.tars.empty()) refuse("folders of tars", path);
     listing.notes.Add("folder without images", BaseOf(path));
   }
+}
+
+[[noreturn]] void FailWithoutShardSplit(const Place& place, const std::vector<std::string>& tars,
+                                        const std::vector<std::string>& splits) {
+  std::string names, examples;
+  for (const std::string& split : splits) {
+    const auto tar = std::find_if(tars.begin(), tars.end(),
+                                  [&](const auto& path) { return SplitOfShard(path) == split; });
+    examples += fmt::format("{}{} ({})", examples.empty() ? "" : ", ",
+                            split.empty() ? "without a name" : split, Printable(BaseOf(*tar)));
+    if (!split.empty()) names += (names.empty() ? "" : ", ") + split;
+  }
+  if (!place.split.empty()) {
+    throw Error(ExitCode::kData,
+                fmt::format("{} has no split {}: found {}, by the names of its tars", place.path,
+                            Printable(place.split), names),
+                "name one of them");
+  }
+  const bool has_train = std::count(splits.begin(), splits.end(), "train") > 0;
+  throw Error(
+      ExitCode::kData,
+      fmt::format("{} has several splits, by the names of its tars: {}", place.path, examples),
+      fmt::format("name one: {}:{}", place.path, has_train ? "train" : splits.back()));
 }
 
 std::unique_ptr<Dataset> OpenTars(FolderListing listing, const Place& place,
@@ -128,20 +151,6 @@ std::unique_ptr<Dataset> OpenTars(FolderListing listing, const Place& place,
                  .beside = listing.notes};
   const std::vector<std::string> splits = SplitsOfShards(listing.tars);
   const std::string asked = SplitOfWord(place.split);
-  if (place.split.empty() && splits.size() > 1) {
-    std::string found;
-    for (const std::string& split : splits) {
-      const auto tar = std::find_if(listing.tars.begin(), listing.tars.end(),
-                                    [&](const auto& path) { return SplitOfShard(path) == split; });
-      found += fmt::format("{}{} ({})", found.empty() ? "" : ", ",
-                           split.empty() ? "without a name" : split, Printable(BaseOf(*tar)));
-    }
-    const bool has_train = std::count(splits.begin(), splits.end(), "train") > 0;
-    throw Error(
-        ExitCode::kData,
-        fmt::format("{} has several splits, by the names of its tars: {}", place.path, found),
-        fmt::format("name one: {}:{}", place.path, has_train ? "train" : splits.back()));
-  }
   if (!asked.empty() && std::count(splits.begin(), splits.end(), asked) > 0) {
     const auto is_other = [&](const std::string& path) { return SplitOfShard(path) != asked; };
     std::erase_if(set.paths, is_other);
@@ -151,15 +160,8 @@ std::unique_ptr<Dataset> OpenTars(FolderListing listing, const Place& place,
     std::erase_if(listing.strays, [&](const auto& stray) { return is_other(stray.path); });
     set.place.split.clear();
     set.index_name = fmt::format("{}.{}", place.path, asked);
-  } else if (!place.split.empty() && splits.size() > 1) {
-    std::string found;
-    for (const std::string& split : splits) {
-      if (!split.empty()) found += (found.empty() ? "" : ", ") + split;
-    }
-    throw Error(ExitCode::kData,
-                fmt::format("{} has no split {}: found {}, by the names of its tars", place.path,
-                            Printable(place.split), found),
-                "name one of them");
+  } else if (splits.size() > 1) {
+    FailWithoutShardSplit(place, listing.tars, splits);
   }
   if (!listing.strays.empty()) {
     const FolderListing::Stray& stray = listing.strays.front();
@@ -180,7 +182,7 @@ std::unique_ptr<Dataset> OpenTars(FolderListing listing, const Place& place,
   return OpenArchives(set, options, log);
 }
 
-// Of a folder of images: what may be missed, besides files that are no images.
+// Says what a user may miss in a folder of images, besides files that are no images.
 void SayWhatMayBeMissed(const FolderContents& contents, const FolderListing& listing,
                         const std::string& where, Log& log) {
   if (!contents.runs.empty()) {
@@ -198,7 +200,7 @@ void SayWhatMayBeMissed(const FolderContents& contents, const FolderListing& lis
   }
 }
 
-// Why a folder has no images in it.
+// Throws (kData) if the folder has no images, and says why.
 void CheckHoldsImages(const FolderContents& contents, const FolderListing& listing,
                       const std::string& path) {
   if (contents.members.size() > 0) return;
@@ -253,8 +255,9 @@ std::string NamedList(const Place& place) {
 }
 
 std::unique_ptr<Dataset> OpenFolder(const Place& place, const DatasetOptions& options, Log& log) {
-  if (auto dataset = OpenIdx(place.path, place.split)) return dataset;
-  if (auto dataset = OpenCifar(place.path, place.split)) return dataset;
+  const std::vector<std::string> files = NamesOfOtherFiles(place.path);
+  if (auto dataset = OpenIdx(place.path, files, place.split)) return dataset;
+  if (auto dataset = OpenCifar(place.path, files, place.split)) return dataset;
 
   Place root = place;
   const std::string list = NamedList(place);
@@ -279,7 +282,7 @@ std::unique_ptr<Dataset> OpenList(const std::string& path, const DatasetOptions&
   const std::string folder = parent.empty() ? "." : parent.string();
   const FolderListing listing = ListFolder(folder);
   std::vector<std::string> candidates;
-  if (!listing.images.empty()) {
+  if (!listing.first_image.empty()) {
     candidates.push_back(folder);
   } else {
     for (const std::string& below : listing.folders) {
@@ -289,7 +292,7 @@ std::unique_ptr<Dataset> OpenList(const std::string& path, const DatasetOptions&
     }
     if (candidates.empty()) {
       for (const std::string& below : listing.folders) {
-        if (!ListFolder(below).images.empty()) candidates.push_back(below);
+        if (!ListFolder(below).first_image.empty()) candidates.push_back(below);
       }
       if (candidates.size() > 1) {
         throw Error(ExitCode::kData,
@@ -328,7 +331,7 @@ std::shared_ptr<const Dataset> OpenDataset(const std::string& location,
     throw Error(
         ExitCode::kData,
         fmt::format("{} is {}, a tar or a folder expected", place.path, DescribeFile(place.path)),
-        "a compressed archive has to be unpacked once (gunzip); it cannot be read in place");
+        "give a folder or a tar; a compressed one has to be unpacked once (gunzip)");
   } catch (const fs::filesystem_error& error) {
     throw Error(ExitCode::kData,
                 fmt::format("cannot read {}: {}", error.path1().string(), error.code().message()),

@@ -27,11 +27,10 @@ bool IsOfNumber(std::string_view token) {
 // Runs of letters and digits up to the first point, in lower case.
 std::vector<std::string> TokensOf(std::string_view path) {
   std::vector<std::string> tokens(1);
-  const std::string_view base = BaseOf(path);
+  const std::string base = LowerCase(BaseOf(path));
   for (const char c : base.substr(0, base.find('.'))) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (std::isalnum(byte)) {
-      tokens.back() += static_cast<char>(std::tolower(byte));
+    if (std::isalnum(static_cast<unsigned char>(c))) {
+      tokens.back() += c;
     } else if (!tokens.back().empty()) {
       tokens.emplace_back();
     }
@@ -121,8 +120,7 @@ std::string FirstMissingShard(const std::vector<std::string>& paths) {
 }
 
 std::string SplitOfWord(std::string_view word) {
-  std::string lower(word);
-  for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  const std::string lower = LowerCase(word);
   if (lower == "train" || lower == "training") return "train";
   if (lower == "val" || lower == "valid" || lower == "validation") return "val";
   if (lower == "test" || lower == "testing") return "test";

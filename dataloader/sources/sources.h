@@ -30,10 +30,13 @@ std::unique_ptr<Dataset> MakeMemberDataset(MemberSource source);
 // Of images without labels.
 std::unique_ptr<Dataset> MakeUnlabelledDataset(MemberSource source);
 
-// Folders of IDX and CIFAR binary files. Nothing is returned when the folder holds no such files.
-// Throws (kData) for malformed ones, or a split that is not there.
-std::unique_ptr<Dataset> OpenIdx(const std::string& folder, const std::string& split);
-std::unique_ptr<Dataset> OpenCifar(const std::string& folder, const std::string& split);
+// Folders of IDX and CIFAR binary files. `files` are NamesOfOtherFiles() (folder.h). Returns
+// nothing if the folder holds no such files. Throws (kData) for malformed ones, or a split that is
+// not there.
+std::unique_ptr<Dataset> OpenIdx(const std::string& folder, const std::vector<std::string>& files,
+                                 const std::string& split);
+std::unique_ptr<Dataset> OpenCifar(const std::string& folder, const std::vector<std::string>& files,
+                                   const std::string& split);
 
 // "synthetic:N" or "synthetic:NxCLASSES". Throws (kUsage).
 std::unique_ptr<Dataset> OpenSynthetic(const std::string& location);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "dataloader/sources/folder.h"
 #include "dataloader/sources/sources.h"
 #include "tests/fuzz/support.h"
 
@@ -22,7 +23,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   fuzz::WriteFile(folder + (is_hundred ? "/train.bin" : "/data_batch_1.bin"), records);
   fuzz::Parses([&] {
-    const std::unique_ptr<Dataset> dataset = OpenCifar(fuzz::Folder() + "/" + folder, "train");
+    const std::string path = fuzz::Folder() + "/" + folder;
+    const std::unique_ptr<Dataset> dataset = OpenCifar(path, NamesOfOtherFiles(path), "train");
     EncodedSample sample;
     for (int64_t i = 0; i < dataset->size(); ++i) {
       fuzz::Require(dataset->Label(i) < std::ssize(dataset->classes()), "a label of no class");

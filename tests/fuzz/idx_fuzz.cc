@@ -1,6 +1,7 @@
 // The bytes of the labels' file (16 bits), that file, then the images' file. Either may be gzip.
 #include <algorithm>
 
+#include "dataloader/sources/folder.h"
 #include "dataloader/sources/sources.h"
 #include "tests/fuzz/support.h"
 
@@ -11,7 +12,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   fuzz::WriteFile("train-labels-idx1-ubyte", input.Take(label_bytes));
   fuzz::WriteFile("train-images-idx3-ubyte", input.Rest());
   fuzz::Parses([&] {
-    const std::unique_ptr<Dataset> dataset = OpenIdx(fuzz::Folder(), "train");
+    const std::vector<std::string> files = NamesOfOtherFiles(fuzz::Folder());
+    const std::unique_ptr<Dataset> dataset = OpenIdx(fuzz::Folder(), files, "train");
     constexpr int64_t kMostSamples = 32;
     const int64_t size_of_set = dataset->size();
     EncodedSample sample;
