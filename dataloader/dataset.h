@@ -56,6 +56,13 @@ class Dataset {
   }
 };
 
+// Classes without images.
+enum class EmptyClasses {
+  kRefused,  // an error: for training
+  kLeftOut,  // an empty folder is no class
+  kKept,     // classes that have their labels from elsewhere
+};
+
 struct DatasetOptions {
   // Folder, archive or file of the ILSVRC devkit: class order and validation truth. Needed by the
   // official validation tar alone. A text with one wnid a line, in the order of the images'
@@ -65,6 +72,8 @@ struct DatasetOptions {
   // in the user's cache folder. Ranks that open the same new archive at once would each read all of
   // its headers: let one open it first.
   std::string index_folder;
+  // For class folders. One on disk that holds other files and no image is an error in any case.
+  EmptyClasses empty_classes = EmptyClasses::kRefused;
 };
 
 // Opens `location` ("PATH" or "PATH:SPLIT"), told apart by its structure and not by its name (but

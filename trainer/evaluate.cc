@@ -176,7 +176,7 @@ std::vector<Prediction::Candidate> MostProbable(const std::vector<double>& proba
 
 EvaluationResult Evaluate(const EvaluateConfig& config, World& world, Log& log) {
   Evaluator evaluator(config, world, log);
-  auto dataset = OpenTogether(config.data, config.loading, world, log);
+  auto dataset = OpenTogether(config.data, config.loading, world, log, EmptyClasses::kLeftOut);
   RunTogether(world, [&] {
     if (config.val_split > 0) dataset = SplitByName(dataset, config.val_split).held_out;
     RequireClasses(*dataset, config.data, evaluator.classes());

@@ -164,7 +164,7 @@ std::unique_ptr<Dataset> Arrange(MemberSource source, const Place& place, const 
                                   IsImageFolderName(source.members.folders[*only]));
   if (are_loose) {
     ArrangeLooseImages(source, place, list, options, log);
-    empty_classes = EmptyClasses::kAllowed;
+    empty_classes = EmptyClasses::kKept;
   } else if (!list.empty()) {
     throw Error(
         ExitCode::kData,

@@ -110,7 +110,7 @@ class LayoutFinder {
   [[noreturn]] void FailUneven(const Leaves& leaves) const;
   [[noreturn]] void FailWithoutSplit(const std::map<std::string, Leaves>& splits) const;
   bool CanBeOpened(const Leaves& leaves, size_t shared) const;
-  ClassLayout LayoutOf(const Leaves& leaves) const;
+  ClassLayout LayoutOf(Leaves leaves) const;
   std::string Path(const Leaf& leaf) const { return Printable(table_.folders[leaf.folder]); }
 
   const MemberTable& table_;
@@ -140,12 +140,14 @@ void LayoutFinder::FailUneven(const Leaves& leaves) const {
        kExpected);
 }
 
-// Whether all of a split's folders are class folders with images.
+// Whether all of a split's folders are class folders, with images in as many of them as must have
+// some.
 bool LayoutFinder::CanBeOpened(const Leaves& leaves, size_t shared) const {
+  const auto has_images = [this](const Leaf& leaf) { return CountOf(table_, leaf.folder) > 0; };
   return AreClasses(leaves, shared) &&
-         (empty_classes_ == EmptyClasses::kAllowed ||
-          std::all_of(leaves.begin(), leaves.end(),
-                      [this](const Leaf& leaf) { return CountOf(table_, leaf.folder) > 0; }));
+         (empty_classes_ == EmptyClasses::kRefused
+              ? std::all_of(leaves.begin(), leaves.end(), has_images)
+              : std::any_of(leaves.begin(), leaves.end(), has_images));
 }
 
 void LayoutFinder::FailWithoutSplit(const std::map<std::string, Leaves>& splits) const {
@@ -210,11 +212,20 @@ ClassLayout LayoutFinder::Find(const std::string& split) const {
   return LayoutOf(leaves);
 }
 
-ClassLayout LayoutFinder::LayoutOf(const Leaves& leaves) const {
+ClassLayout LayoutFinder::LayoutOf(Leaves leaves) const {
+  if (empty_classes_ == EmptyClasses::kLeftOut) {
+    Leaves others = leaves;
+    std::erase_if(others, [this](const Leaf& leaf) {
+      return CountOf(table_, leaf.folder) == 0 &&
+             !left_out_.of_folder.contains(table_.folders[leaf.folder]);
+    });
+    if (others.empty()) FailWithoutImages(leaves);
+    leaves = std::move(others);
+  }
   ClassLayout layout;
   for (const Leaf& leaf : leaves) {
     const std::string& folder = table_.folders[leaf.folder];
-    if (CountOf(table_, leaf.folder) == 0 && empty_classes_ == EmptyClasses::kRefused) {
+    if (CountOf(table_, leaf.folder) == 0 && empty_classes_ != EmptyClasses::kKept) {
       const auto files = left_out_.of_folder.find(folder);
       std::string holds = "no image";
       if (files != left_out_.of_folder.end()) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "dataloader/archives/members.h"
+#include "dataloader/dataset.h"
 #include "dataloader/left_out.h"
 
 namespace convoy {
@@ -19,9 +20,6 @@ struct ClassLayout {
   std::vector<std::string> classes;  // in label order: byte order of their names
   std::vector<int32_t> labels;       // [last - first]; -1 for a folder that is none of the classes
 };
-
-// Whether a class without images is an error.
-enum class EmptyClasses { kRefused, kAllowed };
 
 // What was left out, to say so of a class without images.
 struct LeftOutFiles {
@@ -36,7 +34,7 @@ bool IsImageFolderName(std::string_view name);
 
 // Accepts class folders, class folders below one or several splits, and both below leading folders
 // that all paths share; images may lie one folder deeper (IsImageFolderName). `split` is empty
-// where none was asked for; `where` names the source in messages. Throws (kData) with what was
+// if none was asked for; `where` names the source in messages. Throws (kData) with what was
 // found and what is expected; a split that a hint names is one that can be opened.
 ClassLayout FindClasses(const MemberTable& table, const std::string& split,
                         const std::string& where, EmptyClasses empty_classes,

@@ -79,7 +79,7 @@ std::unique_ptr<Dataset> OpenArchives(const ArchiveSet& set, const DatasetOption
     ApplyShardNotes(set.place.path, source.members);
   }
   return Arrange(std::move(source), set.place, "", options,
-                 shards ? EmptyClasses::kAllowed : EmptyClasses::kRefused, log);
+                 shards ? EmptyClasses::kKept : options.empty_classes, log);
 }
 
 // "a.tar, b.tar, ... (9 in all)".
@@ -237,7 +237,7 @@ std::unique_ptr<Dataset> OpenImageFolder(const FolderListing& listing, const Pla
   source.members = std::move(contents.members);
   source.left_out = {std::move(contents.left_out), std::move(contents.left_out_of)};
   source.description = fmt::format("folder {}", where);
-  auto dataset = Arrange(std::move(source), root, list, options, EmptyClasses::kRefused, log);
+  auto dataset = Arrange(std::move(source), root, list, options, options.empty_classes, log);
   SayWhatIsLeftOut(dataset->left_out(), where, log);
   return dataset;
 }

@@ -54,9 +54,10 @@ Geometry GeometryOf(const std::string& name) {
 }
 
 std::shared_ptr<const Dataset> OpenTogether(const std::string& location, const DataConfig& config,
-                                            World& world, Log& log) {
+                                            World& world, Log& log, EmptyClasses empty_classes) {
   std::shared_ptr<const Dataset> dataset;
-  const DatasetOptions options{.devkit = config.devkit, .index_folder = config.index_folder};
+  const DatasetOptions options{
+      .devkit = config.devkit, .index_folder = config.index_folder, .empty_classes = empty_classes};
   // The first rank of every host makes the index that the others then find.
   for (const bool first : {true, false}) {
     const bool opens = (world.local_rank() == 0) == first;

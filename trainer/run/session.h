@@ -19,7 +19,8 @@ namespace convoy {
 // Opens a data set on every rank, together. Throws (kData) on all of them when one cannot, or when
 // hosts have different copies.
 std::shared_ptr<const Dataset> OpenTogether(const std::string& location, const DataConfig& config,
-                                            World& world, Log& log);
+                                            World& world, Log& log,
+                                            EmptyClasses empty_classes = EmptyClasses::kRefused);
 
 // Throws (kUsage) unless labels of `dataset` fit into `classes` classes.
 void RequireClasses(const Dataset& dataset, const std::string& location, int classes);

@@ -108,7 +108,8 @@ void TrainingRun::HoldOut() {
 }
 
 void TrainingRun::OpenValidation() {
-  validation_set_ = OpenTogether(config_.validation, config_.loading, world_, log_);
+  validation_set_ =
+      OpenTogether(config_.validation, config_.loading, world_, log_, EmptyClasses::kLeftOut);
   RunTogether(world_, [&] {
     RequireClasses(*validation_set_, config_.validation, network_.classes);
     validation_set_ =

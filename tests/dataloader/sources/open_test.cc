@@ -209,6 +209,32 @@ TEST_F(OpenDatasetTest, EmptyClassesAreNamed) {
   ExpectError(Refused(folder_ / "nested.tar"), ExitCode::kData, {"n02"});
 }
 
+TEST_F(OpenDatasetTest, EmptyClassFoldersMayBeLeftOut) {
+  const DatasetOptions options{.empty_classes = EmptyClasses::kLeftOut};
+  folder_.Write("set/val/n01/a.jpg", "x");
+  folder_.Write("set/val/n03/b.jpg", "x");
+  fs::create_directories(folder_ / "set/val/n02");
+  fs::create_directories(folder_ / "set/train/n01");
+  folder_.Write(
+      "flat.tar",
+      TarMaker().Add("n01/a.jpg", "x").Add("n02/", "", '5').Add("n03/b.jpg", "x").Finish());
+  for (const char* name : {"set:val", "set/val", "flat.tar"}) {
+    const auto dataset = OpenDataset(folder_ / name, options, testing::QuietLog());
+    EXPECT_EQ(dataset->classes(), (std::vector<std::string>{"n01", "n03"}));
+    ASSERT_EQ(dataset->size(), 2);
+    EXPECT_EQ(dataset->Label(1), 1);
+    EXPECT_EQ(dataset->Name(1), "n03/b.jpg");
+  }
+  const auto refused = [&](const std::string& name) {
+    return ErrorOf([&] { OpenDataset(folder_ / name, options, testing::QuietLog()); });
+  };
+  // A split without images is no empty class.
+  ExpectError(refused("set"), ExitCode::kData, {"several splits: train, val", "set:val"});
+  ExpectError(refused("set/train"), ExitCode::kData, {"no image"});
+  folder_.Write("set/val/n02/c.webp", "x");
+  ExpectError(refused("set:val"), ExitCode::kData, {"n02", ".webp"});
+}
+
 TEST_F(OpenDatasetTest, UnexpectedLayoutsSayWhatWasFound) {
   folder_.Write("loose/a.jpg", "x");
   ExpectError(Refused(folder_ / "loose"), ExitCode::kData, {"a.jpg", "without class folders"});
