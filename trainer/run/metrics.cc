@@ -124,6 +124,16 @@ void MetricsFile::Add(const RankTimesMetrics& metrics) {
                 .dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
+void MetricsFile::Add(const LossSpikeMetrics& metrics) {
+  WriteLine(Json{{"event", "loss_spike"},
+                 {"step", metrics.step},
+                 {"epoch", metrics.epoch},
+                 {"loss", metrics.spike.loss},
+                 {"mean", metrics.spike.mean},
+                 {"deviation", metrics.spike.deviation}}
+                .dump());
+}
+
 void MetricsFile::WriteLine(const std::string& line) {
   if (!file_) return;
   try {

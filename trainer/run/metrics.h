@@ -9,6 +9,7 @@
 #include "core/host/log.h"
 #include "dataloader/loader.h"
 #include "dataloader/loader_report.h"
+#include "trainer/run/loss_spikes.h"
 
 namespace convoy {
 
@@ -50,6 +51,12 @@ struct RankTimesMetrics {
   std::string slowest_host;
 };
 
+// A loss far above those before it.
+struct LossSpikeMetrics {
+  int64_t step = 0, epoch = 0;
+  LossSpike spike;
+};
+
 // Appends to a file. Failing to write never stops a run: it warns once, loses lines, and says how
 // many when the file can be written again.
 class MetricsFile {
@@ -63,6 +70,7 @@ class MetricsFile {
   void Add(const BadSampleMetrics& metrics);
   void Add(const LoaderMetrics& metrics);
   void Add(const RankTimesMetrics& metrics);
+  void Add(const LossSpikeMetrics& metrics);
 
  private:
   void WriteLine(const std::string& line);

@@ -213,6 +213,7 @@ StepVerdict TrainingRun::FinishStep(StepReport report) {
   window_s_ += step_s;
   loader_log_->AddTime(step_s);
   if (metrics_) metrics_->Add(metrics);
+  if (verdict.loss.weight > 0) WarnOfSpike(metrics);
   ShowProgress(metrics);
   stragglers_.Add(own, 1e3 * step_s);
   under_way_.pop_front();
@@ -234,6 +235,16 @@ void TrainingRun::ThrowNonFinite(int64_t step, bool here) {
   throw AgreedError(
       Error(ExitCode::kNumbers, fmt::format("step {}: the loss is {}", step, loss), kNumbersHint),
       0);
+}
+
+void TrainingRun::WarnOfSpike(const StepMetrics& metrics) {
+  const std::optional<LossSpike> spike = spikes_.Add(metrics.loss);
+  if (!spike) return;
+  log_.Warning(
+      "step {}: the loss jumped to {:.4g}, {:.1f} deviations above the mean of the steps before "
+      "({:.4g} +- {:.2g}); if it stays there, go on from an earlier checkpoint with a smaller --lr",
+      metrics.step, spike->loss, spike->Deviations(), spike->mean, spike->deviation);
+  if (metrics_) metrics_->Add(LossSpikeMetrics{metrics.step, metrics.epoch, *spike});
 }
 
 void TrainingRun::ShowProgress(const StepMetrics& metrics) {

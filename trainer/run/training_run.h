@@ -20,6 +20,7 @@
 #include "trainer/ranks/replica_loader.h"
 #include "trainer/ranks/step_agreement.h"
 #include "trainer/run/loader_log.h"
+#include "trainer/run/loss_spikes.h"
 #include "trainer/run/metrics.h"
 #include "trainer/run/progress.h"
 #include "trainer/run/resume_rules.h"
@@ -92,6 +93,7 @@ class TrainingRun {
   void FinishAllSteps();
   StepVerdict FinishStep(StepReport report);
   [[noreturn]] void ThrowNonFinite(int64_t step, bool here);
+  void WarnOfSpike(const StepMetrics& metrics);
   void ShowProgress(const StepMetrics& metrics);
 
   // After some steps.
@@ -121,6 +123,7 @@ class TrainingRun {
   std::unique_ptr<Progress> progress_;    // rank 0
   std::optional<LoaderLog> loader_log_;
   StragglerWatch stragglers_{world_, log_};
+  LossSpikeWatch spikes_;
 
   KernelChoices resumed_choices_;  // rank 0: of the checkpoint, for what is not compiled yet
   // `step_` updates are done or under way; batch `batch_` of `epoch_` comes next.

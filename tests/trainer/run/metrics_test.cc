@@ -22,6 +22,7 @@ TEST(MetricsFile, LinesHaveTheDocumentedFields) {
     file.Add(StepMetrics{1, 0, 2.5, 0.01, 90, 3, 4});
     file.Add(EvaluationMetrics{1, 1, 10, 450, 3, 2.25, 40.5, 80});
     file.Add(StepMetrics{.step = 2, .loss = std::nan("")});
+    file.Add(LossSpikeMetrics{3, 0, {.loss = 9.5, .mean = 2.5, .deviation = 0.5}});
   }
   EXPECT_EQ(ReadAll(path),
             "{\"event\":\"step\",\"step\":1,\"epoch\":0,\"loss\":2.5,\"lr\":0.01,"
@@ -30,7 +31,9 @@ TEST(MetricsFile, LinesHaveTheDocumentedFields) {
             "\"loss\":2.25,"
             "\"top1\":40.5,\"top5\":80.0}\n"
             "{\"event\":\"step\",\"step\":2,\"epoch\":0,\"loss\":null,\"lr\":0.0,"
-            "\"images_per_s\":0.0,\"wait_data_ms\":0.0,\"wait_comm_ms\":null}\n");
+            "\"images_per_s\":0.0,\"wait_data_ms\":0.0,\"wait_comm_ms\":null}\n"
+            "{\"event\":\"loss_spike\",\"step\":3,\"epoch\":0,\"loss\":9.5,\"mean\":2.5,"
+            "\"deviation\":0.5}\n");
 }
 
 TEST(MetricsFile, ResumingDropsLaterStepsAndATornLine) {
