@@ -82,7 +82,7 @@ class CheckpointFolder {
   void Prepare(Log& log) const;
   // The newest checkpoint whose checksums are right, by the step that it holds: a copy may have any
   // name. Says which ones it skipped, and why. Nothing when there is no checkpoint at all; throws
-  // (kCheckpoint) when there are some and none is valid.
+  // (kCheckpoint) when there are some and none is valid, and (kDisk) if the folder cannot be read.
   std::optional<std::string> NewestValid(Log& log) const;
   // The run goes on from `step`: checkpoints that hold later steps, or are named so, get
   // ".abandoned" behind their names, best.safetensors too. So nothing takes them for newer ones of

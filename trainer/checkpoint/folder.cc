@@ -79,16 +79,22 @@ void CheckpointFolder::Prepare(Log& log) const {
 
 std::vector<CheckpointFolder::Numbered> CheckpointFolder::NewestFirst() const {
   std::vector<Numbered> found;
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(folder_, ignored)) {
-    const std::optional<int64_t> number = NumberIn(entry.path().filename().string());
+  std::error_code error;
+  fs::directory_iterator entry(folder_, error);
+  for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
+    const std::optional<int64_t> number = NumberIn(entry->path().filename().string());
     if (!number) continue;
-    const std::string path = entry.path().string();
+    const std::string path = entry->path().string();
     const std::optional<int64_t> step = StepIn(path);
     found.push_back({.path = path,
                      .number = *number,
                      .step = step.value_or(*number),
                      .is_own = step == number && path == PathOf(*number)});
+  }
+  // A folder that cannot be read now may hold all that a run has.
+  if (error && error != std::errc::no_such_file_or_directory) {
+    throw Error(ExitCode::kDisk, fmt::format("cannot read {}: {}", folder_, error.message()),
+                "check that the folder may be read, then start again");
   }
   std::sort(found.begin(), found.end(), [](const Numbered& a, const Numbered& b) {
     return std::tie(a.step, a.is_own, a.path) > std::tie(b.step, b.is_own, b.path);
@@ -135,8 +141,14 @@ bool CheckpointFolder::SetAsideAfter(int64_t step, Log& log) const {
 }
 
 void CheckpointFolder::Prune(int keep) const {
+  std::vector<Numbered> found;
+  try {
+    found = NewestFirst();
+  } catch (const Error&) {
+    return;  // the next save prunes
+  }
   int kept = 0;
-  for (const Numbered& checkpoint : NewestFirst()) {
+  for (const Numbered& checkpoint : found) {
     if (!checkpoint.is_own || kept++ < std::max(keep, 1)) continue;
     std::error_code ignored;
     fs::remove(checkpoint.path, ignored);

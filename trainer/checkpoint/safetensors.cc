@@ -80,6 +80,16 @@ SafetensorsEntry ParseEntry(const std::string& path, const std::string& name, co
   return entry;
 }
 
+// How many bytes of tensors a header speaks of. Throws json::exception.
+int64_t ClaimedBytes(const json& header) {
+  int64_t claimed = 0;
+  for (const auto& [name, value] : header.items()) {
+    if (name == "__metadata__") continue;
+    claimed = std::max(claimed, value.at("data_offsets").at(1).get<int64_t>());
+  }
+  return claimed;
+}
+
 }  // namespace
 
 SafetensorsWriter::SafetensorsWriter(const std::string& path, std::vector<SafetensorsEntry> entries,
@@ -163,6 +173,11 @@ SafetensorsReader::SafetensorsReader(const std::string& path)
   const int64_t data_bytes = file_.size() - data_begin;
   try {
     const json header = json::parse(text);
+    if (const int64_t claimed = ClaimedBytes(header); claimed > data_bytes) {
+      ThrowBad(path, fmt::format("expected {} bytes, found {}: it is torn",
+                                 static_cast<uint64_t>(data_begin) + static_cast<uint64_t>(claimed),
+                                 file_.size()));
+    }
     for (const auto& [name, value] : header.items()) {
       if (name == "__metadata__") {
         metadata_ = value.get<std::map<std::string, std::string>>();

@@ -267,6 +267,20 @@ TEST_F(CheckpointFolderTest, TheNewestValidOneIsTaken) {
   }
 }
 
+TEST_F(CheckpointFolderTest, OneThatCannotBeReadIsNotTakenForAnEmptyOne) {
+  Log log(LogLevel::kSilent);
+  EXPECT_EQ(CheckpointFolder(folder_.Path("missing")).NewestValid(log), std::nullopt);
+  std::ofstream(folder_.Path("file")) << "no folder";
+  const CheckpointFolder unreadable(folder_.Path("file"));
+  try {
+    unreadable.NewestValid(log);
+    FAIL() << "taken for empty";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.exit_code(), ExitCode::kDisk);
+  }
+  unreadable.Prune(1);  // left to the next save
+}
+
 TEST_F(CheckpointFolderTest, PruneKeepsTheNewestTheBestAndWhatIsNotOurs) {
   for (int64_t step : {1, 2, 3, 4}) Write(step);
   checkpoints_.MarkBest(2);

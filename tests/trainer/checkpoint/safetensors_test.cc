@@ -1,5 +1,6 @@
 #include "trainer/checkpoint/safetensors.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -93,6 +94,11 @@ TEST_F(SafetensorsTest, EveryTruncationIsFound) {
     Replace(good.substr(0, size));
     EXPECT_NE(Complaint(), "") << size << " bytes";
   }
+  Replace(good.substr(0, good.size() - 1));
+  EXPECT_NE(
+      Complaint().find(fmt::format("expected {} bytes, found {}", good.size(), good.size() - 1)),
+      std::string::npos)
+      << Complaint();
   Replace(good + "x");
   EXPECT_NE(Complaint(), "");
 }
