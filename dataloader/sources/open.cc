@@ -328,9 +328,14 @@ std::shared_ptr<const Dataset> OpenDataset(const std::string& location,
                           options, log);
     }
     if (IsLabelListName(place.path)) return OpenList(place.path, options, log);
+    const std::string what = DescribeFile(place.path);
+    if (what == "a tar") {
+      throw Error(ExitCode::kData,
+                  fmt::format("{} is a tar whose first header is damaged", place.path),
+                  "download or pack it again");
+    }
     throw Error(
-        ExitCode::kData,
-        fmt::format("{} is {}, a tar or a folder expected", place.path, DescribeFile(place.path)),
+        ExitCode::kData, fmt::format("{} is {}, a tar or a folder expected", place.path, what),
         "give a folder or a tar; a compressed one has to be unpacked once (gunzip)");
   } catch (const fs::filesystem_error& error) {
     throw Error(ExitCode::kData,
