@@ -52,7 +52,8 @@ class Ranks(FaultTest):
         self.assert_same_run("run", "whole")
 
     def test_02_a_second_term_ends_at_once(self):
-        process = self.start("run", *ENDLESS, "--checkpoint-every", "10", ranks=2)
+        words = [*ENDLESS, "--checkpoint-every", "10", "--keep", "100"]
+        process = self.start("run", *words, ranks=2)
         self.wait_for("run", 25, process)
         ranks = self.ranks_of("run").values()
         for pid in ranks:
