@@ -334,9 +334,9 @@ std::shared_ptr<const Dataset> OpenDataset(const std::string& location,
                   fmt::format("{} is a tar whose first header is damaged", place.path),
                   "download or pack it again");
     }
-    throw Error(
-        ExitCode::kData, fmt::format("{} is {}, a tar or a folder expected", place.path, what),
-        "give a folder or a tar; a compressed one has to be unpacked once (gunzip)");
+    throw Error(ExitCode::kData,
+                fmt::format("{} is {}, a tar or a folder expected", place.path, what),
+                "give a folder or a tar; a compressed one has to be unpacked once (gunzip)");
   } catch (const fs::filesystem_error& error) {
     throw Error(ExitCode::kData,
                 fmt::format("cannot read {}: {}", error.path1().string(), error.code().message()),
