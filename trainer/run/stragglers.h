@@ -21,8 +21,9 @@ struct RankTime {
 };
 
 // Ranks that take more than 1.5 times the median of all, slowest first. What they take more is at
-// least a tenth of `step_ms`, the time of a whole step: less holds nobody up. Of an even number of
-// ranks the median is the lower middle one, so that one of two can be told from the other.
+// least a tenth of `step_ms`, the time of a whole step, and a millisecond: less holds nobody up. Of
+// an even number of ranks the median is the lower middle one, so that one of two can be told from
+// the other.
 std::vector<int> FindStragglers(const std::vector<RankTime>& times, double step_ms);
 
 // The smallest, the median and the largest of the ranks' own times.

@@ -33,6 +33,7 @@ TEST(FindStragglers, TellsOneOfTwoRanksFromTheOther) {
 TEST(FindStragglers, LeavesOutWhatHoldsNobodyUp) {
   EXPECT_THAT(FindStragglers(Times({0.01, 0.01, 5}), 100), IsEmpty());
   EXPECT_THAT(FindStragglers(Times({0.01, 0.01, 15}), 100), ElementsAre(2));
+  EXPECT_THAT(FindStragglers(Times({0.9, 0.4}), 1.5), IsEmpty());
   EXPECT_THAT(FindStragglers(Times({0, 0}), 0), IsEmpty());
 }
 
