@@ -27,7 +27,7 @@ std::vector<uint32_t> OwnAddresses();
 // uses; else one on the same network as one of `others`; else the first; 0 if there is none.
 uint32_t AddressTowards(const std::vector<uint32_t>& others);
 
-// A socket of this host, on a free port. Move-only would do; it is not copied.
+// A UDP socket on a free port of this host. It is neither copied nor moved.
 class DatagramSocket {
  public:
   // Throws (kPeer) if there is no such socket.

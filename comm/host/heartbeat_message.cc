@@ -8,7 +8,7 @@
 namespace convoy {
 namespace {
 
-// All machines of a run have one byte order: they run the same program.
+// Numbers are in the byte order of the machine: all hosts of a run have the same program.
 struct Header {
   std::array<char, 8> magic{'C', 'O', 'N', 'V', 'O', 'Y', 'H', '1'};
   HeartbeatKey key{};
