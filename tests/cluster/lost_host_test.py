@@ -63,6 +63,7 @@ class TwoHosts(ConvoyTest):
     def end_everything(self):
         for host in ("h1", "h2"):
             subprocess.run([HOSTS, "mend", host], check=False)
+            subprocess.run([HOSTS, "open", host], check=False, stderr=subprocess.DEVNULL)
         for process in processes("convoy", "mpirun", "orterun", "orted"):
             os.kill(process, signal.SIGKILL)
 
@@ -173,6 +174,21 @@ class TwoHosts(ConvoyTest):
         code, errors, _ = self.end_of(process)
         self.assertEqual(code, 0, errors)
         self.assertRegex(errors, r"waiting for rank 1 \(h2\): opening \S+, for \d+ s")
+
+    def test_nobody_is_lost_behind_a_firewall(self):
+        """No datagram leaves either host; their MPI, which uses TCP, works."""
+        for host in ("h1", "h2"):
+            subprocess.run([HOSTS, "firewall", host], check=True)
+        process = self.train("run", "--lost-after", "3")
+        for line in process.stderr:
+            self.assertNotIn("error", line)
+            if "no heartbeat arrives from h2" in line:
+                break
+        else:
+            self.fail("nothing was said of the firewall")
+        process.send_signal(signal.SIGTERM)
+        code, errors, _ = self.end_of(process)
+        self.assertEqual(code, 75, errors)
 
     def archive(self, images):
         """A tar of that many images in two classes."""
