@@ -74,13 +74,11 @@ std::string Unquoted(std::string_view text, const Place& place) {
   place.Refuse("a closing quote", text);
 }
 
-std::string_view WithoutMark(const std::string& origin, std::string_view text) {
+void RequireUtf8(const std::string& origin, std::string_view text) {
   if (text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF")) {
     throw Error(ExitCode::kUsage, fmt::format("{}: expected UTF-8, found UTF-16", origin),
                 "save it as UTF-8");
   }
-  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
-  return text;
 }
 
 }  // namespace
@@ -90,9 +88,10 @@ std::string SettingLine(const std::string& name, const std::string& value) {
 }
 
 std::vector<Setting> ParseSettings(const std::string& origin, std::string_view text) {
+  RequireUtf8(origin, text);
   std::vector<Setting> settings;
   int number = 0;
-  for (const std::string& line : Split(WithoutMark(origin, text), '\n')) {
+  for (const std::string& line : Split(WithoutByteOrderMark(text), '\n')) {
     const Place place{origin, ++number};
     const std::string_view body = Trim(line);
     if (body.empty() || body[0] == '#') continue;

@@ -101,6 +101,11 @@ std::string_view Trim(std::string_view text) {
   return text.substr(begin, text.find_last_not_of(kBlank) - begin + 1);
 }
 
+std::string_view WithoutByteOrderMark(std::string_view text) {
+  constexpr std::string_view kMark = "\xEF\xBB\xBF";
+  return text.starts_with(kMark) ? text.substr(kMark.size()) : text;
+}
+
 std::optional<int64_t> ParseInteger(std::string_view text) { return Parse<int64_t>(text); }
 std::optional<double> ParseNumber(std::string_view text) {
   const std::optional<double> number = Parse<double>(text);

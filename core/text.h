@@ -25,6 +25,8 @@ std::string FormatCount(int64_t count, std::string_view noun);
 
 std::vector<std::string> Split(std::string_view text, char separator);
 std::string_view Trim(std::string_view text);
+// `text` after the byte order mark of UTF-8, if it begins with one.
+std::string_view WithoutByteOrderMark(std::string_view text);
 
 // The whole of `text` as a finite number, or nothing.
 std::optional<int64_t> ParseInteger(std::string_view text);

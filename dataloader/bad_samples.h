@@ -20,7 +20,7 @@ enum class BadSamplePolicy {
 struct BadSample {
   std::string name, location, reason;
   int64_t epoch = 0, position = 0;
-  std::string replaced_by;  // name of the substitute; empty where it was dropped
+  std::string replaced_by;  // name of the substitute; empty if it was dropped
 };
 
 // As a limit: any number of bad samples, even all.

@@ -57,7 +57,7 @@ struct LoaderOptions {
   int queue = 3;  // batches ready or in work ahead of the consumer
   BadSamplePolicy bad_samples = BadSamplePolicy::kSubstitute;
   // More bad samples than BadSampleLimit() makes of this in one epoch are an error (kData), counted
-  // by this loader alone. Ranks that share the batches have to add up what they find.
+  // only by this loader. Ranks that share the batches have to add up what they find.
   std::optional<int64_t> bad_sample_limit;
   // Batches hold finished values instead of uint8 crops.
   std::optional<FinishOptions> finish;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/hash.h"
+#include "core/settings_text.h"
 #include "core/version.h"
 #include "trainer/ranks/agreement.h"
 #include "trainer/ranks/same_everywhere.h"
@@ -52,8 +53,9 @@ void RequireNoFault(World& world, const std::optional<Error>& fault) {
 }  // namespace
 
 std::string DescribeProgram(const World& world) {
-  return fmt::format("version = {}\nbuild = {:016x}\nMPI library = {}\n", kVersion,
-                     ChecksumOfProgram(), MpiOf(world));
+  return SettingLine("version", kVersion) +
+         SettingLine("build", fmt::format("{:016x}", ChecksumOfProgram())) +
+         SettingLine("MPI library", MpiOf(world));
 }
 
 void RequireSameStart(World& world, const StartedAs& own) {

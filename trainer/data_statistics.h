@@ -25,10 +25,10 @@ struct StatisticsRequest {
   int64_t FirstOf(int rank, int ranks) const { return rank * count / ranks; }
 };
 
-// Adds up the images, shared among the ranks. Collective: all ranks get the result, rank 0 alone
-// its stamp. Bad images are left out and named on `log`. Throws (kData) an AgreedError if too many
-// are bad, counted over all ranks, or any with BadSamplePolicy::kFail. `progress`, which may be
-// empty, is told of this rank's images done.
+// Adds up the images, shared among the ranks. Collective: all ranks get the result, and only
+// rank 0 its stamp. Bad images are left out and named on `log`. Throws (kData) an AgreedError if
+// too many are bad, counted over all ranks, or any with BadSamplePolicy::kFail. `progress`, which
+// may be empty, is told of this rank's images done.
 DataStatistics ComputeStatistics(const Dataset& dataset, const StatisticsRequest& request,
                                  World& world, Log& log,
                                  const std::function<void(int64_t)>& progress = {});

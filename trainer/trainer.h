@@ -67,6 +67,8 @@ std::vector<Prediction> Predict(const EvaluateConfig& config, const std::vector<
 // throws.
 void WriteExitRecord(const std::string& output_dir, int rank, int64_t step, ExitCode code,
                      const std::string& reason);
+// Whether a file of that name is such a record.
+bool IsExitRecord(const std::string& name);
 // Removes the records of an earlier run.
 void RemoveExitRecords(const std::string& output_dir);
 

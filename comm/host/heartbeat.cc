@@ -79,7 +79,7 @@ std::optional<std::string> DescribeWait(const std::vector<Peer>& peers) {
   return "waiting for " + Join(busy);
 }
 
-Heartbeat::Heartbeat(std::vector<Rank> ranks, int own, std::unique_ptr<HeartbeatLink> link,
+Heartbeat::Heartbeat(std::vector<Peer> ranks, int own, std::unique_ptr<HeartbeatLink> link,
                      HeartbeatOptions options)
     : ranks_(std::move(ranks)),
       own_(own),
@@ -127,15 +127,15 @@ void Heartbeat::CountOwn() {
 
 void Heartbeat::Send() {
   HeartbeatMessage message{.key = link_->key, .lost_rank = -1, .ranks = {}};
-  if (const Rank* lost = FirstLost()) message.lost_rank = lost->peer.world_rank;
+  if (const Peer* lost = FirstLost()) message.lost_rank = lost->world_rank;
   const auto send = [&] {
     const std::vector<std::byte> bytes = Encode(message);
     for (const DatagramAddress& host : link_->hosts) link_->socket->Send(host, bytes);
     message.ranks.clear();
   };
-  for (const Rank& rank : ranks_) {
-    if (rank.peer.is_remote) continue;
-    message.ranks.push_back(SnapshotOf(rank.peer.world_rank, *rank.progress));
+  for (const Peer& rank : ranks_) {
+    if (rank.is_remote || rank.progress == nullptr) continue;
+    message.ranks.push_back(SnapshotOf(rank.world_rank, *rank.progress));
     if (message.ranks.size() == HeartbeatMessage::kMostRanks) send();
   }
   if (!message.ranks.empty()) send();
@@ -162,8 +162,8 @@ bool Heartbeat::ReceiveUntilNextBeat() {
 void Heartbeat::Take(const HeartbeatMessage& message) {
   const auto remote = [&](int world_rank) -> RankProgress* {
     if (world_rank < 0 || world_rank >= std::ssize(ranks_)) return nullptr;
-    const Rank& rank = ranks_[static_cast<size_t>(world_rank)];
-    return rank.peer.is_remote ? rank.progress : nullptr;
+    const Peer& rank = ranks_[static_cast<size_t>(world_rank)];
+    return rank.is_remote ? rank.progress : nullptr;
   };
   for (const HeartbeatMessage::Rank& rank : message.ranks) {
     if (RankProgress* copy = remote(rank.world_rank)) TakeSnapshot(rank, *copy);
@@ -176,8 +176,9 @@ void Heartbeat::Take(const HeartbeatMessage& message) {
 // that hears them.
 void Heartbeat::Judge() {
   for (size_t r = 0; r < ranks_.size(); ++r) {
-    const Rank& rank = ranks_[r];
-    if (static_cast<int>(r) == own_ || (rank.peer.is_remote && !link_)) continue;
+    const Peer& rank = ranks_[r];
+    if (static_cast<int>(r) == own_ || rank.progress == nullptr) continue;
+    if (rank.is_remote && !link_) continue;
     const int silent = silence_[r].Count(rank.progress->beats.load(std::memory_order_relaxed));
     if (options_.silence_s > 0 && SecondsOf(silent) >= options_.silence_s &&
         rank.progress->ended.load() == 0) {
@@ -188,11 +189,9 @@ void Heartbeat::Judge() {
 
 void Heartbeat::Report() {
   if (!options_.report) return;
-  std::vector<Peer> peers;
   std::set<std::string> unheard;
-  for (const Rank& rank : ranks_) {
-    peers.push_back(rank.peer);
-    if (!IsSeen(rank.peer)) unheard.insert(rank.peer.host);
+  for (const Peer& rank : ranks_) {
+    if (!IsSeen(rank)) unheard.insert(rank.host);
   }
   if (!said_unheard_ && beats_ >= kHeardWithin && !unheard.empty() && link_) {
     said_unheard_ = true;
@@ -201,7 +200,7 @@ void Heartbeat::Report() {
         "one of these is lost, only --deadline finds it",
         Join({unheard.begin(), unheard.end()})));
   }
-  const std::optional<std::string> wait = DescribeWait(peers);
+  const std::optional<std::string> wait = DescribeWait(ranks_);
   if (!wait) {
     reported_at_ = 0;
   } else if (reported_at_ == 0 || beats_ - reported_at_ >= kReportEvery) {
@@ -210,20 +209,21 @@ void Heartbeat::Report() {
   }
 }
 
-const Heartbeat::Rank* Heartbeat::FirstLost() const {
-  for (const Rank& rank : ranks_) {
-    if (rank.progress->lost.load(std::memory_order_acquire) != 0) return &rank;
+const Peer* Heartbeat::FirstLost() const {
+  for (const Peer& rank : ranks_) {
+    if (rank.progress != nullptr && rank.progress->lost.load(std::memory_order_acquire) != 0)
+      return &rank;
   }
   return nullptr;
 }
 
 void Heartbeat::EndIfLeftBehind() {
-  const Rank* const lost = FirstLost();
+  const Peer* const lost = FirstLost();
   if (lost == nullptr) return;
   if (lost_since_ < 0) lost_since_ = beats_;
   if (beats_ - lost_since_ < kGrace) return;
   if (options_.on_loss) {
-    options_.on_loss(Error(ExitCode::kPeer, "a rank is lost: " + Describe(lost->peer), kLostHint));
+    options_.on_loss(Error(ExitCode::kPeer, "a rank is lost: " + Describe(*lost), kLostHint));
   }
   std::_Exit(static_cast<int>(ExitCode::kPeer));
 }

@@ -8,7 +8,7 @@
 // are told. A rank that beats is alive, however long its work takes.
 //
 // Silence is counted in the watcher's own beats. So a job that is suspended as a whole and goes on
-// later loses nobody. A rank that was never heard is not watched: where a firewall stops datagrams,
+// later loses nobody. A rank that was never heard is not watched: if a firewall stops datagrams,
 // only the deadline of collectives finds a lost host.
 #pragma once
 
@@ -63,14 +63,9 @@ struct HeartbeatOptions {
 
 class Heartbeat {
  public:
-  struct Rank {
-    Peer peer;
-    RankProgress* progress = nullptr;  // the same as the peer's
-  };
-
   // `ranks` are all ranks of the world in order, this one is `own`. `link` is for one rank of every
   // host; null for the others, and if there is one host. Progress must outlive the heartbeat.
-  Heartbeat(std::vector<Rank> ranks, int own, std::unique_ptr<HeartbeatLink> link,
+  Heartbeat(std::vector<Peer> ranks, int own, std::unique_ptr<HeartbeatLink> link,
             HeartbeatOptions options);
   ~Heartbeat();
   Heartbeat(const Heartbeat&) = delete;
@@ -87,9 +82,9 @@ class Heartbeat {
   void Judge();
   void Report();
   void EndIfLeftBehind();
-  const Rank* FirstLost() const;
+  const Peer* FirstLost() const;
 
-  const std::vector<Rank> ranks_;
+  const std::vector<Peer> ranks_;
   const int own_;
   const std::unique_ptr<HeartbeatLink> link_;
   const HeartbeatOptions options_;

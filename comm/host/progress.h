@@ -51,8 +51,8 @@ struct RankProgress {
 struct Peer {
   int world_rank = 0;
   std::string host;
-  const RankProgress* progress = nullptr;  // null: nothing is known of it
-  bool is_remote = false;                  // on another host
+  RankProgress* progress = nullptr;  // null: nothing is known of it
+  bool is_remote = false;            // on another host
 };
 
 // What to do about a rank that is lost, and about one that is alive and late: hints of Errors.

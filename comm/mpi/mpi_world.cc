@@ -48,7 +48,7 @@ std::shared_ptr<void> ShareMemory(const MpiChannel& channel, int64_t bytes) {
   return {owner, owner->data()};
 }
 
-// Zeroed memory of this rank alone.
+// Zeroed memory that only this rank has.
 std::shared_ptr<void> OwnMemory(int64_t bytes) {
   auto owner = std::make_shared<Buffer>(AllocateHost(bytes));
   return {owner, owner->data()};
@@ -204,13 +204,7 @@ class MpiWorld final : public World {
     if (options_.on_loss) {
       options.on_loss = [this](const Error& error) { options_.on_loss(error, *this); };
     }
-    std::vector<Heartbeat::Rank> ranks;
-    for (int r = 0; r < size(); ++r) {
-      // A rank that cannot be seen is never heard.
-      RankProgress* const progress = ProgressOf(r);
-      ranks.push_back({.peer = PeerOf(r), .progress = progress ? progress : &unknown_progress_});
-    }
-    heartbeat_.emplace(std::move(ranks), rank(), std::move(link), std::move(options));
+    heartbeat_.emplace(AllPeers(), rank(), std::move(link), std::move(options));
   }
 
   // Collective over the channel.
@@ -269,7 +263,6 @@ class MpiWorld final : public World {
   bool shares_memory_ = false;  // and move their data through shared memory
   std::optional<NodeMemory> node_memory_;
   std::shared_ptr<RankProgress> remote_progress_;  // by world rank
-  RankProgress unknown_progress_;
   std::unique_ptr<Communicator> all_;
   std::optional<Heartbeat> heartbeat_;  // last: it uses the others
 };

@@ -16,8 +16,6 @@
 #include <thread>
 #include <utility>
 
-#include "core/host/partial_suffix.h"
-
 namespace convoy {
 namespace {
 

@@ -77,7 +77,7 @@ class AppendedFile {
  public:
   // Creates the file if it is missing.
   explicit AppendedFile(const std::string& path);
-  // Writes all of `text` at the end, or none of it where an error leaves that possible. Goes on
+  // Writes all of `text` at the end, or none of it if an error leaves that possible. Goes on
   // after signals and short writes.
   void Append(std::string_view text);
 
@@ -117,6 +117,10 @@ void WriteText(const std::string& path, std::string_view text);
 // The same where others, of this host or another, may write `path` at the same time: whoever comes
 // last has it, and it is always one's alone.
 void WriteSharedText(const std::string& path, std::string_view text);
+// A suffix for the temporary file of an AtomicFile, which no other process, of this host or
+// another, and no other call gives. For files that several processes may write at the same time:
+// the last to commit has it, and the file is always written by only one of them.
+std::string UniquePartialSuffix();
 // Also false where nobody may look: reading or writing there says so. Of "" false.
 bool PathExists(const std::string& path);
 // Creates the folder and its parents. Throws (kDisk).

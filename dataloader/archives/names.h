@@ -12,7 +12,7 @@ std::string_view FolderOf(std::string_view path);
 std::string_view BaseOf(std::string_view path);
 // ASCII letters become small ones.
 std::string LowerCase(std::string_view text);
-// The part of the base name behind its last point, in lower case: "jpeg". Empty if there is none.
+// The part of the base name after its last point, in lower case: "jpeg". Empty if there is none.
 std::string ExtensionOf(std::string_view path);
 // Named .jpeg, .jpg, .jpe, .jfif or .png, in any case. What the file really is, its first bytes
 // say.

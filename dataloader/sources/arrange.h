@@ -5,15 +5,10 @@
 #include <string>
 
 #include "dataloader/dataset.h"
+#include "dataloader/sources/place.h"
 #include "dataloader/sources/sources.h"
 
 namespace convoy {
-
-// A path, and the split of it that was asked for; both as the user gave them.
-struct Place {
-  std::string path, split;
-  std::string where() const { return split.empty() ? path : path + ":" + split; }
-};
 
 // Takes classes from folders, from a devkit, or from a list of labels; unlabelled test images have
 // none. `list` is the list that the user named, or empty. Throws (kData) with what was found and

@@ -76,9 +76,7 @@ class CsvReader {
 }  // namespace
 
 std::vector<CsvRow> ParseCsv(std::string_view text, const std::string& name) {
-  constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
-  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
-  CsvReader reader(text, name);
+  CsvReader reader(WithoutByteOrderMark(text), name);
   std::vector<CsvRow> rows;
   while (!reader.AtEnd()) {
     CsvRow row = reader.ReadRow();

@@ -69,7 +69,7 @@ size_t SharedParts(const Leaves& leaves) {
   }
 }
 
-// Whether all leaves are as deep as class folders without splits: one part behind `shared`.
+// Whether all leaves are as deep as class folders without splits: one part after `shared`.
 bool AreClasses(const Leaves& leaves, size_t shared) {
   return std::all_of(leaves.begin(), leaves.end(),
                      [=](const Leaf& leaf) { return leaf.parts.size() == shared + 1; });

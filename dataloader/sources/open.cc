@@ -14,6 +14,7 @@
 #include "dataloader/sources/arrange.h"
 #include "dataloader/sources/folder.h"
 #include "dataloader/sources/label_list.h"
+#include "dataloader/sources/place.h"
 #include "dataloader/sources/shard_splits.h"
 #include "dataloader/sources/shards.h"
 #include "dataloader/sources/sources.h"
@@ -22,18 +23,6 @@ namespace convoy {
 namespace {
 
 namespace fs = std::filesystem;
-
-// "PATH" or "PATH:SPLIT"; a path that holds a colon itself comes first.
-Place ParseLocation(const std::string& location) {
-  if (location.empty()) throw Error(ExitCode::kUsage, "no data set was given", "give its path");
-  if (fs::exists(location)) return {location, ""};
-  const size_t colon = location.rfind(':');
-  if (colon != std::string::npos && colon > 0 && fs::exists(location.substr(0, colon))) {
-    return {location.substr(0, colon), location.substr(colon + 1)};
-  }
-  throw Error(ExitCode::kData, fmt::format("no such data set: {}", location),
-              "give a folder, an archive, or synthetic:N; a split stands behind a colon");
-}
 
 // Every archive of a folder stays open; the usual limit is 1024 files.
 void AllowManyFiles() {
@@ -240,18 +229,6 @@ std::unique_ptr<Dataset> OpenImageFolder(const FolderListing& listing, const Pla
   auto dataset = Arrange(std::move(source), root, list, options, options.empty_classes, log);
   SayWhatIsLeftOut(dataset->left_out(), where, log);
   return dataset;
-}
-
-// The list of labels that was named in place of a split; empty if it is none.
-std::string NamedList(const Place& place) {
-  if (!IsLabelListName(place.split)) return {};
-  for (const fs::path& path : {fs::path(place.path) / place.split,
-                               fs::path(place.path) / ".." / place.split, fs::path(place.split)}) {
-    if (fs::exists(path)) return path.string();
-  }
-  throw Error(ExitCode::kData,
-              fmt::format("{} has no list of labels {}", place.path, Printable(place.split)),
-              "give its name in the folder, or its path");
 }
 
 std::unique_ptr<Dataset> OpenFolder(const Place& place, const DatasetOptions& options, Log& log) {

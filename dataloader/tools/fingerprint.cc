@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/hash.h"
+#include "dataloader/tools/pack_sample.h"
 
 namespace convoy {
 namespace {
@@ -14,7 +15,7 @@ constexpr int64_t kSampled = 1000;
 
 void ForSampledImages(const Dataset& dataset, const std::function<void(int64_t)>& look) {
   const int64_t count = std::min(dataset.size(), kSampled);
-  for (int64_t k = 0; k < count; ++k) look(k * dataset.size() / count);
+  for (int64_t k = 0; k < count; ++k) look(EvenlySpaced(k, count, dataset.size()));
 }
 
 // The size of a file, or a hash of pixels that are in memory.

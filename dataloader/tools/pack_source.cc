@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "dataloader/packing.h"
+#include "dataloader/sources/place.h"
 
 namespace convoy {
 namespace {
@@ -17,19 +18,16 @@ bool IsSame(const fs::path& a, const fs::path& b) {
   return fs::equivalent(a, b, absent);
 }
 
-// The file or folder of "PATH" or "PATH:SPLIT"; the split's own folder if it has one, or the list
-// of labels that stands in its place, if its images lie in PATH. Empty for noise.
+// The file or folder of `location`, that of its split if it has one, and the list of labels if one
+// was named. Empty for noise.
 std::vector<fs::path> SourcesOf(const std::string& location) {
+  if (location.starts_with("synthetic:")) return {};
+  const Place place = ParseLocation(location);
+  const fs::path below = fs::path(place.path) / place.split;
   std::error_code absent;
-  if (fs::exists(location, absent)) return {location};
-  const size_t colon = location.rfind(':');
-  if (colon == std::string::npos || location.starts_with("synthetic:")) return {};
-  const fs::path path = location.substr(0, colon), split = location.substr(colon + 1);
-  if (fs::is_directory(path / split, absent)) return {path / split};
-  std::vector<fs::path> sources = {path};
-  for (const fs::path& list : {path / split, path / ".." / split, split}) {
-    if (fs::is_regular_file(list, absent)) sources.push_back(list);
-  }
+  if (!place.split.empty() && fs::is_directory(below, absent)) return {below};
+  std::vector<fs::path> sources = {place.path};
+  if (const std::string list = NamedList(place); !list.empty()) sources.emplace_back(list);
   return sources;
 }
 

@@ -9,7 +9,6 @@
 #include "core/error.h"
 #include "core/host/files.h"
 #include "core/host/parallel.h"
-#include "core/host/partial_suffix.h"
 #include "dataloader/archives/checked_file.h"
 #include "dataloader/archives/companion.h"
 #include "dataloader/crop_options.h"

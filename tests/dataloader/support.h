@@ -51,6 +51,18 @@ Error ErrorOf(const std::function<void()>& action);
 // That the Error has the exit code and its text holds all the words.
 void ExpectError(const Error& error, ExitCode exit_code, const std::vector<std::string>& words);
 
+// A folder for the data sets of a test, which are opened by their names in it.
+class DatasetFolderTest : public ::testing::Test {
+ protected:
+  std::shared_ptr<const Dataset> Open(const std::string& location) {
+    return OpenDataset(folder_ / location, {}, QuietLog());
+  }
+  Error Refused(const std::string& location) {
+    return ErrorOf([&] { Open(location); });
+  }
+  TempFolder folder_;
+};
+
 // Smooth colours with some noise, different for each seed: [height, width, channels].
 std::vector<uint8_t> TestPixels(int width, int height, int channels, uint32_t seed);
 

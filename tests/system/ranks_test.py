@@ -91,7 +91,7 @@ class RanksThatDiffer(ConvoyTest):
         self.assert_error(process, 2, "command convoy bench comm (rank 0: convoy doctor)")
 
     def test_another_build(self):
-        # Bytes behind the program's own are not looked at when it runs.
+        # Bytes after the program's own are not looked at when it runs.
         program = self.path("convoy")
         shutil.copy(CONVOY, program)
         with open(program, "ab") as file:

@@ -85,7 +85,7 @@ class CheckpointFolder {
   // (kCheckpoint) when there are some and none is valid, and (kDisk) if the folder cannot be read.
   std::optional<std::string> NewestValid(Log& log) const;
   // The run goes on from `step`: checkpoints that hold later steps, or are named so, get
-  // ".abandoned" behind their names, best.safetensors too. So nothing takes them for newer ones of
+  // ".abandoned" after their names, best.safetensors too. So nothing takes them for newer ones of
   // this run, and it overwrites none. Says so, and returns whether there were any. Throws (kDisk).
   bool SetAsideAfter(int64_t step, Log& log) const;
   // Removes all but the newest `keep` numbered checkpoints of this run. best.safetensors stays, and
@@ -105,7 +105,7 @@ class CheckpointFolder {
   std::string folder_;
 };
 
-// `path` + `suffix` (".abandoned"), with a number behind it if that name is taken.
+// `path` + `suffix` (".abandoned"), with a number after it if that name is taken.
 std::string FreeName(const std::string& path, const char* suffix);
 
 }  // namespace convoy

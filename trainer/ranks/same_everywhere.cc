@@ -3,13 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <map>
-#include <optional>
-#include <string_view>
 #include <utility>
 
 #include "core/error.h"
 #include "core/hash.h"
+#include "core/settings_text.h"
 #include "core/text.h"
 #include "trainer/ranks/agreement.h"
 
@@ -24,12 +24,7 @@ struct Report {
 
 Report Parse(const std::string& text) {
   Report report;
-  for (const std::string& line : Split(text, '\n')) {
-    if (Trim(line).empty()) continue;
-    const size_t equals = line.find('=');
-    const std::string name(Trim(std::string_view(line).substr(0, equals)));
-    const std::string value(
-        equals == std::string::npos ? "" : Trim(std::string_view(line).substr(equals + 1)));
+  for (const auto& [name, value] : ParseSettings("what a rank reports", text)) {
     const auto [entry, is_new] = report.values.emplace(name, value);
     if (is_new) {
       report.names.push_back(name);
@@ -45,8 +40,10 @@ std::string Shown(const Report& report, const std::string& name) {
   constexpr size_t kMost = 80;
   const auto found = report.values.find(name);
   if (found == report.values.end()) return "not given";
-  const std::string& value = found->second;
+  std::string value = found->second;
   if (value.empty()) return "empty";
+  const auto is_control = [](unsigned char c) { return std::iscntrl(c) != 0; };
+  std::replace_if(value.begin(), value.end(), is_control, ' ');
   return value.size() <= kMost ? value : value.substr(0, kMost) + "...";
 }
 

@@ -23,11 +23,14 @@ void WriteExitRecord(const std::string& output_dir, int rank, int64_t step, Exit
   }
 }
 
+bool IsExitRecord(const std::string& name) {
+  return name.starts_with("exit.") && name.ends_with(".json");
+}
+
 void RemoveExitRecords(const std::string& output_dir) {
   std::error_code ignored;
   for (const auto& entry : std::filesystem::directory_iterator(output_dir, ignored)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with("exit.") && name.ends_with(".json")) {
+    if (IsExitRecord(entry.path().filename().string())) {
       std::filesystem::remove(entry.path(), ignored);
     }
   }

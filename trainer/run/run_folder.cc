@@ -17,8 +17,7 @@ namespace fs = std::filesystem;
 // What a run writes, apart from the lock.
 bool IsRunFile(const std::string& name) {
   return name == "checkpoints" || name.starts_with("metrics.jsonl") || name == "config.cfg" ||
-         name.starts_with("bad-samples-rank-") ||
-         (name.starts_with("exit.") && name.ends_with(".json"));
+         name.starts_with("bad-samples-rank-") || IsExitRecord(name);
 }
 
 // Creates `path` and its parents, and returns those that were missing, outermost first.

@@ -59,7 +59,8 @@ std::vector<int> FindStragglers(const std::vector<RankTime>& times, double step_
   std::reverse(ranks.begin(), ranks.end());
   const auto keeps_up = [&](int rank) {
     const double own = times[static_cast<size_t>(rank)].own_ms;
-    return own <= kTimesMedian * median || own - median < std::max(kLeast_ms, kShareOfStep * step_ms);
+    return own <= kTimesMedian * median ||
+           own - median < std::max(kLeast_ms, kShareOfStep * step_ms);
   };
   ranks.erase(std::find_if(ranks.begin(), ranks.end(), keeps_up), ranks.end());
   return ranks;

@@ -213,7 +213,7 @@ StepVerdict TrainingRun::FinishStep(StepReport report) {
   window_s_ += step_s;
   loader_log_->AddTime(step_s);
   if (metrics_) metrics_->Add(metrics);
-  if (verdict.loss.weight > 0) WarnOfSpike(metrics);
+  if (has_loss) WarnOfSpike(metrics);
   ShowProgress(metrics);
   stragglers_.Add(own, 1e3 * step_s);
   under_way_.pop_front();

@@ -192,10 +192,10 @@ TEST(HeartbeatTest, ASilentRankIsMarkedLostAndTheProcessEnds) {
     std::vector<RankProgress> progress(2);
     progress[1].beats = 1;
     progress[1].SetStep(9);
-    std::vector<Heartbeat::Rank> ranks;
+    std::vector<Peer> ranks;
     for (int r = 0; r < 2; ++r) {
       RankProgress* const own = &progress[static_cast<size_t>(r)];
-      ranks.push_back({.peer = {.world_rank = r, .host = "h1", .progress = own}, .progress = own});
+      ranks.push_back({.world_rank = r, .host = "h1", .progress = own});
     }
     const Heartbeat heartbeat(std::move(ranks), 0, nullptr,
                               {.silence_s = 1, .report = {}, .on_loss = [](const Error& error) {
@@ -211,14 +211,13 @@ TEST(HeartbeatTest, ASilentRankIsMarkedLostAndTheProcessEnds) {
 TEST(HeartbeatTest, AHostHearsOfTheRanksOfAnother) {
   std::vector<RankProgress> here(2), there(2);  // what either host knows of ranks 0 and 1
   const auto ranks_of = [](std::vector<RankProgress>& progress, int own) {
-    std::vector<Heartbeat::Rank> ranks;
+    std::vector<Peer> ranks;
     for (int r = 0; r < 2; ++r) {
       RankProgress* const of_rank = &progress[static_cast<size_t>(r)];
-      ranks.push_back({.peer = {.world_rank = r,
-                                .host = r == 0 ? "h1" : "h2",
-                                .progress = of_rank,
-                                .is_remote = r != own},
-                       .progress = of_rank});
+      ranks.push_back({.world_rank = r,
+                       .host = r == 0 ? "h1" : "h2",
+                       .progress = of_rank,
+                       .is_remote = r != own});
     }
     return ranks;
   };

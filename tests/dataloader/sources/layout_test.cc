@@ -7,12 +7,10 @@
 namespace convoy {
 namespace {
 
-using testing::ErrorOf;
 using testing::ExpectError;
 using testing::TarMaker;
-using testing::TempFolder;
 
-class LayoutTest : public ::testing::Test {
+class LayoutTest : public testing::DatasetFolderTest {
  protected:
   // A folder and a tar, "NAME.tar", of images with these names.
   void Write(const std::string& root, const std::vector<std::string>& names) {
@@ -23,13 +21,6 @@ class LayoutTest : public ::testing::Test {
     }
     folder_.Write(root + ".tar", tar.Finish());
   }
-  std::shared_ptr<const Dataset> Open(const std::string& location) {
-    return OpenDataset(folder_ / location, {}, testing::QuietLog());
-  }
-  Error Refused(const std::string& location) {
-    return ErrorOf([&] { Open(location); });
-  }
-  TempFolder folder_;
 };
 
 TEST_F(LayoutTest, TinyImageNetIsReadAsItIs) {

@@ -9,10 +9,8 @@
 namespace convoy {
 namespace {
 
-using testing::ErrorOf;
 using testing::ExpectError;
 using testing::TarMaker;
-using testing::TempFolder;
 
 TEST(ShardSplits, AreReadFromNames) {
   for (const char* name :
@@ -55,7 +53,7 @@ TEST(MissingShards, AreNamedByTheirNumbers) {
   }
 }
 
-class ShardFolderTest : public ::testing::Test {
+class ShardFolderTest : public testing::DatasetFolderTest {
  protected:
   void WriteShard(const std::string& name, int images) {
     TarMaker tar;
@@ -65,13 +63,6 @@ class ShardFolderTest : public ::testing::Test {
     }
     folder_.Write(name, tar.Finish());
   }
-  std::shared_ptr<const Dataset> Open(const std::string& location) {
-    return OpenDataset(folder_ / location, {}, testing::QuietLog());
-  }
-  Error Refused(const std::string& location) {
-    return ErrorOf([&] { Open(location); });
-  }
-  TempFolder folder_;
 };
 
 TEST_F(ShardFolderTest, SplitsInOneFolderMustBeNamed) {

@@ -259,13 +259,21 @@ TEST(Transcode, RefusesMoreScansThanAnImageMayHave) {
   EXPECT_FALSE(transcoder.Transcode({many.begin(), many.end()}, into));
 }
 
+// Images of 50 x 40 pixels, each another, below "source".
+void WriteSource(const TempFolder& folder, const std::vector<std::string>& names) {
+  uint32_t seed = 0;
+  for (const std::string& name : names) {
+    ++seed;
+    folder.Write("source/" + name,
+                 name.ends_with("png")
+                     ? testing::MakePng(testing::TestPixels(50, 40, 3, seed), 50, 40, 3)
+                     : testing::MakeJpeg(50, 40, seed));
+  }
+}
+
 TEST(Shards, KeepTheOrderOfClassesOfWhichOneBeginsAsAnother) {
   const TempFolder folder;
-  uint32_t seed = 0;
-  for (const char* name :
-       {"dog/a.jpg", "dog/b.jpg", "dog-small/a.jpg", "dog-small/c.jpg", "do/x.jpg"}) {
-    folder.Write(std::string("source/") + name, testing::MakeJpeg(50, 40, ++seed));
-  }
+  WriteSource(folder, {"dog/a.jpg", "dog/b.jpg", "dog-small/a.jpg", "dog-small/c.jpg", "do/x.jpg"});
   const auto source = Open(folder / "source");
   Pack(*source, OptionsFor(*source, 2), folder / "shards");
   const auto packed = Open(folder / "shards");
@@ -279,14 +287,7 @@ TEST(Shards, KeepTheOrderOfClassesOfWhichOneBeginsAsAnother) {
 
 TEST(Shards, NamesWithSeveralPointsAreFoundAgain) {
   const TempFolder folder;
-  uint32_t seed = 0;
-  for (const char* name : {"c/img.1.jpg", "c/img1.jpg", "c/img.2.jpg", "c/1.png", "c/10.png"}) {
-    const bool png = std::string(name).ends_with("png");
-    ++seed;
-    folder.Write(std::string("source/") + name,
-                 png ? testing::MakePng(testing::TestPixels(50, 40, 3, seed), 50, 40, 3)
-                     : testing::MakeJpeg(50, 40, seed));
-  }
+  WriteSource(folder, {"c/img.1.jpg", "c/img1.jpg", "c/img.2.jpg", "c/1.png", "c/10.png"});
   const auto source = Open(folder / "source");
   ShardOptions options = OptionsFor(*source, 3);
   options.images.short_side = 30;
@@ -298,17 +299,10 @@ TEST(Shards, NamesWithSeveralPointsAreFoundAgain) {
 
 TEST(Shards, ImagesWhoseNamesDifferInTheirExtensionsAreAllPacked) {
   const TempFolder folder;
-  uint32_t seed = 0;
-  for (const char* name :
-       {"cat/Image_1.jpeg", "cat/Image_1.jpg", "cat/Image_1.png", "cat/Image_1 (2).jpg",
-        "cat/Image_1.JPG", "cat/Image_10.jpg", "cat/Image_10.png", "cat/Image_2.jpg",
-        "cat/Image_1b.jpg", "dog/Image_1.jpg", "dog/Image_1_b.jpg"}) {
-    const bool png = std::string(name).ends_with("png");
-    ++seed;
-    folder.Write(std::string("source/") + name,
-                 png ? testing::MakePng(testing::TestPixels(50, 40, 3, seed), 50, 40, 3)
-                     : testing::MakeJpeg(50, 40, seed));
-  }
+  WriteSource(folder,
+              {"cat/Image_1.jpeg", "cat/Image_1.jpg", "cat/Image_1.png", "cat/Image_1 (2).jpg",
+               "cat/Image_1.JPG", "cat/Image_10.jpg", "cat/Image_10.png", "cat/Image_2.jpg",
+               "cat/Image_1b.jpg", "dog/Image_1.jpg", "dog/Image_1_b.jpg"});
   const auto source = Open(folder / "source");
   for (const int64_t images_per_shard : {3, 100}) {
     const std::string path = folder / fmt::format("by-{}", images_per_shard);
