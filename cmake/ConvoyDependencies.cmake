@@ -10,7 +10,6 @@ find_package(ZLIB REQUIRED)
 find_package(OpenSSL REQUIRED COMPONENTS Crypto)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
-pkg_check_modules(MATIO REQUIRED IMPORTED_TARGET matio)
 if(CONVOY_FUZZ)
   return()  # core and dataloader need no more; clang comes without OpenMP
 endif()

@@ -101,19 +101,20 @@ bool IsWnid(std::string_view text) {
          std::all_of(text.begin() + 1, text.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
-// Lines "ID WNID ...".
+// Reads lines "ID WNID WORDS".
 std::vector<Synset> ReadTable(const NamedBytes& file) {
   std::vector<Synset> synsets;
   ForEachLine(file.text(), [&](int64_t number, std::string_view line) {
     const size_t id_end = std::min(line.find_first_of(" \t"), line.size());
     const std::string_view rest = Trim(line.substr(id_end));
-    const std::string_view wnid = rest.substr(0, rest.find_first_of(" \t"));
+    const size_t wnid_end = std::min(rest.find_first_of(" \t"), rest.size());
+    const std::string_view wnid = rest.substr(0, wnid_end);
     const std::optional<int64_t> id = ParseInteger(line.substr(0, id_end));
     if (!id || wnid.empty()) {
       Fail(fmt::format("{}, line {}: \"{}\", a number and a wnid expected", file.name, number,
                        Printable(line)));
     }
-    synsets.push_back({*id, std::string(wnid)});
+    synsets.push_back({*id, std::string(wnid), std::string(Trim(rest.substr(wnid_end)))});
   });
   return synsets;
 }

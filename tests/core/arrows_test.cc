@@ -116,7 +116,6 @@ const Names& VendorHeaders() {
                                 "jpeglib.h",
                                 "png.h",
                                 "zlib.h",
-                                "matio.h",
                                 "xxhash.h",
                                 "liburing.h",
                                 "openssl/evp.h",
