@@ -1,9 +1,8 @@
 // dataloader/fingerprint.h - whether two copies of a data set are the same, and whether an archive
-// is as it was published.
+// has the size that was published.
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 
@@ -27,18 +26,8 @@ Fingerprint FingerprintOf(const Dataset& dataset);
 // in which the texts of two copies differ is an example of how they differ.
 std::string DescribeSampledImages(const Dataset& dataset);
 
-// An official archive of ILSVRC-2012.
-struct PublishedArchive {
-  const char* name;
-  int64_t bytes;
-  const char* md5;  // 32 hexadecimal digits
-};
-
-// The archive of that file name.
-std::optional<PublishedArchive> PublishedAs(const std::string& path);
-
-// MD5 of a whole file, 32 hexadecimal digits. `progress`, which may be empty, is told of bytes
-// done. Throws (kData, kDisk).
-std::string Md5OfFile(const std::string& path, const std::function<void(int64_t)>& progress);
+// Returns the size in bytes that an archive of ILSVRC-2012 was published with, if `path` has the
+// file name of one.
+std::optional<int64_t> PublishedBytes(const std::string& path);
 
 }  // namespace convoy

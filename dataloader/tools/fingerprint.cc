@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/hash.h"
+#include "dataloader/archives/names.h"
 #include "dataloader/tools/pack_sample.h"
 
 namespace convoy {
@@ -64,6 +65,13 @@ std::string DescribeSampledImages(const Dataset& dataset) {
                               : fmt::format("with pixels {:016x}", ContentOf(dataset, sample)));
   });
   return text;
+}
+
+std::optional<int64_t> PublishedBytes(const std::string& path) {
+  // As torchvision and TensorFlow Datasets check them.
+  if (BaseOf(path) == "ILSVRC2012_img_train.tar") return 147'897'477'120;
+  if (BaseOf(path) == "ILSVRC2012_img_val.tar") return 6'744'924'160;
+  return std::nullopt;
 }
 
 }  // namespace convoy

@@ -27,33 +27,17 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// An archive of an official name has the official size.
+// Throws (kData) if an archive of an official name does not have the official size.
 void CheckPublishedSize(const std::string& path) {
-  const std::optional<PublishedArchive> published = PublishedAs(path);
+  const std::optional<int64_t> published = PublishedBytes(path);
   std::error_code unreachable;
   if (!published || !std::filesystem::is_regular_file(path, unreachable)) return;
   const int64_t bytes = File::OpenForReading(path, ExitCode::kData).size();
-  if (bytes == published->bytes) return;
+  if (bytes == *published) return;
   throw Error(ExitCode::kData,
               fmt::format("{} has {} bytes, the published archive has {}", path, FormatCount(bytes),
-                          FormatCount(published->bytes)),
+                          FormatCount(*published)),
               "download the rest of it; an archive of your own needs another name");
-}
-
-// The sum of an archive, held against the published one.
-std::string CheckedMd5(const std::string& path, Log& log) {
-  std::error_code unreachable;
-  if (!std::filesystem::is_regular_file(path, unreachable)) {
-    throw Error(ExitCode::kUsage, fmt::format("--md5: {} is not one file", path));
-  }
-  JobProgress progress(log, "MD5, bytes", File::OpenForReading(path, ExitCode::kData).size());
-  const std::string md5 = Md5OfFile(path, std::ref(progress));
-  const std::optional<PublishedArchive> published = PublishedAs(path);
-  if (published && md5 != published->md5) {
-    throw Error(ExitCode::kData, fmt::format("{}: MD5 {}, published {}", path, md5, published->md5),
-                "the archive is damaged: download it again");
-  }
-  return md5;
 }
 
 double ShareOf(int64_t part, size_t whole) {
@@ -132,13 +116,9 @@ Json NoteImageHeaders(const DataArguments& arguments, const Dataset& dataset, st
 
 ExitCode IndexCommand(int argc, const char* const* argv) {
   DataArguments arguments;
-  bool with_md5 = false, with_headers = false;
+  bool with_headers = false;
   OptionTable table("convoy data index", "note what an archive holds, so that runs start at once");
   AddDataArguments(table, &arguments);
-  table.AddFlag("md5",
-                "also read the whole archive, and hold its MD5 against the published one where it "
-                "has an official name",
-                &with_md5);
   table.AddFlag("image-headers",
                 "also read the header of every image: keeps their sizes, sampling and kinds "
                 "beside the index, and sums them up",
@@ -152,7 +132,6 @@ ExitCode IndexCommand(int argc, const char* const* argv) {
   Log log;
   CheckPublishedSize(arguments.location());
   const auto dataset = OpenDataset(arguments.location(), arguments.dataset, log);
-  const std::string md5 = with_md5 ? CheckedMd5(arguments.location(), log) : std::string();
   std::string headers_path;
   Json summary;
   if (with_headers) summary = NoteImageHeaders(arguments, *dataset, headers_path, log);
@@ -161,7 +140,6 @@ ExitCode IndexCommand(int argc, const char* const* argv) {
                  {"images", dataset->size()},
                  {"classes", dataset->classes()},
                  {"left_out", CountsOf(dataset->left_out())}};
-    if (with_md5) json["md5"] = md5;
     if (with_headers) json["headers"] = summary;
     // Names may be of any bytes.
     std::cout << json.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
@@ -169,9 +147,6 @@ ExitCode IndexCommand(int argc, const char* const* argv) {
   }
   fmt::print("{}\n", dataset->Describe());
   if (with_headers) PrintSummary(summary, headers_path);
-  if (with_md5) {
-    fmt::print("MD5 {}{}\n", md5, PublishedAs(arguments.location()) ? ", as published" : "");
-  }
   return ExitCode::kDone;
 }
 

@@ -118,7 +118,6 @@ const Names& VendorHeaders() {
                                 "zlib.h",
                                 "xxhash.h",
                                 "liburing.h",
-                                "openssl/evp.h",
                                 "nlohmann/json.hpp",
                                 "spdlog/spdlog.h",
                                 "boost/program_options.hpp"};
