@@ -121,15 +121,6 @@ Shape OutputShape(const LayerSpec& layer, const Shape& input) {
       layer.layer);
 }
 
-std::vector<Shape> InferShapes(const Shape& input, const std::vector<LayerSpec>& layers) {
-  std::vector<Shape> shapes;
-  shapes.reserve(layers.size());
-  for (const LayerSpec& layer : layers) {
-    shapes.push_back(OutputShape(layer, shapes.empty() ? input : shapes.back()));
-  }
-  return shapes;
-}
-
 std::vector<ParameterInfo> ParametersOf(const LayerSpec& layer, const Shape& input) {
   std::vector<ParameterInfo> parameters;
   const auto add = [&](const char* kind, const Shape& shape, const ParameterSpec& spec,
@@ -171,31 +162,48 @@ std::vector<BufferInfo> BuffersOf(const LayerSpec& layer, const Shape& input) {
           {layer.name + ".running_variance", channels, 1}};
 }
 
-LayerCounts CountsOf(const LayerSpec& layer, const Shape& input) {
+std::vector<LayerSite> SitesOf(const Shape& input, const std::vector<LayerSpec>& layers) {
+  std::vector<LayerSite> sites;
+  sites.reserve(layers.size());
+  for (const LayerSpec& layer : layers) {
+    const Shape& read = sites.empty() ? input : sites.back().output;
+    sites.push_back({.index = static_cast<int>(sites.size()),
+                     .layer = layer,
+                     .input = read,
+                     .output = OutputShape(layer, read),
+                     .parameters = ParametersOf(layer, read),
+                     .buffers = BuffersOf(layer, read)});
+  }
+  return sites;
+}
+
+std::vector<LayerSite> SitesOf(const NetworkSpec& network) {
+  return SitesOf(network.input, network.layers);
+}
+
+LayerCounts CountsOf(const LayerSite& site) {
   LayerCounts counts;
-  for (const ParameterInfo& parameter : ParametersOf(layer, input)) {
+  for (const ParameterInfo& parameter : site.parameters) {
     counts.parameters += parameter.shape.count();
   }
-  const Shape output = OutputShape(layer, input);
-  if (const auto* conv = std::get_if<Convolution>(&layer.layer)) {
-    counts.neurons = output.count();
-    counts.multiply_adds = output.count() * conv->kernel * conv->kernel * (input[2] / conv->groups);
-  } else if (std::holds_alternative<FullyConnected>(layer.layer)) {
-    counts.neurons = output.count();
-    counts.multiply_adds = output.count() * input.count();
+  const int64_t outputs = site.output.count();
+  if (const auto* conv = std::get_if<Convolution>(&site.layer.layer)) {
+    counts.neurons = outputs;
+    counts.multiply_adds = outputs * conv->kernel * conv->kernel * (site.input[2] / conv->groups);
+  } else if (std::holds_alternative<FullyConnected>(site.layer.layer)) {
+    counts.neurons = outputs;
+    counts.multiply_adds = outputs * site.input.count();
   }
   return counts;
 }
 
 LayerCounts CountsOf(const NetworkSpec& network) {
   LayerCounts total;
-  Shape input = network.input;
-  for (const LayerSpec& layer : network.layers) {
-    const LayerCounts counts = CountsOf(layer, input);
+  for (const LayerSite& site : SitesOf(network)) {
+    const LayerCounts counts = CountsOf(site);
     total.parameters += counts.parameters;
     total.multiply_adds += counts.multiply_adds;
     total.neurons += counts.neurons;
-    input = OutputShape(layer, input);
   }
   return total;
 }
@@ -203,14 +211,12 @@ LayerCounts CountsOf(const NetworkSpec& network) {
 int64_t TrainingFlops(const NetworkSpec& network) {
   int64_t multiply_adds = 0;
   bool first_with_weights = true;
-  Shape input = network.input;
-  for (const LayerSpec& layer : network.layers) {
-    const int64_t forward = CountsOf(layer, input).multiply_adds;
+  for (const LayerSite& site : SitesOf(network)) {
+    const int64_t forward = CountsOf(site).multiply_adds;
     if (forward > 0) {
       multiply_adds += forward * (first_with_weights ? 2 : 3);
       first_with_weights = false;
     }
-    input = OutputShape(layer, input);
   }
   return 2 * multiply_adds;
 }

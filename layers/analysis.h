@@ -12,9 +12,6 @@ namespace convoy {
 // does not fit: channels that the groups do not divide, a kernel larger than the padded image, ...
 Shape OutputShape(const LayerSpec& layer, const Shape& input);
 
-// The output shape of every layer, in order.
-std::vector<Shape> InferShapes(const Shape& input, const std::vector<LayerSpec>& layers);
-
 // A learned tensor of a layer: "conv1.weight".
 struct ParameterInfo {
   std::string name;
@@ -34,12 +31,25 @@ struct BufferInfo {
 };
 std::vector<BufferInfo> BuffersOf(const LayerSpec& layer, const Shape& input);
 
+// A layer at its place in a list, with all that follows from what it reads there.
+struct LayerSite {
+  int index = 0;  // in the list
+  LayerSpec layer;
+  Shape input, output;  // of one sample
+  std::vector<ParameterInfo> parameters;
+  std::vector<BufferInfo> buffers;
+};
+
+// Returns the layers in order, each with its shapes. Throws as OutputShape does.
+std::vector<LayerSite> SitesOf(const Shape& input, const std::vector<LayerSpec>& layers);
+std::vector<LayerSite> SitesOf(const NetworkSpec& network);
+
 struct LayerCounts {
   int64_t parameters = 0;
   int64_t multiply_adds = 0;  // forward, one sample
   int64_t neurons = 0;        // outputs of layers with weights, as the paper counts them
 };
-LayerCounts CountsOf(const LayerSpec& layer, const Shape& input);
+LayerCounts CountsOf(const LayerSite& site);
 // Summed over the network.
 LayerCounts CountsOf(const NetworkSpec& network);
 

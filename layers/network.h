@@ -13,6 +13,7 @@
 #include "core/device/stream.h"
 #include "core/tensor/arena.h"
 #include "core/tensor/tensor.h"
+#include "layers/analysis.h"
 #include "layers/spec.h"
 
 namespace convoy {
@@ -37,8 +38,10 @@ struct SegmentSpec {
   bool needs_input_gradient = false;
 };
 
-// The whole network as one segment: what one rank without a cut runs.
+// Returns the whole network as one segment: what one rank without a cut runs.
 SegmentSpec WholeNetwork(const NetworkSpec& network);
+// Returns the segment's items in order, each with this rank's own shapes.
+std::vector<LayerSite> SitesOf(const SegmentSpec& segment);
 
 // The flat memory that a Network works on; the caller's, and outlives it. `parameters`, `compute`
 // and `gradients` share `parameter_layout`; `buffers` has `buffer_layout` (names:

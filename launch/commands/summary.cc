@@ -46,12 +46,9 @@ std::string OwnerOf(const std::string& layer, const std::vector<RankPlan>& tower
 
 std::vector<LayerRow> RowsOf(const NetworkSpec& network, const std::vector<RankPlan>& towers) {
   std::vector<LayerRow> rows;
-  Shape input = network.input;
-  for (const LayerSpec& layer : network.layers) {
-    const Shape output = OutputShape(layer, input);
-    rows.push_back({layer.name, KindOf(layer.layer), output, CountsOf(layer, input),
-                    OwnerOf(layer.name, towers)});
-    input = output;
+  for (const LayerSite& site : SitesOf(network)) {
+    rows.push_back({site.layer.name, KindOf(site.layer.layer), site.output, CountsOf(site),
+                    OwnerOf(site.layer.name, towers)});
   }
   return rows;
 }

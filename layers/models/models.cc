@@ -267,7 +267,7 @@ NetworkSpec MakeModel(const std::string& name, const ModelOptions& options) {
   if (options.init) ApplyInit(*options.init, network.layers);
   std::get<SoftmaxCrossEntropy>(network.layers.back().layer).label_smoothing =
       options.label_smoothing;
-  InferShapes(network.input, network.layers);  // the overrides may not fit together
+  SitesOf(network);  // the overrides may not fit together
   return network;
 }
 

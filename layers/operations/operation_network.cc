@@ -8,11 +8,10 @@
 namespace convoy {
 namespace {
 
-LayerParameters ParametersAt(const SegmentSpec::Item& item, const Shape& input, bool training,
-                             const NetworkArenas& arenas) {
+LayerParameters ParametersAt(const LayerSite& site, bool training, const NetworkArenas& arenas) {
   LayerParameters result;
   const ArenaLayout& layout = *arenas.parameter_layout;
-  for (const ParameterInfo& parameter : ParametersOf(item.layer, input)) {
+  for (const ParameterInfo& parameter : site.parameters) {
     const ArenaEntry& entry = layout.Find(parameter.name);
     const bool is_weight = parameter.name.ends_with(".weight");
     (is_weight ? result.weight_entry : result.bias_entry) = &entry;
@@ -24,7 +23,7 @@ LayerParameters ParametersAt(const SegmentSpec::Item& item, const Shape& input, 
           layout.View(arenas.gradients, parameter.name);
     }
   }
-  for (const BufferInfo& buffer : BuffersOf(item.layer, input)) {
+  for (const BufferInfo& buffer : site.buffers) {
     const bool is_mean = buffer.name.ends_with(".running_mean");
     (is_mean ? result.running_mean : result.running_variance) =
         arenas.buffer_layout->View(arenas.buffers, buffer.name);
@@ -62,12 +61,12 @@ OperationNetwork::OperationNetwork(const SegmentSpec& segment, const CompileOpti
     if (!counts_only_) break;
     factory_.Announce(counted_bytes_, options.batch);
   }
-  Shape input = segment.input;
+  const std::vector<LayerSite> sites = SitesOf(segment);
   for (size_t i = 0; i < plan_.size(); ++i) {
-    operations_.push_back(factory_.Make(plan_[i], segment.items[plan_[i].begin].layer.layer,
-                                        segment.items[plan_[i].end - 1].layer.layer,
-                                        WiringOf(i, segment, input, arenas, threads)));
-    input = plan_[i].output;
+    operations_.push_back(
+        factory_.Make(plan_[i], segment.items[plan_[i].begin].layer.layer,
+                      segment.items[plan_[i].end - 1].layer.layer,
+                      WiringOf(i, segment, sites[plan_[i].begin], arenas, threads)));
   }
   OperationNetwork::SetLearning(std::vector<bool>(item_count_, true), may_give_input_gradient_);
 }
@@ -178,7 +177,7 @@ void OperationNetwork::AllocateGradients(const CompileOptions& options) {
   }
 }
 
-Wiring OperationNetwork::WiringOf(size_t i, const SegmentSpec& segment, const Shape& input,
+Wiring OperationNetwork::WiringOf(size_t i, const SegmentSpec& segment, const LayerSite& site,
                                   const NetworkArenas& arenas, int threads) {
   const PlannedOperation& planned = plan_[i];
   const SegmentSpec::Item& item = segment.items[planned.begin];
@@ -188,7 +187,7 @@ Wiring OperationNetwork::WiringOf(size_t i, const SegmentSpec& segment, const Sh
                 .y = activations_[i + 1],
                 .dx = gradients_[i],
                 .dy = gradients_[i + 1],
-                .parameters = ParametersAt(item, input, training_, arenas),
+                .parameters = ParametersAt(site, training_, arenas),
                 .threads = threads,
                 .training = training_,
                 .relu = planned.relu,

@@ -56,7 +56,7 @@ class OperationNetwork : public Network {
   Tensor AllocateTensor(DType dtype, const Shape& shape);
   void AllocateActivations(const SegmentSpec& segment, const CompileOptions& options);
   void AllocateGradients(const CompileOptions& options);
-  Wiring WiringOf(size_t i, const SegmentSpec& segment, const Shape& input,
+  Wiring WiringOf(size_t i, const SegmentSpec& segment, const LayerSite& site,
                   const NetworkArenas& arenas, int threads);
 
   OperationFactory& factory_;

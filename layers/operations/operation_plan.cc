@@ -86,13 +86,10 @@ std::vector<PlannedOperation> PlanOperations(const SegmentSpec& segment,
                                              const CompileOptions& options,
                                              const PlanOptions& backend) {
   std::vector<PlannedOperation> plan;
-  Shape shape = segment.input;
+  const std::vector<LayerSite> sites = SitesOf(segment);
   for (size_t begin = 0; begin < segment.items.size();) {
     PlannedOperation operation = MatchAt(segment.items, begin);
-    for (size_t i = begin; i < operation.end; ++i) {
-      shape = OutputShape(segment.items[i].layer, shape);
-    }
-    operation.output = shape;
+    operation.output = sites[operation.end - 1].output;
     operation.output_dtype =
         operation.kind == OperationKind::kSoftmaxLoss ? DType::kFloat32 : options.dtype;
     if (!plan.empty()) {

@@ -5,14 +5,19 @@ namespace convoy {
 
 SegmentSpec WholeNetwork(const NetworkSpec& network) {
   SegmentSpec segment{.input = network.input, .items = {}};
-  const std::vector<Shape> shapes = InferShapes(network.input, network.layers);
-  for (size_t i = 0; i < network.layers.size(); ++i) {
-    const int64_t channels = shapes[i].back();
-    segment.items.push_back({.layer = network.layers[i],
-                             .output = {0, channels, channels},
-                             .uncut_index = static_cast<int>(i)});
+  for (const LayerSite& site : SitesOf(network)) {
+    const int64_t channels = site.output.back();
+    segment.items.push_back(
+        {.layer = site.layer, .output = {0, channels, channels}, .uncut_index = site.index});
   }
   return segment;
+}
+
+std::vector<LayerSite> SitesOf(const SegmentSpec& segment) {
+  std::vector<LayerSpec> layers;
+  layers.reserve(segment.items.size());
+  for (const SegmentSpec::Item& item : segment.items) layers.push_back(item.layer);
+  return SitesOf(segment.input, layers);
 }
 
 }  // namespace convoy

@@ -62,17 +62,15 @@ class OracleNetwork final : public Network {
                 const NetworkArenas& arenas, int threads)
       : arenas_(arenas), training_(options.training) {
     AddActivation(segment.input.Prepend(options.batch));
-    for (const SegmentSpec::Item& item : segment.items) {
-      const Shape input = activations_.back().shape.DropFirst();
-      const Shape output = OutputShape(item.layer, input);
-      AddActivation(output.Prepend(options.batch));
+    for (const LayerSite& place : SitesOf(segment)) {
+      AddActivation(place.output.Prepend(options.batch));
       Stage stage;
-      stage.site = MakeSite(item, input, threads);
-      for (const ParameterInfo& parameter : ParametersOf(item.layer, input)) {
+      stage.site = MakeSite(segment.items[static_cast<size_t>(place.index)], place, threads);
+      for (const ParameterInfo& parameter : place.parameters) {
         stage.parameters.push_back(&arenas.parameter_layout->Find(parameter.name));
       }
       stage.layer =
-          std::visit([&](const auto& spec) { return Make(spec, stage.site); }, item.layer.layer);
+          std::visit([&](const auto& spec) { return Make(spec, stage.site); }, place.layer.layer);
       stages_.push_back(std::move(stage));
     }
     SetLearning(std::vector<bool>(stages_.size(), true), segment.needs_input_gradient);
@@ -147,13 +145,13 @@ class OracleNetwork final : public Network {
         {shape, std::vector<double>(training_ ? static_cast<size_t>(shape.count()) : 0)});
   }
 
-  Site MakeSite(const SegmentSpec::Item& item, const Shape& input, int threads) const {
+  Site MakeSite(const SegmentSpec::Item& item, const LayerSite& place, int threads) const {
     Site site{.item = item,
               .x = activations_[activations_.size() - 2].shape,
               .y = activations_.back().shape,
               .threads = threads};
     const ArenaLayout& layout = *arenas_.parameter_layout;
-    for (const ParameterInfo& parameter : ParametersOf(item.layer, input)) {
+    for (const ParameterInfo& parameter : place.parameters) {
       const bool is_weight = parameter.name.ends_with(".weight");
       (is_weight ? site.weight : site.bias) =
           layout.View(arenas_.parameters, parameter.name).As<double>();
@@ -162,7 +160,7 @@ class OracleNetwork final : public Network {
             layout.View(arenas_.gradients, parameter.name).As<double>();
       }
     }
-    for (const BufferInfo& buffer : BuffersOf(item.layer, input)) {
+    for (const BufferInfo& buffer : place.buffers) {
       const bool is_mean = buffer.name.ends_with(".running_mean");
       (is_mean ? site.running_mean : site.running_variance) =
           arenas_.buffer_layout->View(arenas_.buffers, buffer.name).As<double>();

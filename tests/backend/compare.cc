@@ -141,15 +141,13 @@ SegmentRun::SegmentRun(std::unique_ptr<Backend> backend, const SegmentSpec& segm
 }
 
 void SegmentRun::AllocateArenas(const CompileOptions& options) {
-  Shape input = segment_.input;
-  for (const SegmentSpec::Item& item : segment_.items) {
-    for (const ParameterInfo& parameter : ParametersOf(item.layer, input)) {
+  for (const LayerSite& site : SitesOf(segment_)) {
+    for (const ParameterInfo& parameter : site.parameters) {
       parameter_layout_.Add(parameter.name, parameter.shape);
     }
-    for (const BufferInfo& buffer : BuffersOf(item.layer, input)) {
+    for (const BufferInfo& buffer : site.buffers) {
       buffer_layout_.Add(buffer.name, buffer.shape);
     }
-    input = OutputShape(item.layer, input);
   }
   const DType master = backend_->master_dtype();
   const auto allocate = [&](DType dtype, int64_t count) {
@@ -218,15 +216,14 @@ void SegmentRun::SetLabelCount(int32_t classes) {
 }
 
 void SegmentRun::InitializeParameters(uint64_t seed) {
-  Shape input = segment_.input;
-  for (const SegmentSpec::Item& item : segment_.items) {
-    for (const ParameterInfo& parameter : ParametersOf(item.layer, input)) {
+  for (const LayerSite& site : SitesOf(segment_)) {
+    const int uncut_index = segment_.items[static_cast<size_t>(site.index)].uncut_index;
+    for (const ParameterInfo& parameter : site.parameters) {
       const Tensor tensor = parameter_layout_.View(arenas_.parameters, parameter.name);
       const Buffer host = AllocateHost(tensor.bytes());
-      Initialize(parameter, item.uncut_index, 0, seed, ViewOf(host, tensor.dtype, tensor.shape));
+      Initialize(parameter, uncut_index, 0, seed, ViewOf(host, tensor.dtype, tensor.shape));
       backend_->CopyToDevice(*stream_, host.data(), tensor);
     }
-    input = OutputShape(item.layer, input);
   }
   backend_->RefreshCompute(*stream_, arenas_.parameters, arenas_.compute);
 }

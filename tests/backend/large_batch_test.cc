@@ -25,11 +25,10 @@ struct Product {
 
 // Those of alexnet2012; on small images unless a device computes them.
 std::vector<Product> Products() {
-  const NetworkSpec network = MakeModel("alexnet2012", {});
   std::vector<Product> products;
-  Shape input = network.input;
-  for (const LayerSpec& layer : network.layers) {
-    Shape own = input;
+  for (const LayerSite& site : SitesOf(MakeModel("alexnet2012", {}))) {
+    const LayerSpec& layer = site.layer;
+    Shape own = site.input;
     if (!IsOnADevice()) {
       for (size_t side = 0; side < 2 && own.rank() == 3; ++side) {
         own = own.With(static_cast<int>(side), std::min<int64_t>(own[side], own[2] == 3 ? 15 : 5));
@@ -40,7 +39,6 @@ std::vector<Product> Products() {
     if (is_product) {
       products.push_back({layer.name, own, layer.layer, ParametersOf(layer, own).front().fan_in});
     }
-    input = OutputShape(layer, input);
   }
   return products;
 }

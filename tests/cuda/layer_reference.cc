@@ -30,15 +30,12 @@ std::vector<TestedLayer> LayersOfTower(int towers) {
   for (const Stage& stage : plan.stages) {
     const auto* segment = std::get_if<SegmentPlan>(&stage);
     if (segment == nullptr) continue;
-    Shape input = segment->spec.input;
-    const auto& items = segment->spec.items;
-    for (size_t i = 0; i < items.size(); ++i) {
-      const LayerSpec& spec = items[i].layer;
-      if (HasProducts(spec.layer)) {
-        const bool relu = i + 1 < items.size() && IsRelu(items[i + 1].layer.layer);
-        layers.push_back({.name = spec.name, .spec = spec, .input = input, .relu = relu});
-      }
-      input = OutputShape(spec, input);
+    const std::vector<LayerSite> sites = SitesOf(segment->spec);
+    for (size_t i = 0; i < sites.size(); ++i) {
+      const LayerSpec& spec = sites[i].layer;
+      if (!HasProducts(spec.layer)) continue;
+      const bool relu = i + 1 < sites.size() && IsRelu(sites[i + 1].layer.layer);
+      layers.push_back({.name = spec.name, .spec = spec, .input = sites[i].input, .relu = relu});
     }
   }
   return layers;

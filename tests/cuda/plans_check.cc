@@ -41,16 +41,14 @@ struct TestedConvolution {
 std::vector<TestedConvolution> ConvolutionsOfAlexNet() {
   std::vector<TestedConvolution> convolutions;
   for (const int size : {227, 224}) {
-    const NetworkSpec network = MakeModel("alexnet2012", {.input = size});
-    Shape shape = network.input;
-    for (const LayerSpec& layer : network.layers) {
-      const bool is_known = std::any_of(
-          convolutions.begin(), convolutions.end(),
-          [&](const auto& other) { return other.layer == layer && other.input == shape; });
-      if (std::holds_alternative<Convolution>(layer.layer) && !is_known) {
-        convolutions.push_back({layer, shape});
+    for (const LayerSite& site : SitesOf(MakeModel("alexnet2012", {.input = size}))) {
+      const bool is_known =
+          std::any_of(convolutions.begin(), convolutions.end(), [&](const auto& other) {
+            return other.layer == site.layer && other.input == site.input;
+          });
+      if (std::holds_alternative<Convolution>(site.layer.layer) && !is_known) {
+        convolutions.push_back({site.layer, site.input});
       }
-      shape = OutputShape(layer, shape);
     }
   }
   return convolutions;

@@ -46,9 +46,8 @@ std::vector<StateTensor> StateOf(const RankPlan& plan, const ParameterStore& sto
   };
   std::vector<StateTensor> state;
   std::vector<StateTensor> momenta;
-  Shape input = plan.network.input;
-  for (const LayerSpec& layer : plan.network.layers) {
-    for (const ParameterInfo& parameter : ParametersOf(layer, input)) {
+  for (const LayerSite& site : SitesOf(plan.network)) {
+    for (const ParameterInfo& parameter : site.parameters) {
       state.push_back(tensor_of(plan.parameters, store.parameter_layout(), store.parameters(),
                                 parameter.name, parameter.shape));
       for (size_t i = 0; i < store.states().size(); ++i) {
@@ -57,11 +56,10 @@ std::vector<StateTensor> StateOf(const RankPlan& plan, const ParameterStore& sto
         momenta.back().name = StateName(i, parameter.name);
       }
     }
-    for (const BufferInfo& buffer : BuffersOf(layer, input)) {
+    for (const BufferInfo& buffer : site.buffers) {
       state.push_back(tensor_of(plan.buffers, store.buffer_layout(), store.buffers(), buffer.name,
                                 buffer.shape));
     }
-    input = OutputShape(layer, input);
   }
   state.insert(state.end(), momenta.begin(), momenta.end());
   return state;

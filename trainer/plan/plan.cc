@@ -17,14 +17,13 @@ class Cutter {
         classifier_ = static_cast<int>(i);
       }
     }
-    shape_ = network.input;
     segment_.input = network.input;
   }
 
   void Run() {
-    for (size_t i = 0; i < network_.layers.size(); ++i) {
-      const LayerSpec& layer = network_.layers[i];
-      index_ = static_cast<int>(i);
+    for (LayerSite& site : SitesOf(network_)) {
+      site_ = std::move(site);
+      const LayerSpec& layer = site_.layer;
       if (towers_ == 1) {
         Place(layer, 1);
       } else if (const auto* conv = std::get_if<Convolution>(&layer.layer)) {
@@ -36,7 +35,6 @@ class Cutter {
       } else {
         Place(layer, sliced_ ? towers_ : 1);
       }
-      shape_ = OutputShape(layer, shape_);
     }
     CloseSegment();
   }
@@ -64,7 +62,7 @@ class Cutter {
   }
 
   void PlaceFullyConnected(const LayerSpec& layer, const FullyConnected& fc) {
-    if (index_ == classifier_) {
+    if (site_.index == classifier_) {
       if (sliced_) AddExchange(ExchangeKind::kGatherToOwner, layer);
       sliced_ = false;
       present_ = tower_ == 0;
@@ -93,34 +91,34 @@ class Cutter {
   // are the parameters, along their outermost dimension.
   void Place(const LayerSpec& local, int parts) {
     if (!present_) return;
-    const LayerSpec& uncut = network_.layers[static_cast<size_t>(index_)];
     const int part = parts > 1 ? tower_ : 0;
-    const int64_t channels = OutputShape(uncut, shape_).back();
+    const int64_t channels = site_.output.back();
     segment_.items.push_back({.layer = local,
                               .output = {part * (channels / parts), channels / parts, channels},
-                              .uncut_index = index_});
-    for (const ParameterInfo& parameter : ParametersOf(uncut, shape_)) {
+                              .uncut_index = site_.index});
+    for (const ParameterInfo& parameter : site_.parameters) {
       const int64_t rows = parameter.shape[0] / parts;
-      parameters.push_back({parameter, index_, part * rows, rows});
+      parameters.push_back({parameter, site_.index, part * rows, rows});
     }
-    for (const BufferInfo& buffer : BuffersOf(uncut, shape_)) {
+    for (const BufferInfo& buffer : site_.buffers) {
       const int64_t rows = buffer.shape[0] / parts;
       buffers.push_back({buffer, part * rows, rows});
     }
-    if (std::holds_alternative<SoftmaxCrossEntropy>(uncut.layer)) owns_loss = true;
+    if (std::holds_alternative<SoftmaxCrossEntropy>(site_.layer.layer)) owns_loss = true;
   }
 
   // Ends the current segment and starts one that reads all channels of the layer before.
   void AddExchange(ExchangeKind kind, const LayerSpec& reader) {
-    const std::string from = network_.layers[static_cast<size_t>(index_) - 1].name;
+    const std::string from = network_.layers[static_cast<size_t>(site_.index) - 1].name;
     CloseSegment();
-    const Shape part = shape_.With(shape_.rank() - 1, shape_.back() / towers_);
+    const Shape& whole = site_.input;
+    const Shape part = whole.With(whole.rank() - 1, whole.back() / towers_);
     stages.emplace_back(Exchange{.kind = kind,
                                  .name = from + " to " + reader.name,
                                  .owner = 0,
                                  .part = part,
-                                 .whole = shape_});
-    segment_ = {.input = shape_, .items = {}, .needs_input_gradient = true};
+                                 .whole = whole});
+    segment_ = {.input = whole, .items = {}, .needs_input_gradient = true};
     sliced_ = false;
   }
 
@@ -142,9 +140,8 @@ class Cutter {
   const NetworkSpec& network_;
   int towers_, tower_;
   int classifier_ = -1;  // the last fully connected layer
-  int index_ = 0;        // of the current layer
-  Shape shape_;          // uncut, before the current layer
-  bool sliced_ = false;  // each tower has its own channels of shape_
+  LayerSite site_;       // the current layer, uncut
+  bool sliced_ = false;  // each tower has its own channels of site_.input
   bool present_ = true;  // this tower runs the current layer
   SegmentSpec segment_;
 };

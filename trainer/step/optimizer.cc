@@ -56,12 +56,10 @@ ParameterGroup ParameterGroup::Parse(const std::string& text) {
 
 Optimizer::Optimizer(const OptimizerOptions& options, const RankPlan& plan) : options_(options) {
   std::vector<bool> used(options.groups.size(), false);
-  Shape input = plan.network.input;
-  for (const LayerSpec& layer : plan.network.layers) {
-    for (const ParameterInfo& parameter : ParametersOf(layer, input)) {
-      uncut_.push_back(Resolve(parameter, layer.name, used));
+  for (const LayerSite& site : SitesOf(plan.network)) {
+    for (const ParameterInfo& parameter : site.parameters) {
+      uncut_.push_back(Resolve(parameter, site.layer.name, used));
     }
-    input = OutputShape(layer, input);
   }
   for (size_t i = 0; i < used.size(); ++i) {
     if (used[i]) continue;

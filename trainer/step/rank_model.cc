@@ -127,14 +127,11 @@ void RankModel::SetLearning(const std::function<bool(const std::string& layer)>&
       step.runs_backward = learns_below;
       continue;
     }
-    Shape input = step.segment->spec.input;
     std::vector<bool> item_learns;
     bool learns_here = false;
-    for (const SegmentSpec::Item& item : step.segment->spec.items) {
-      const bool has_parameters = !ParametersOf(item.layer, input).empty();
-      item_learns.push_back(has_parameters && learns(item.layer.name));
+    for (const LayerSite& site : SitesOf(step.segment->spec)) {
+      item_learns.push_back(!site.parameters.empty() && learns(site.layer.name));
       learns_here |= item_learns.back();
-      input = OutputShape(item.layer, input);
     }
     step.network->SetLearning(item_learns, learns_below);
     learns_below |= learns_here;

@@ -116,10 +116,8 @@ TrainingStep::TrainingStep(Backend& backend, Stream& stream, const RankPlan& pla
     slot.non_finite = backend.AllocateStaging(sizeof(int32_t));
     *static_cast<LossSums*>(slot.loss.data()) = {};
   }
-  Shape input = plan.network.input;
-  for (const LayerSpec& layer : plan.network.layers) {
-    if (!ParametersOf(layer, input).empty()) layers_.push_back(layer.name);
-    input = OutputShape(layer, input);
+  for (const LayerSite& site : SitesOf(plan.network)) {
+    if (!site.parameters.empty()) layers_.push_back(site.layer.name);
   }
   for (const ParameterSlice& slice : plan.parameters) {
     owner_layer_.push_back(plan.network.layers[static_cast<size_t>(slice.layer_index)].name);

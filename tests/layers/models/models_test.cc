@@ -13,9 +13,8 @@ namespace convoy {
 namespace {
 
 Shape OutputOf(const NetworkSpec& network, const std::string& layer) {
-  const auto shapes = InferShapes(network.input, network.layers);
-  for (size_t i = 0; i < network.layers.size(); ++i) {
-    if (network.layers[i].name == layer) return shapes[i];
+  for (const LayerSite& site : SitesOf(network)) {
+    if (site.layer.name == layer) return site.output;
   }
   ADD_FAILURE() << "no layer " << layer;
   return {};
@@ -81,18 +80,17 @@ TEST(AlexNet2012, PerLayerNumbersAreThoseOfTheReferenceTable) {
       {"conv3", {885120, 149520384}}, {"conv4", {663936, 112140288}},
       {"conv5", {442624, 74760192}},  {"fc6", {37752832, 37748736}},
       {"fc7", {16781312, 16777216}},  {"fc8", {4097000, 4096000}}};
-  Shape input = network.input;
   size_t found = 0;
-  for (const LayerSpec& layer : network.layers) {
-    const LayerCounts counts = CountsOf(layer, input);
-    if (const auto row = expected.find(layer.name); row != expected.end()) {
+  for (const LayerSite& site : SitesOf(network)) {
+    const LayerCounts counts = CountsOf(site);
+    const std::string& name = site.layer.name;
+    if (const auto row = expected.find(name); row != expected.end()) {
       ++found;
-      EXPECT_EQ(counts.parameters, row->second.first) << layer.name;
-      EXPECT_EQ(counts.multiply_adds, row->second.second) << layer.name;
+      EXPECT_EQ(counts.parameters, row->second.first) << name;
+      EXPECT_EQ(counts.multiply_adds, row->second.second) << name;
     } else {
-      EXPECT_EQ(counts.parameters, 0) << layer.name;
+      EXPECT_EQ(counts.parameters, 0) << name;
     }
-    input = OutputShape(layer, input);
   }
   EXPECT_EQ(found, expected.size());
 }
@@ -124,7 +122,7 @@ TEST(Models, EveryModelBuildsAndEndsInTheLoss) {
     const NetworkSpec network = MakeModel(info.name);
     EXPECT_TRUE(std::holds_alternative<SoftmaxCrossEntropy>(network.layers.back().layer))
         << info.name;
-    EXPECT_EQ(InferShapes(network.input, network.layers).back(), Shape{network.classes});
+    EXPECT_EQ(SitesOf(network).back().output, Shape{network.classes});
   }
 }
 

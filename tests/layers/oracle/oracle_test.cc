@@ -277,10 +277,8 @@ TEST(OracleNetwork, NothingIsComputedBelowTheLastLayerThatLearns) {
   const SegmentSpec segment = WholeNetwork(spec);
   ArenaLayout layout;
   const ArenaLayout buffers;
-  Shape input = spec.input;
-  for (const LayerSpec& layer : spec.layers) {
-    for (const ParameterInfo& p : ParametersOf(layer, input)) layout.Add(p.name, p.shape);
-    input = OutputShape(layer, input);
+  for (const LayerSite& site : SitesOf(spec)) {
+    for (const ParameterInfo& p : site.parameters) layout.Add(p.name, p.shape);
   }
   const Buffer values = AllocateHost(8 * layout.count()), gradients = AllocateHost(values.bytes());
   const Buffer nothing = AllocateHost(0);
