@@ -123,43 +123,46 @@ Shape OutputShape(const LayerSpec& layer, const Shape& input) {
 
 std::vector<ParameterInfo> ParametersOf(const LayerSpec& layer, const Shape& input) {
   std::vector<ParameterInfo> parameters;
-  const auto add = [&](const char* kind, const Shape& shape, const ParameterSpec& spec,
+  const auto add = [&](ParameterRole role, const Shape& shape, const ParameterSpec& spec,
                        int64_t fan_in, int64_t fan_out) {
-    parameters.push_back({layer.name + "." + kind, shape, spec, fan_in, fan_out});
+    const char* kind = role == ParameterRole::kWeight ? "weight" : "bias";
+    parameters.push_back({layer.name + "." + kind, role, shape, spec, fan_in, fan_out});
   };
-  std::visit(Overloaded{[&](const Convolution& conv) {
-                          const int64_t area = int64_t{conv.kernel} * conv.kernel;
-                          const int64_t in = input[2] / conv.groups;
-                          const int64_t fan_in = area * in;
-                          const int64_t fan_out = area * conv.out_channels / conv.groups;
-                          add("weight", Shape{conv.out_channels, conv.kernel, conv.kernel, in},
-                              conv.weight, fan_in, fan_out);
-                          if (conv.has_bias) {
-                            add("bias", Shape{conv.out_channels}, conv.bias, fan_in, fan_out);
-                          }
-                        },
-                        [&](const FullyConnected& fc) {
-                          const int64_t in = input.count();
-                          add("weight", Shape{fc.out_features, in}, fc.weight, in, fc.out_features);
-                          if (fc.has_bias) {
-                            add("bias", Shape{fc.out_features}, fc.bias, in, fc.out_features);
-                          }
-                        },
-                        [&](const BatchNorm& norm) {
-                          const int64_t channels = input.back();
-                          add("weight", Shape{channels}, norm.weight, 1, 1);
-                          add("bias", Shape{channels}, norm.bias, 1, 1);
-                        },
-                        [](const auto&) {}},
-             layer.layer);
+  std::visit(
+      Overloaded{
+          [&](const Convolution& conv) {
+            const int64_t area = int64_t{conv.kernel} * conv.kernel;
+            const int64_t in = input[2] / conv.groups;
+            const int64_t fan_in = area * in;
+            const int64_t fan_out = area * conv.out_channels / conv.groups;
+            add(ParameterRole::kWeight, Shape{conv.out_channels, conv.kernel, conv.kernel, in},
+                conv.weight, fan_in, fan_out);
+            if (conv.has_bias) {
+              add(ParameterRole::kBias, Shape{conv.out_channels}, conv.bias, fan_in, fan_out);
+            }
+          },
+          [&](const FullyConnected& fc) {
+            const int64_t in = input.count();
+            add(ParameterRole::kWeight, Shape{fc.out_features, in}, fc.weight, in, fc.out_features);
+            if (fc.has_bias) {
+              add(ParameterRole::kBias, Shape{fc.out_features}, fc.bias, in, fc.out_features);
+            }
+          },
+          [&](const BatchNorm& norm) {
+            const int64_t channels = input.back();
+            add(ParameterRole::kWeight, Shape{channels}, norm.weight, 1, 1);
+            add(ParameterRole::kBias, Shape{channels}, norm.bias, 1, 1);
+          },
+          [](const auto&) {}},
+      layer.layer);
   return parameters;
 }
 
 std::vector<BufferInfo> BuffersOf(const LayerSpec& layer, const Shape& input) {
   if (!std::holds_alternative<BatchNorm>(layer.layer)) return {};
   const Shape channels{input.back()};
-  return {{layer.name + ".running_mean", channels, 0},
-          {layer.name + ".running_variance", channels, 1}};
+  return {{layer.name + ".running_mean", BufferRole::kRunningMean, channels, 0},
+          {layer.name + ".running_variance", BufferRole::kRunningVariance, channels, 1}};
 }
 
 std::vector<LayerSite> SitesOf(const Shape& input, const std::vector<LayerSpec>& layers) {

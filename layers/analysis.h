@@ -12,9 +12,13 @@ namespace convoy {
 // does not fit: channels that the groups do not divide, a kernel larger than the padded image, ...
 Shape OutputShape(const LayerSpec& layer, const Shape& input);
 
-// A learned tensor of a layer: "conv1.weight".
+// What a learned tensor does in its layer. Batch norm's scale is its weight, its shift its bias.
+enum class ParameterRole { kWeight, kBias };
+
+// A learned tensor of a layer.
 struct ParameterInfo {
-  std::string name;
+  std::string name;  // "conv1.weight": the layer's name and the role's
+  ParameterRole role = ParameterRole::kWeight;
   Shape shape;
   ParameterSpec spec;
   int64_t fan_in = 0, fan_out = 0;
@@ -23,9 +27,12 @@ struct ParameterInfo {
 // The learned tensors of a layer that reads `input`: weight, then bias.
 std::vector<ParameterInfo> ParametersOf(const LayerSpec& layer, const Shape& input);
 
-// A tensor that belongs to the network's state but is not learned: "norm1.running_mean".
+enum class BufferRole { kRunningMean, kRunningVariance };
+
+// A tensor that belongs to the network's state but is not learned.
 struct BufferInfo {
-  std::string name;
+  std::string name;  // "norm1.running_mean"
+  BufferRole role = BufferRole::kRunningMean;
   Shape shape;
   double initial_value = 0;
 };

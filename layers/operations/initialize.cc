@@ -9,7 +9,7 @@ namespace {
 
 // Weight and bias of one layer draw from streams of their own.
 uint32_t StreamOf(const ParameterInfo& parameter, int layer_index) {
-  const bool is_weight = parameter.name.ends_with(".weight");
+  const bool is_weight = parameter.role == ParameterRole::kWeight;
   return 2 * static_cast<uint32_t>(layer_index) + (is_weight ? 0 : 1);
 }
 

@@ -13,7 +13,7 @@ LayerParameters ParametersAt(const LayerSite& site, bool training, const Network
   const ArenaLayout& layout = *arenas.parameter_layout;
   for (const ParameterInfo& parameter : site.parameters) {
     const ArenaEntry& entry = layout.Find(parameter.name);
-    const bool is_weight = parameter.name.ends_with(".weight");
+    const bool is_weight = parameter.role == ParameterRole::kWeight;
     (is_weight ? result.weight_entry : result.bias_entry) = &entry;
     (is_weight ? result.weight : result.bias) = layout.View(arenas.parameters, parameter.name);
     (is_weight ? result.compute_weight : result.compute_bias) =
@@ -24,7 +24,7 @@ LayerParameters ParametersAt(const LayerSite& site, bool training, const Network
     }
   }
   for (const BufferInfo& buffer : site.buffers) {
-    const bool is_mean = buffer.name.ends_with(".running_mean");
+    const bool is_mean = buffer.role == BufferRole::kRunningMean;
     (is_mean ? result.running_mean : result.running_variance) =
         arenas.buffer_layout->View(arenas.buffers, buffer.name);
   }

@@ -152,7 +152,7 @@ class OracleNetwork final : public Network {
               .threads = threads};
     const ArenaLayout& layout = *arenas_.parameter_layout;
     for (const ParameterInfo& parameter : place.parameters) {
-      const bool is_weight = parameter.name.ends_with(".weight");
+      const bool is_weight = parameter.role == ParameterRole::kWeight;
       (is_weight ? site.weight : site.bias) =
           layout.View(arenas_.parameters, parameter.name).As<double>();
       if (training_) {
@@ -161,7 +161,7 @@ class OracleNetwork final : public Network {
       }
     }
     for (const BufferInfo& buffer : place.buffers) {
-      const bool is_mean = buffer.name.ends_with(".running_mean");
+      const bool is_mean = buffer.role == BufferRole::kRunningMean;
       (is_mean ? site.running_mean : site.running_variance) =
           arenas_.buffer_layout->View(arenas_.buffers, buffer.name).As<double>();
     }

@@ -127,11 +127,14 @@ SegmentRun::SegmentRun(std::unique_ptr<Backend> backend, const SegmentSpec& segm
   Set(arenas_.parameters, RandomValues(parameter_layout_.count(), 1, 0.25));
   backend_->RefreshCompute(*stream_, arenas_.parameters, arenas_.compute);
   std::vector<double> running = RandomValues(buffer_layout_.count(), 2, 0.5);
-  for (const ArenaEntry& entry : buffer_layout_.entries()) {
-    if (!entry.name.ends_with(".running_variance")) continue;
-    for (int64_t i = 0; i < entry.shape.count(); ++i) {
-      double& value = running[static_cast<size_t>(entry.offset + i)];
-      value = 0.5 + std::abs(value);
+  for (const LayerSite& site : SitesOf(segment_)) {
+    for (const BufferInfo& buffer : site.buffers) {
+      if (buffer.role != BufferRole::kRunningVariance) continue;
+      const int64_t begin = buffer_layout_.Find(buffer.name).offset;
+      for (int64_t i = begin; i < begin + buffer.shape.count(); ++i) {
+        double& value = running[static_cast<size_t>(i)];
+        value = 0.5 + std::abs(value);
+      }
     }
   }
   Set(arenas_.buffers, running);

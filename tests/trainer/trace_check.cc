@@ -38,7 +38,7 @@ void FillWeights(Harness& harness, const json& trace) {
     const Tensor target =
         harness.store().parameter_layout().View(harness.store().parameters(), slice.uncut.name);
     std::vector<double> values(static_cast<size_t>(target.count()));
-    if (slice.uncut.name.ends_with(".bias")) {
+    if (slice.uncut.role == ParameterRole::kBias) {
       std::fill(values.begin(), values.end(), trace["bias"][layer].get<double>());
       harness.Write(values, target);
       continue;
