@@ -17,24 +17,17 @@ namespace {
 
 constexpr int64_t kMostClasses = 100000;
 
-constexpr std::string_view kUnfinishedMagic = "CONVOYUF";
-constexpr uint32_t kUnfinishedVersion = 2;
-
-// Says how far a long job is, every few seconds.
+// Says every few seconds how far the walk is.
 class ProgressLines {
  public:
   ProgressLines(Log& log, int64_t total_bytes) : log_(log), total_(total_bytes) {}
-
-  // An earlier walk got so far.
-  void StartAt(int64_t bytes) { first_ = bytes; }
 
   void At(int64_t bytes, int64_t images) {
     if ((++calls_ & 0xFFF) != 0) return;
     const Clock::time_point now = Clock::now();
     if (now - last_ < std::chrono::seconds(5)) return;
     last_ = now;
-    const double per_byte =
-        SecondsSince(start_) / static_cast<double>(std::max<int64_t>(bytes - first_, 1));
+    const double per_byte = SecondsSince(start_) / static_cast<double>(std::max<int64_t>(bytes, 1));
     log_.Info("indexing: {:.0f} %, {} images, about {} left",
               100 * static_cast<double>(bytes) / static_cast<double>(std::max<int64_t>(total_, 1)),
               FormatCount(images), FormatDuration(per_byte * static_cast<double>(total_ - bytes)));
@@ -42,23 +35,20 @@ class ProgressLines {
 
  private:
   Log& log_;
-  int64_t total_, first_ = 0;
-  int64_t calls_ = 0;
+  int64_t total_, calls_ = 0;
   Clock::time_point start_ = Clock::now(), last_ = start_;
 };
 
-// WebDataset's key: the name up to the first point behind the last slash.
+// Returns WebDataset's key: the name up to the first point after the last slash.
 std::string_view KeyOf(std::string_view name) {
   return name.substr(0, name.find('.', name.size() - BaseOf(name).size()));
 }
 
 class ArchiveWalk {
  public:
-  ArchiveWalk(const Archives& archives, const WalkOptions& options, Log& log)
-      : archives_(archives), options_(options), log_(log), progress_(log, TotalBytes(archives)) {}
+  ArchiveWalk(const Archives& archives, Log& log)
+      : archives_(archives), progress_(log, TotalBytes(archives)) {}
 
-  // Takes up an earlier walk. Throws (kData) if its file is damaged or of other archives.
-  void Restore();
   ArchiveContents Run();
 
  private:
@@ -86,26 +76,19 @@ class ArchiveWalk {
   void VisitTar(const TarMember& outer);
   int64_t ReadLabel(const TarMember& member) const;
   void FlushPending();
-  // Of tars of tars: that they are one data set, and that all tars in them can be read.
+  // Throws (kData) if tars of tars are several data sets, or hold tars that cannot be read in
+  // place.
   void CheckTars() const;
   std::string StemOfCurrent() const;
-  // What was found so far, to the file for unfinished walks and back.
-  void SaveNowAndThen(int64_t position);
-  void Save(int64_t position) const;
 
   const Archives& archives_;
-  const WalkOptions& options_;
-  Log& log_;
   ProgressLines progress_;
-  Clock::time_point saved_ = Clock::now();
-  // The archive that is walked, its first header that has not been read when the walk began, and
-  // the bytes of the archives before it.
-  int64_t current_ = 0, first_header_ = 0, bytes_before_ = 0;
+  int64_t current_ = 0, bytes_before_ = 0;  // the archive that is walked; bytes of those before it
   MemberTableBuilder builder_;
   Pending pending_;
   std::vector<std::string> folders_;  // as the archives name them
   int64_t images_ = 0, labelled_ = 0, tars_ = 0, largest_label_ = -1;
-  int64_t images_before_ = 0;  // in the archives before this one
+  int64_t images_before_ = 0;  // members of the archives before this one
   LeftOut left_out_;
   std::string unlabelled_example_;
 };
@@ -219,64 +202,6 @@ void ArchiveWalk::Visit(const TarMember& member) {
   pending_.has_image = true;
 }
 
-void ArchiveWalk::SaveNowAndThen(int64_t position) {
-  if (options_.unfinished_path.empty() || SecondsSince(saved_) < options_.save_every_s) return;
-  try {
-    Save(position);
-  } catch (const Error& error) {
-    log_.Debug("the unfinished index is not kept: {}", error.message());
-  }
-  saved_ = Clock::now();
-}
-
-void ArchiveWalk::Save(int64_t position) const {
-  CheckedWriter writer(options_.unfinished_path, kUnfinishedMagic, kUnfinishedVersion);
-  WriteStamps(writer, archives_);
-  for (const int64_t number : {current_, position, bytes_before_, images_, labelled_, tars_,
-                               largest_label_, images_before_}) {
-    writer.Value(number);
-  }
-  writer.Text(unlabelled_example_);
-  writer.Texts(folders_);
-  writer.Text(pending_.key);
-  writer.Text(pending_.name);
-  for (const int64_t number : {pending_.header, pending_.offset, pending_.bytes,
-                               int64_t{pending_.has_image}, pending_.label.value_or(-1)}) {
-    writer.Value(number);
-  }
-  WriteLeftOut(writer, left_out_);
-  builder_.Write(writer);
-  writer.Commit();
-}
-
-void ArchiveWalk::Restore() {
-  CheckedReader reader(options_.unfinished_path, kUnfinishedMagic, kUnfinishedVersion);
-  const std::string difference = DifferenceOfStamps(reader, archives_);
-  if (!difference.empty()) throw Error(ExitCode::kData, difference);
-  for (int64_t* number : {&current_, &first_header_, &bytes_before_, &images_, &labelled_, &tars_,
-                          &largest_label_, &images_before_}) {
-    *number = reader.Value<int64_t>();
-  }
-  unlabelled_example_ = reader.Text();
-  folders_ = reader.Texts();
-  pending_.key = reader.Text();
-  pending_.name = reader.Text();
-  for (int64_t* number : {&pending_.header, &pending_.offset, &pending_.bytes}) {
-    *number = reader.Value<int64_t>();
-  }
-  pending_.has_image = reader.Value<int64_t>() != 0;
-  if (const auto label = reader.Value<int64_t>(); label >= 0) pending_.label = label;
-  left_out_ = ReadLeftOut(reader);
-  builder_.Read(reader);
-  reader.CheckEnd();
-  if (current_ < 0 || current_ >= std::ssize(archives_) || first_header_ < 0 ||
-      first_header_ > archive().size() || largest_label_ >= kMostClasses) {
-    throw Error(ExitCode::kData, "contradicts itself");
-  }
-  progress_.StartAt(bytes_before_ + first_header_);
-  log_.Info("indexing goes on after {} images", FormatCount(builder_.size()));
-}
-
 void ArchiveWalk::CheckTars() const {
   if (archives_.size() > 1) {
     throw Error(ExitCode::kData,
@@ -296,12 +221,9 @@ void ArchiveWalk::CheckTars() const {
 
 ArchiveContents ArchiveWalk::Run() {
   for (; current_ < std::ssize(archives_); ++current_) {
-    TarReader reader(archive(), first_header_, archive().size(), archive().name());
+    TarReader reader(archive());
     TarMember member;
-    while (reader.Next(member)) {
-      Visit(member);
-      SaveNowAndThen(reader.position());
-    }
+    while (reader.Next(member)) Visit(member);
     FlushPending();
     if (archives_.size() > 1 && builder_.size() == images_before_) {
       throw Error(ExitCode::kData,
@@ -311,7 +233,6 @@ ArchiveContents ArchiveWalk::Run() {
     }
     images_before_ = builder_.size();
     bytes_before_ += archive().size();
-    first_header_ = 0;
   }
   std::vector<std::string> names;
   for (const auto& archive : archives_) names.push_back(archive->name());
@@ -336,7 +257,7 @@ ArchiveContents ArchiveWalk::Run() {
       return path.size() > digits && ParseInteger(path) ? path.substr(path.size() - digits) : path;
     });
   } else {
-    // An empty one is a class without images, which somebody must be told of.
+    // An empty folder is a class without images, which the user must be told of.
     for (const std::string& folder : folders_) builder_.Folder(folder);
     if (tars_ > 0 || (archives_.size() > 1 && images_ > 0)) contents.kind = ArchiveKind::kNested;
   }
@@ -346,17 +267,8 @@ ArchiveContents ArchiveWalk::Run() {
 
 }  // namespace
 
-ArchiveContents ReadArchives(const Archives& archives, Log& log, const WalkOptions& options) {
-  auto walk = std::make_unique<ArchiveWalk>(archives, options, log);
-  if (PathExists(options.unfinished_path)) {
-    try {
-      walk->Restore();
-    } catch (const Error& error) {
-      log.Info("indexing starts anew: {}", error.message());
-      walk = std::make_unique<ArchiveWalk>(archives, options, log);
-    }
-  }
-  return walk->Run();
+ArchiveContents ReadArchives(const Archives& archives, Log& log) {
+  return ArchiveWalk(archives, log).Run();
 }
 
 }  // namespace convoy

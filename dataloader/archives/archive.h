@@ -1,4 +1,4 @@
-// dataloader/archives/archive.h - what tars hold, found from their headers alone.
+// dataloader/archives/archive.h - what tars hold, found from their headers only.
 #pragma once
 
 #include <cstdint>
@@ -26,21 +26,9 @@ struct ArchiveContents {
   MemberTable members;
 };
 
-struct WalkOptions {
-  // Where it is kept, now and then, what was found so far, so that a walk that was interrupted goes
-  // on from there. Empty: nowhere.
-  std::string unfinished_path;
-  double save_every_s = 20;
-};
-
-// Reads the headers of every archive. Says on `log` how far it is when it takes long. Throws
-// (kData) with archive and byte for anything malformed, for archives that mix the kinds, and for
-// one of several that holds no image.
-ArchiveContents ReadArchives(const Archives& archives, Log& log, const WalkOptions& options = {});
-
-// The same, from the index kept on disk where it is still right; writes one where it may.
-// `index_path` is empty where none is kept.
-ArchiveContents ReadOrLoadArchives(const Archives& archives, const std::string& index_path,
-                                   Log& log);
+// Reads the headers of every archive. Says on `log` how far it is if it takes long. Throws (kData)
+// with archive and byte for anything malformed, for archives that mix the kinds, and for one of
+// several archives that holds no image.
+ArchiveContents ReadArchives(const Archives& archives, Log& log);
 
 }  // namespace convoy

@@ -137,12 +137,8 @@ ArchiveContents ReadOrLoadArchives(const Archives& archives, const std::string& 
   if (std::optional<ArchiveContents> loaded = LoadIndex(index_path, archives, log)) {
     return *std::move(loaded);
   }
-  WalkOptions options;
-  if (!index_path.empty()) options.unfinished_path = index_path + ".unfinished";
-  ArchiveContents contents = ReadArchives(archives, log, options);
+  ArchiveContents contents = ReadArchives(archives, log);
   SaveIndex(contents, archives, index_path, log);
-  std::error_code ignored;
-  std::filesystem::remove(options.unfinished_path, ignored);
   return contents;
 }
 

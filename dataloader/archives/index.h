@@ -26,4 +26,9 @@ std::optional<ArchiveContents> LoadIndex(const std::string& index_path, const Ar
 void SaveIndex(const ArchiveContents& contents, const Archives& archives,
                const std::string& index_path, Log& log);
 
+// Returns what LoadIndex() gives. If it gives nothing, reads the headers of all archives (throws as
+// ReadArchives() does) and saves an index. `index_path` is empty if no index is kept.
+ArchiveContents ReadOrLoadArchives(const Archives& archives, const std::string& index_path,
+                                   Log& log);
+
 }  // namespace convoy

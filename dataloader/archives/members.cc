@@ -4,12 +4,10 @@
 #include <limits>
 #include <numeric>
 #include <tuple>
-#include <type_traits>
 #include <utility>
 
 #include "core/error.h"
 #include "core/text.h"
-#include "dataloader/archives/checked_file.h"
 #include "dataloader/archives/names.h"
 
 namespace convoy {
@@ -57,46 +55,6 @@ void MemberTableBuilder::Add(uint32_t folder, std::string_view name, int64_t arc
                    .name_bytes = static_cast<uint16_t>(name.size()),
                    .archive = static_cast<uint16_t>(archive)});
   names_ += name;
-}
-
-void MemberTableBuilder::Write(CheckedWriter& writer) const {
-  writer.Texts(folders_);
-  const auto column = [&](auto Row::*field) {
-    std::vector<std::decay_t<decltype(Row{}.*field)>> values;
-    values.reserve(rows_.size());
-    for (const Row& row : rows_) values.push_back(row.*field);
-    writer.Array(values);
-  };
-  column(&Row::offset);
-  column(&Row::bytes);
-  column(&Row::folder);
-  column(&Row::name_begin);
-  column(&Row::name_bytes);
-  column(&Row::archive);
-  writer.Text(names_);
-}
-
-void MemberTableBuilder::Read(CheckedReader& reader) {
-  *this = MemberTableBuilder();
-  const std::vector<std::string> folders = reader.Texts();
-  for (const std::string& folder : folders) Folder(folder);
-  const auto column = [&](auto Row::*field) {
-    const auto values = reader.Array<std::decay_t<decltype(Row{}.*field)>>();
-    rows_.resize(values.size());
-    for (size_t i = 0; i < values.size(); ++i) rows_[i].*field = values[i];
-    return values.size();
-  };
-  const size_t counts[] = {column(&Row::offset),     column(&Row::bytes),
-                           column(&Row::folder),     column(&Row::name_begin),
-                           column(&Row::name_bytes), column(&Row::archive)};
-  names_ = reader.Text();
-  bool good = folders_.size() == folders.size();
-  for (const size_t count : counts) good = good && count == counts[0];
-  for (const Row& row : rows_) {
-    good = good && row.folder < folders_.size() &&
-           uint64_t{row.name_begin} + row.name_bytes <= names_.size();
-  }
-  if (!good) throw Error(ExitCode::kData, "the list of members contradicts itself");
 }
 
 void MemberTableBuilder::RenameFolders(

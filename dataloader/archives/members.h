@@ -14,9 +14,6 @@
 
 namespace convoy {
 
-class CheckedReader;
-class CheckedWriter;
-
 // Bytes of an image file. A larger one is no photograph, and its memory would be everyone's.
 inline constexpr int64_t kLargestMember = 1 << 30;
 
@@ -49,9 +46,6 @@ class MemberTableBuilder {
   // Throws (kData) for a member that is too large to be an image, or too many members.
   void Add(uint32_t folder, std::string_view name, int64_t archive, int64_t offset, int64_t bytes);
   int64_t size() const { return static_cast<int64_t>(rows_.size()); }
-  // What was added so far, to a file and back. Read() throws (kData) for what contradicts itself.
-  void Write(CheckedWriter& writer) const;
-  void Read(CheckedReader& reader);
   // Gives every folder another path. Paths stay distinct.
   void RenameFolders(const std::function<std::string(const std::string&)>& rename);
   // Sorts. `archive_names` are for messages. Throws (kData) when one archive holds a name twice.

@@ -40,9 +40,7 @@ bool IsIgnoredName(std::string_view base) {
   constexpr std::array<std::string_view, 6> kAdded = {"__MACOSX",    "Icon\r", "Thumbs.db",
                                                       "desktop.ini", "@eaDir", "lost+found"};
   if (base.empty() || base.front() == '.' || base.ends_with(".partial")) return true;
-  if (ExtensionOf(base).starts_with("convoy-") || base.ends_with(".convoy-index.unfinished")) {
-    return true;
-  }
+  if (ExtensionOf(base).starts_with("convoy-")) return true;
   return std::find(kAdded.begin(), kAdded.end(), base) != kAdded.end();
 }
 

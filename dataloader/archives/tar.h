@@ -33,8 +33,6 @@ class TarReader {
   // The next file or folder; false at the end of the archive. Throws (kData) with archive, member
   // and byte.
   bool Next(TarMember& member);
-  // Byte of the next header: a reader that begins there goes on from here.
-  int64_t position() const { return position_; }
 
  private:
   struct Extended;

@@ -125,7 +125,7 @@ ExitCode IndexCommand(int argc, const char* const* argv) {
                 &with_headers);
   table.Examples(
       "Example\n"
-      "  convoy data index /data/ILSVRC2012_img_train.tar     interrupted, it goes on\n");
+      "  convoy data index /data/ILSVRC2012_img_train.tar\n");
   if (!table.Parse(argc, argv)) return ExitCode::kDone;
   RequireOneRank("convoy data index");
   RequireOneWord(arguments);

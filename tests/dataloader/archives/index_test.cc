@@ -1,11 +1,11 @@
-// Indexing that was interrupted, the published archives, the headers of images.
+// Indexing that is interrupted, the published archives, the headers of images.
+#include "dataloader/archives/index.h"
+
 #include <gtest/gtest.h>
-#include <sys/stat.h>
 
+#include <algorithm>
 #include <filesystem>
-#include <fstream>
 
-#include "dataloader/archives/archive.h"
 #include "dataloader/fingerprint.h"
 #include "dataloader/statistics.h"
 #include "tests/dataloader/fake_dataset.h"
@@ -18,26 +18,7 @@ using testing::ErrorOf;
 using testing::TarMaker;
 using testing::TempFolder;
 
-// Overwrites a part of a file and leaves its time as it was.
-void Overwrite(const std::string& path, int64_t at, const std::string& bytes) {
-  const fs::file_time_type time = fs::last_write_time(path);
-  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
-  file.seekp(at);
-  file << bytes;
-  file.close();
-  fs::last_write_time(path, time);
-}
-
-std::string ManyImages(bool with_labels) {
-  TarMaker tar;
-  for (int i = 0; i < 40; ++i) {
-    const std::string key = fmt::format("c{}/{:03}", i % 4, i);
-    tar.Add(key + ".jpg", testing::MakeJpeg(9, 9, static_cast<uint32_t>(i)));
-    if (with_labels) tar.Add(key + ".cls", std::to_string(i % 4));
-  }
-  return tar.Finish();
-}
-
+// A tar of four class tars of ten images.
 std::string NestedImages() {
   TarMaker outer;
   for (int c = 0; c < 4; ++c) {
@@ -50,74 +31,34 @@ std::string NestedImages() {
   return outer.Finish();
 }
 
-std::string Listing(const ArchiveContents& contents) {
-  std::string text =
-      fmt::format("{} {}", static_cast<int>(contents.kind), contents.left_out.Listing());
-  const MemberTable& members = contents.members;
-  for (int64_t i = 0; i < members.size(); ++i) {
-    const auto row = static_cast<size_t>(i);
-    text += fmt::format("\n{}/{} {} {}", members.folders[members.FolderIndex(i)], members.Name(i),
-                        members.offset[row], members.bytes[row]);
-  }
-  return text;
-}
-
-Archives OpenAll(const std::vector<std::string>& paths) {
+ArchiveContents Index(const std::string& path, const std::string& index) {
   Archives archives;
-  for (const std::string& path : paths) archives.push_back(std::make_unique<FileBytes>(path));
-  return archives;
+  archives.push_back(std::make_unique<FileBytes>(path));
+  return ReadOrLoadArchives(archives, index, testing::QuietLog());
 }
 
-TEST(UnfinishedIndex, GoesOnWithoutReadingTheFirstHeadersAgain) {
-  const std::string forms[] = {ManyImages(false), ManyImages(true), NestedImages()};
-  for (const std::string& bytes : forms) {
-    const TempFolder folder;
-    const std::string first = folder.Write("a.tar", bytes);
-    const std::string second = folder.Write("b.tar", forms[1]);
-    // Two archives where the form allows it: shards.
-    const std::vector<std::string> paths =
-        &bytes == &forms[1] ? std::vector{first, second} : std::vector{first};
-    const std::string last = paths.back();
-    const WalkOptions options{.unfinished_path = folder / "unfinished", .save_every_s = 0};
-    const std::string expected = Listing(ReadArchives(OpenAll(paths), testing::QuietLog()));
-    // A header near the end of the last archive is damaged: the walk stops there, as a kill would
-    // stop it.
-    const auto size = static_cast<int64_t>(fs::file_size(last));
-    const std::string good = testing::ReadFile(last);
-    const auto end_mark = static_cast<int64_t>(good.find_last_not_of('\0')) / 512 * 512;
-    ASSERT_LT(end_mark, size);
-    const std::string garbage(512, 'x');
-    Overwrite(last, end_mark / 2 / 512 * 512, garbage);
-    for (int64_t at = end_mark / 2 / 512 * 512; at < end_mark; at += 512)
-      Overwrite(last, at, garbage);
-    EXPECT_EQ(
-        ErrorOf([&] { ReadArchives(OpenAll(paths), testing::QuietLog(), options); }).exit_code(),
-        ExitCode::kData);
-    ASSERT_TRUE(fs::exists(folder / "unfinished"));
-    // The end is whole again, and the start, which has been read, is damaged.
-    Overwrite(last, 0, good);
-    Overwrite(first, 0, garbage);
-    EXPECT_EQ(Listing(ReadArchives(OpenAll(paths), testing::QuietLog(), options)), expected);
+std::vector<std::string> FilesOf(const std::string& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    names.push_back(entry.path().filename().string());
   }
+  std::sort(names.begin(), names.end());
+  return names;
 }
 
-TEST(UnfinishedIndex, OfAnotherArchiveOrDamagedIsNotUsed) {
+TEST(InterruptedIndex, LeavesNothingAndIsMadeWholeTheNextTime) {
   const TempFolder folder;
-  const std::string path = folder.Write("a.tar", NestedImages());
-  const WalkOptions options{.unfinished_path = folder / "unfinished", .save_every_s = 0};
-  const std::string expected = Listing(ReadArchives(OpenAll({path}), testing::QuietLog(), options));
-  fs::last_write_time(path, fs::last_write_time(path) + std::chrono::seconds(3));
-  EXPECT_EQ(Listing(ReadArchives(OpenAll({path}), testing::QuietLog(), options)), expected);
-  folder.Write("unfinished", "CONVOYUF and nothing else that makes sense");
-  EXPECT_EQ(Listing(ReadArchives(OpenAll({path}), testing::QuietLog(), options)), expected);
-}
+  const std::string good = NestedImages();
+  // The walk ends in the middle of the archive, as a kill would end it.
+  const std::string path = folder.Write("a.tar", good.substr(0, good.size() / 2));
+  const Error error = ErrorOf([&] { Index(path, folder / "index"); });
+  testing::ExpectError(error, ExitCode::kData, {"a.tar"});
+  EXPECT_EQ(FilesOf(folder.path()), std::vector<std::string>{"a.tar"});
 
-TEST(UnfinishedIndex, IsRemovedWhenTheIndexIsThere) {
-  const TempFolder folder;
-  const std::string path = folder.Write("a.tar", NestedImages());
-  ReadOrLoadArchives(OpenAll({path}), folder / "index", testing::QuietLog());
-  EXPECT_TRUE(fs::exists(folder / "index"));
-  EXPECT_FALSE(fs::exists(folder / "index.unfinished"));
+  folder.Write("a.tar", good);
+  EXPECT_EQ(Index(path, folder / "index").members.size(), 40);
+  EXPECT_EQ(FilesOf(folder.path()), (std::vector<std::string>{"a.tar", "index"}));
+  EXPECT_EQ(Index(path, folder / "index").members.size(), 40) << "from the index";
 }
 
 // --- Published archives --------------------------------------------------------------------------
