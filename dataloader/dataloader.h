@@ -7,7 +7,7 @@
 //   loader.h          Loader: the batches of an epoch, made by a pool of threads
 //   bad_samples.h     BadSample: what cannot be decoded, and how much of it is put up with
 //   loader_report.h   LoaderReport: where its time goes
-//   statistics.h      DataStatistics: mean image and colours of a data set; sizes of its images
+//   statistics.h      DataStatistics: mean image and colours of a data set
 //   fingerprint.h     Fingerprint: whether two copies are the same
 //   packing.h, measure.h    what the data commands and benches do
 //

@@ -17,8 +17,6 @@ struct ImageInfo {
   ImageFormat format = ImageFormat::kJpeg;
   int width = 0, height = 0;
   int components = 3;  // stored: 1 grey; 3; 4 CMYK or colour with alpha
-  // Of a colour JPEG: pixels per chroma sample, 16 * across + down: 0x11 is 4:4:4, 0x22 4:2:0.
-  uint8_t sampling = 0x11;
   bool progressive = false;
   int orientation = 1;  // of EXIF, ignored in decoding; 1 where nobody asked for it
 

@@ -199,12 +199,6 @@ ImageInfo JpegDecoder::Open(const uint8_t* data, size_t bytes) {
   if (info.components != 1 && info.components != 3 && info.components != 4) {
     throw Error(ExitCode::kData, fmt::format("{} colour components", info.components));
   }
-  if (info.components == 3) {
-    // Marker checks of the library keep all factors within 1 to 4.
-    const jpeg_component_info &luma = jpeg.comp_info[0], &chroma = jpeg.comp_info[1];
-    info.sampling = static_cast<uint8_t>(16 * (luma.h_samp_factor / chroma.h_samp_factor) +
-                                         luma.v_samp_factor / chroma.v_samp_factor);
-  }
   for (jpeg_saved_marker_ptr marker = jpeg.marker_list; marker != nullptr; marker = marker->next) {
     if (marker->marker != kExifMarker) continue;
     const int orientation = OrientationOf(marker->data, marker->data_length);

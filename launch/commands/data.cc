@@ -1,11 +1,8 @@
 // convoy data index|stats, and the choice among all data commands.
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <filesystem>
-#include <functional>
 #include <iostream>
-#include <map>
 #include <optional>
 
 #include <nlohmann/json.hpp>
@@ -40,89 +37,10 @@ void CheckPublishedSize(const std::string& path) {
               "download the rest of it; an archive of your own needs another name");
 }
 
-double ShareOf(int64_t part, size_t whole) {
-  return whole > 0 ? 100 * static_cast<double>(part) / static_cast<double>(whole) : 0;
-}
-
-// The value that `percent` of `values` do not exceed.
-int64_t Percentile(std::vector<int64_t> values, double percent) {
-  if (values.empty()) return 0;
-  const auto at = static_cast<size_t>(percent / 100 * static_cast<double>(values.size() - 1));
-  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(at), values.end());
-  return values[at];
-}
-
-Json SummaryOf(const ImageHeaders& headers) {
-  std::vector<int64_t> pixels, short_sides;
-  std::map<std::string, int64_t> samplings;
-  for (size_t i = 0; i < headers.flags.size(); ++i) {
-    if (headers.flags[i] & ImageHeaders::kBad) continue;
-    pixels.push_back(int64_t{headers.width[i]} * headers.height[i]);
-    short_sides.push_back(std::min(headers.width[i], headers.height[i]));
-    const bool is_colour_jpeg = !(headers.flags[i] & (ImageHeaders::kGrey | ImageHeaders::kCmyk |
-                                                      ImageHeaders::kPng | ImageHeaders::kPlain));
-    if (is_colour_jpeg) {
-      ++samplings[fmt::format("{}x{}", headers.sampling[i] >> 4, headers.sampling[i] & 15)];
-    }
-  }
-  Json json = {{"images", headers.flags.size()},
-               {"bad", headers.CountOf(ImageHeaders::kBad)},
-               {"grey", headers.CountOf(ImageHeaders::kGrey)},
-               {"cmyk", headers.CountOf(ImageHeaders::kCmyk)},
-               {"png", headers.CountOf(ImageHeaders::kPng)},
-               {"progressive", headers.CountOf(ImageHeaders::kProgressive)},
-               {"exif_rotated", headers.CountOf(ImageHeaders::kRotated)}};
-  for (const double percent : {50.0, 99.0, 100.0}) {
-    json["pixels"][fmt::format("p{:.0f}", percent)] = Percentile(pixels, percent);
-    json["short_side"][fmt::format("p{:.0f}", percent)] = Percentile(short_sides, percent);
-  }
-  for (const auto& [sampling, count] : samplings) json["chroma_sampling"][sampling] = count;
-  return json;
-}
-
-void PrintSummary(const Json& summary, const std::string& path) {
-  const auto count = summary["images"].get<size_t>();
-  for (const char* kind : {"bad", "grey", "cmyk", "png", "progressive", "exif_rotated"}) {
-    const auto part = summary[kind].get<int64_t>();
-    fmt::print("{:<22}{:>10} ({:.2f} %)\n", kind, FormatCount(part), ShareOf(part, count));
-  }
-  for (const char* size : {"pixels", "short_side"}) {
-    fmt::print("{:<22}{:>10} median, {} at 99 %, {} at most\n", size,
-               summary[size]["p50"].get<int64_t>(), summary[size]["p99"].get<int64_t>(),
-               summary[size]["p100"].get<int64_t>());
-  }
-  if (summary.contains("chroma_sampling")) {
-    for (const auto& [sampling, part] : summary["chroma_sampling"].items()) {
-      fmt::print("{:<22}{:>10} ({:.2f} %)\n", "pixels a chroma " + sampling,
-                 FormatCount(part.get<int64_t>()), ShareOf(part.get<int64_t>(), count));
-    }
-  }
-  fmt::print("kept in {}\n", path);
-}
-
-// What the headers say: from the table beside the index, which is made where there is none.
-Json NoteImageHeaders(const DataArguments& arguments, const Dataset& dataset, std::string& path,
-                      Log& log) {
-  path = ImageHeadersPath(arguments.location(), arguments.dataset.index_folder, dataset);
-  if (path.empty()) {
-    throw Error(ExitCode::kUsage, "there is no place to keep the headers", "give --index-folder");
-  }
-  if (const auto kept = LoadImageHeadersOf(dataset, path, log)) return SummaryOf(*kept);
-  JobProgress progress(log, "headers", dataset.size());
-  const ImageHeaders headers = ReadImageHeaders(dataset, arguments.workers, std::ref(progress));
-  SaveImageHeaders(headers, path);
-  return SummaryOf(headers);
-}
-
 ExitCode IndexCommand(int argc, const char* const* argv) {
   DataArguments arguments;
-  bool with_headers = false;
   OptionTable table("convoy data index", "note what an archive holds, so that runs start at once");
   AddDataArguments(table, &arguments);
-  table.AddFlag("image-headers",
-                "also read the header of every image: keeps their sizes, sampling and kinds "
-                "beside the index, and sums them up",
-                &with_headers);
   table.Examples(
       "Example\n"
       "  convoy data index /data/ILSVRC2012_img_train.tar\n");
@@ -132,21 +50,16 @@ ExitCode IndexCommand(int argc, const char* const* argv) {
   Log log;
   CheckPublishedSize(arguments.location());
   const auto dataset = OpenDataset(arguments.location(), arguments.dataset, log);
-  std::string headers_path;
-  Json summary;
-  if (with_headers) summary = NoteImageHeaders(arguments, *dataset, headers_path, log);
   if (arguments.as_json) {
-    Json json = {{"description", dataset->Describe()},
-                 {"images", dataset->size()},
-                 {"classes", dataset->classes()},
-                 {"left_out", CountsOf(dataset->left_out())}};
-    if (with_headers) json["headers"] = summary;
+    const Json json = {{"description", dataset->Describe()},
+                       {"images", dataset->size()},
+                       {"classes", dataset->classes()},
+                       {"left_out", CountsOf(dataset->left_out())}};
     // Names may be of any bytes.
     std::cout << json.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
     return ExitCode::kDone;
   }
   fmt::print("{}\n", dataset->Describe());
-  if (with_headers) PrintSummary(summary, headers_path);
   return ExitCode::kDone;
 }
 
