@@ -14,7 +14,6 @@
 #include "core/device/memory.h"
 #include "core/host/log.h"
 #include "core/tensor/batch.h"
-#include "core/tensor/dtype.h"
 #include "dataloader/bad_samples.h"
 #include "dataloader/crop_options.h"
 #include "dataloader/dataset.h"
@@ -40,13 +39,6 @@ struct Share {
   std::pair<int64_t, int64_t> Range(int64_t global_batch, int64_t n) const;
 };
 
-// Finishes crops in the loader's threads, as core/tensor/batch.h's formula says.
-struct FinishOptions {
-  DType dtype = DType::kFloat32;          // or kBFloat16
-  std::vector<float> mean;                // [crop, crop, channels], [channels], or none
-  std::vector<float> standard_deviation;  // [channels], or none
-};
-
 struct LoaderOptions {
   uint64_t seed = 0;
   Order order = Order::kShuffled;
@@ -59,8 +51,6 @@ struct LoaderOptions {
   // More bad samples than BadSampleLimit() makes of this in one epoch are an error (kData), counted
   // only by this loader. Ranks that share the batches have to add up what they find.
   std::optional<int64_t> bad_sample_limit;
-  // Batches hold finished values instead of uint8 crops.
-  std::optional<FinishOptions> finish;
   // Bytes of images that the system is told of before they are needed: hides a slow disk.
   int64_t read_ahead_bytes = 64'000'000;
   // Of pixel memory: pinned if a device wants it. The loader's threads call it.

@@ -11,7 +11,7 @@ struct LoaderStatistics {
   int64_t images = 0;
   int64_t bytes_read = 0;
   double read_s = 0, decode_s = 0, resize_s = 0;
-  double augment_s = 0;  // colour jitter and finishing
+  double augment_s = 0;  // colour jitter
   double work_s = 0;     // all of the above, and what lies between
   double wait_s = 0;     // the consumer waiting in Next(): the loader is slower
   // Of one JPEG in 128: its decoding, and how much of that was entropy decoding. The library does

@@ -30,13 +30,10 @@ struct Batch {
   int64_t global_count = 0;  // samples of the global batch over all ranks, padding not counted
   float colour_scale = 1;    // 1 / (1 + colour strength), as the 2012 code did; else 1
   Shape shape;               // [N, H, W, C]
-  // uint8 crops, or values finished by the formula above; pinned when the loader was given such
-  // memory.
-  DType dtype = DType::kUInt8;
-  Buffer pixels;
+  Buffer pixels;             // uint8; pinned if the loader was given such memory
   std::vector<SampleInfo> samples;  // N
 
-  Tensor PixelTensor() const { return ViewOf(pixels, dtype, shape); }
+  Tensor PixelTensor() const { return ViewOf(pixels, DType::kUInt8, shape); }
 };
 
 }  // namespace convoy

@@ -81,7 +81,6 @@ class PoolLoader final : public Loader {
   const LoaderOptions options_;
   Log& log_;  // the consumer's thread writes to it
   int64_t images_, batches_per_epoch_, views_, view_bytes_;
-  DType dtype_;
 
   mutable std::mutex mutex_;
   std::condition_variable work_ready_, batch_ready_;
@@ -110,8 +109,7 @@ PoolLoader::PoolLoader(std::shared_ptr<const Dataset> dataset, const LoaderOptio
   const CropOptions& crop = options_.crop;
   batches_per_epoch_ = (dataset_->size() + options_.global_batch - 1) / options_.global_batch;
   views_ = crop.views;
-  dtype_ = options_.finish ? options_.finish->dtype : DType::kUInt8;
-  view_bytes_ = int64_t{crop.crop} * crop.crop * crop.channels * SizeOf(dtype_);
+  view_bytes_ = int64_t{crop.crop} * crop.crop * crop.channels;
   pool_.emplace(options_.threads, "convoy-loader");
   for (int i = 0; i < options_.threads; ++i) pool_->Submit([this] { Run(); });
 }
@@ -141,8 +139,7 @@ std::unique_ptr<Batch> PoolLoader::TakeMemory() {
   auto batch = std::make_unique<Batch>();
   const int side = options_.crop.crop;
   batch->shape = Shape{rows(), side, side, options_.crop.channels};
-  batch->dtype = dtype_;
-  batch->pixels = options_.allocator(batch->shape.count() * SizeOf(dtype_));
+  batch->pixels = options_.allocator(batch->shape.count());
   batch->samples.resize(static_cast<size_t>(rows()));
   return batch;
 }
@@ -350,9 +347,8 @@ void PoolLoader::Account(const Slot& slot) {
 void PoolLoader::Recycle(std::unique_ptr<Batch> batch) {
   if (!batch) return;
   const std::lock_guard lock(mutex_);
-  CONVOY_CHECK(batch->dtype == dtype_ && batch->pixels.bytes() == rows() * view_bytes_,
-               "a batch of {} {}, rows of {} bytes", NameOf(batch->dtype), batch->shape.ToString(),
-               view_bytes_);
+  CONVOY_CHECK(batch->pixels.bytes() == rows() * view_bytes_, "a batch of {}, rows of {} bytes",
+               batch->shape.ToString(), view_bytes_);
   free_.push_back(std::move(batch));
 }
 

@@ -41,19 +41,6 @@ void CheckOptions(const Dataset& dataset, const LoaderOptions& options) {
     check(strength >= 0 && strength <= kMostJitter, fmt::format("colour jitter of {}", strength),
           "it is at least 0 and at most 16");
   }
-  if (options.finish) {
-    check(options.finish->dtype == DType::kFloat32 || options.finish->dtype == DType::kBFloat16,
-          fmt::format("crops finished to {}", NameOf(options.finish->dtype)), "fp32 or bf16");
-    const auto channels = static_cast<size_t>(crop.channels);
-    const size_t means = options.finish->mean.size();
-    const size_t deviations = options.finish->standard_deviation.size();
-    const auto side = static_cast<size_t>(crop.crop);
-    check(
-        (means == 0 || means == channels || means == side * side * channels) &&
-            (deviations == 0 || deviations == channels),
-        fmt::format("{} mean values and {} deviations", means, deviations),
-        "one mean per value of a crop or per channel, and one deviation per channel, are expected");
-  }
   check(share.replicas >= 1 && share.replica >= 0 && share.replica < share.replicas &&
             share.members >= 1 && share.member >= 0 && share.member < share.members,
         fmt::format("replica {} of {}, member {} of {}", share.replica, share.replicas,

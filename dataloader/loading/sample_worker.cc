@@ -28,11 +28,6 @@ SampleWorker::SampleWorker(const Dataset& dataset, const LoaderOptions& options)
     : dataset_(dataset), options_(options) {
   const CropOptions& crop = options.crop;
   sample_.side_of_synthetic = crop.resize;
-  if (!options.finish) return;
-  finisher_.emplace(Shape{crop.crop, crop.crop, crop.channels}, options.finish->mean,
-                    options.finish->standard_deviation);
-  scratch_ = finisher_->MakeScratch();
-  crops_.resize(static_cast<size_t>(crop.views * CropBytes(crop)));
 }
 
 void SampleWorker::Clear() {
@@ -95,11 +90,10 @@ int64_t SampleWorker::NextSubstitute(const CropKey& key, const std::vector<int64
   }
 }
 
-void SampleWorker::Fill(const CropKey& key, double colour_strength, void* values,
+void SampleWorker::Fill(const CropKey& key, double colour_strength, uint8_t* pixels,
                         SampleInfo* rows) {
   const Clock::time_point start = Clock::now();
   const CropOptions& crop = options_.crop;
-  uint8_t* pixels = finisher_ ? crops_.data() : static_cast<uint8_t*>(values);
   int64_t sample = SampleAt(key);
   SampleInfo info;
   info.position = key.position;
@@ -144,26 +138,7 @@ void SampleWorker::Fill(const CropKey& key, double colour_strength, void* values
     info.mirror = plan.places[static_cast<size_t>(view)].mirror ? 1 : 0;
     rows[view] = info;
   }
-  if (finisher_) {
-    const Clock::time_point finish_start = Clock::now();
-    finisher_->SetScale(ColourScale(crop.colour, colour_strength));
-    Finish(rows, values);
-    statistics_.augment_s += SecondsSince(finish_start);
-  }
   statistics_.work_s += SecondsSince(start);
-}
-
-void SampleWorker::Finish(const SampleInfo* rows, void* values) {
-  const int64_t count = CropBytes(options_.crop);
-  for (int64_t view = 0; view < options_.crop.views; ++view) {
-    const uint8_t* pixels = crops_.data() + view * count;
-    if (options_.finish->dtype == DType::kFloat32) {
-      finisher_->Finish(pixels, rows[view], scratch_, static_cast<float*>(values) + view * count);
-    } else {
-      finisher_->Finish(pixels, rows[view], scratch_,
-                        static_cast<BFloat16*>(values) + view * count);
-    }
-  }
 }
 
 }  // namespace convoy

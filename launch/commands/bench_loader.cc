@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <iostream>
-#include <optional>
 
 #include <nlohmann/json.hpp>
 
@@ -33,7 +32,6 @@ struct LoaderBench {
   uint64_t seed = 0;
   int64_t epoch = 0, first_batch = 0, batches = 12, rounds = 5;
   int64_t in_memory_bytes = 0;
-  std::optional<DType> finish;
   bool random = true, limit = true, scaling = false, digest = false, as_json = false;
   int towers = 1;
 };
@@ -46,11 +44,6 @@ LoaderOptions OptionsOf(const LoaderBench& bench) {
   options.crop.colour =
       bench.random && network.input[2] == 3 ? ColourNoise::k2012 : ColourNoise::kNone;
   options.crop.colour_strength = [](int64_t) { return 0.1; };
-  if (bench.finish) {
-    // A mean image of middle grey: as much work as the real one.
-    const auto values = static_cast<size_t>(network.input.count());
-    options.finish = {.dtype = *bench.finish, .mean = std::vector<float>(values, 128.0f)};
-  }
   return options;
 }
 
@@ -198,7 +191,6 @@ void PrintJson(const LoaderBench& bench, const LoaderRounds& rounds, const Loade
                {"data", bench.data},
                {"ranks", world.size()},
                {"threads_per_rank", bench.loading.workers},
-               {"values", bench.finish ? NameOf(*bench.finish) : "u8"},
                {"images_per_s", rounds.loader.Median()}};
   if (!rounds.full_decode.rates.empty()) {
     json["full_decode_images_per_s"] = rounds.full_decode.Median();
@@ -220,11 +212,9 @@ void PrintJson(const LoaderBench& bench, const LoaderRounds& rounds, const Loade
 
 void PrintTable(const LoaderBench& bench, const LoaderRounds& rounds, const LoaderReport& report,
                 const Dataset& dataset, World& world) {
-  fmt::print("{}\n{} of {}, batches of {}, to {}; medians of {} in turn\n\n", dataset.Describe(),
+  fmt::print("{}\n{} of {}, batches of {}; medians of {} in turn\n\n", dataset.Describe(),
              FormatCount(world.size(), "rank"), FormatCount(bench.loading.workers, "thread"),
-             bench.batch_size,
-             bench.finish ? fmt::format("finished {}", NameOf(*bench.finish)) : "uint8 crops",
-             FormatCount(bench.rounds, "round"));
+             bench.batch_size, FormatCount(bench.rounds, "round"));
   const double rate = rounds.loader.Median();
   fmt::print("loader                {}\n", rounds.loader.ToString());
   if (!rounds.full_decode.rates.empty()) {
@@ -284,11 +274,6 @@ void AddOptions(OptionTable& table, LoaderBench& bench, WorldOptions& world_opti
             "also time libjpeg-turbo's full decode alone, and entropy decoding alone",
             store::Switch("limit", &bench.limit));
   table.AddFlag("scaling", "also time one thread", &bench.scaling);
-  table.Add(
-      "finish", "TYPE", "none", "finish the crops in the loader: none (uint8), fp32 or bf16",
-      store::Choice<std::optional<DType>>(
-          "finish", {{"none", std::nullopt}, {"fp32", DType::kFloat32}, {"bf16", DType::kBFloat16}},
-          &bench.finish));
   table.Add("epoch", "N", "0", "epoch to begin in",
             store::Integer("epoch", 0, (1 << 20) - 1, [&](int64_t n) { bench.epoch = n; }));
   table.Add("first-batch", "N", "0", "batch of that epoch to begin with",
@@ -324,11 +309,6 @@ ExitCode BenchLoaderCommand(int argc, const char* const* argv) {
   AddOptions(table, bench, world_options);
   if (!table.Parse(argc, argv)) return ExitCode::kDone;
   if (bench.data.empty()) throw Error(ExitCode::kUsage, "convoy bench loader: --data is missing");
-  if (bench.finish && bench.towers > 1) {
-    throw Error(ExitCode::kUsage,
-                fmt::format("--finish {} with --towers {}: towers exchange uint8 crops",
-                            NameOf(*bench.finish), bench.towers));
-  }
   return RunOnAllRanks(table.Asked(), world_options, "", [&](World& world, Log& log) {
     ProcessGrid grid(world, GridOf({.towers = bench.towers}, world));
     std::shared_ptr<const Dataset> dataset = OpenTogether(bench.data, bench.loading, world, log);

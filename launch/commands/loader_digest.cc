@@ -8,7 +8,7 @@
 namespace convoy {
 
 uint64_t DigestOf(const Batch& batch, bool counts, World& world) {
-  const int64_t row_bytes = batch.shape.DropFirst().count() * SizeOf(batch.dtype);
+  const int64_t row_bytes = batch.shape.DropFirst().count();
   // One hash per position of the global batch, gathered by adding: each comes from one rank.
   std::vector<int64_t> hashes(static_cast<size_t>(batch.global_count));
   int64_t first = INT64_MAX;

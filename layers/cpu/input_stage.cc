@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "core/tensor/crop_finisher.h"
+#include "layers/cpu/crop_finisher.h"
 #include "layers/cpu/numbers.h"
 #include "layers/operations/host_rows.h"
 
@@ -20,11 +20,10 @@ class CpuInputStage final : public InputStage {
         rows_(options.batch) {}
 
   void Load(Stream&, const Batch& batch, const Tensor& x) override {
-    CONVOY_CHECK(
-        batch.dtype == DType::kUInt8 && batch.shape == options_.crop.Prepend(options_.batch) &&
-            x.shape == batch.shape && x.dtype == options_.dtype,
-        "batch {} {} into {} {}, expected u8 {} of {}", NameOf(batch.dtype), batch.shape.ToString(),
-        NameOf(x.dtype), x.shape.ToString(), options_.batch, options_.crop.ToString());
+    CONVOY_CHECK(batch.shape == options_.crop.Prepend(options_.batch) && x.shape == batch.shape &&
+                     x.dtype == options_.dtype,
+                 "batch {} into {} {}, expected {} of {}", batch.shape.ToString(), NameOf(x.dtype),
+                 x.shape.ToString(), options_.batch, options_.crop.ToString());
     rows_.Load(batch.samples);
     finisher_.SetScale(batch.colour_scale);
     ForType(x.dtype, [&](auto type) { LoadImages(batch, x.As<decltype(type)>()); });

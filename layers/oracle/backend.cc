@@ -17,7 +17,6 @@ class OracleInput final : public InputStage {
   explicit OracleInput(const InputOptions& options) : options_(options), rows_(options.batch) {}
 
   void Load(Stream&, const Batch& batch, const Tensor& x) override {
-    CONVOY_CHECK(batch.dtype == DType::kUInt8, "a batch of {}", NameOf(batch.dtype));
     const int64_t height = batch.shape[1], width = batch.shape[2], channels = batch.shape[3];
     const auto* pixels = static_cast<const uint8_t*>(batch.pixels.data());
     double* out = x.As<double>();

@@ -141,7 +141,6 @@ class LoaderTest(convoy.ConvoyTest):
             ([*pack, "--output", self.folder], "not empty"),
             ([*pack, "--output", self.path("x"), "--count", 41], "has 40 images"),
             ([*bench, "--colour-jitter", "1,2"], "three numbers"),
-            ([*bench, "--finish", "bf16", "--towers", 2], "towers exchange uint8"),
         ]:
             self.assert_error(convoy.run(*arguments), 2, word)
         self.assert_error(convoy.run("data", "verify", self.shards, "--against", "synthetic:39x5"),

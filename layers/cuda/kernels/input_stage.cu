@@ -247,11 +247,9 @@ class CudaInputStage final : public InputStage {
 
  private:
   void RequireFits(const Batch& batch) const {
-    CONVOY_CHECK(batch.dtype == DType::kUInt8 && batch.shape == shape_ &&
-                     std::ssize(batch.samples) == options_.batch,
-                 "batch {} {} of {} samples, expected u8 {} of {}", NameOf(batch.dtype),
-                 batch.shape.ToString(), batch.samples.size(), options_.batch,
-                 options_.crop.ToString());
+    CONVOY_CHECK(batch.shape == shape_ && std::ssize(batch.samples) == options_.batch,
+                 "batch {} of {} samples, expected {} of {}", batch.shape.ToString(),
+                 batch.samples.size(), options_.batch, options_.crop.ToString());
   }
 
   // Where a batch is copied to, while the one before is still read from the other.

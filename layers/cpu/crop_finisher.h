@@ -1,5 +1,4 @@
-// core/tensor/crop_finisher.h - the formula of core/tensor/batch.h on the host: uint8 crops to fp32
-// or bf16.
+// layers/cpu/crop_finisher.h - the formula of core/tensor/batch.h: uint8 crops to fp32 or bf16.
 #pragma once
 
 #include <cstdint>
@@ -9,12 +8,12 @@
 #include "core/tensor/dtype.h"
 #include "core/tensor/shape.h"
 
-namespace convoy {
+namespace convoy::cpu {
 
 class CropFinisher {
  public:
-  // `crop` is [H, W, C], C <= 3. `mean` holds a value for each of them, one per channel, or none;
-  // `standard_deviation` one per channel, or none.
+  // `crop` is [H, W, C], C <= 3. `mean` holds H * W * C values, C values, or none;
+  // `standard_deviation` holds C values, or none.
   CropFinisher(const Shape& crop, std::vector<float> mean, std::vector<float> standard_deviation);
 
   // One thread's memory.
@@ -24,7 +23,7 @@ class CropFinisher {
   };
   Scratch MakeScratch() const;
 
-  // Of the crops from here on: their batch's colour_scale, > 0; 1 at first.
+  // Sets the colour_scale (> 0) of the batch that the next crops belong to. It is 1 at first.
   void SetScale(float colour_scale);
   // Writes the finished values of one crop. Thread-safe, with a scratch for each thread.
   void Finish(const uint8_t* pixels, const SampleInfo& sample, Scratch& scratch, float* out) const;
@@ -43,8 +42,8 @@ class CropFinisher {
   // Every factor of the formula is spread over a line of W * C values once, so that the loop over
   // the pixels is one fused multiply-add per value, channels or not.
   std::vector<float> factors_;
-  float scale_ = 0;             // that factors_ were made for
-  std::vector<float> no_mean_;  // zeros, where there is no mean image
+  float scale_ = 0;             // factors_ were made for this one
+  std::vector<float> no_mean_;  // a line of zeros, if there is no mean image
 };
 
-}  // namespace convoy
+}  // namespace convoy::cpu

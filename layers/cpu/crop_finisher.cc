@@ -1,11 +1,11 @@
-#include "core/tensor/crop_finisher.h"
+#include "layers/cpu/crop_finisher.h"
 
 #include <cstddef>
 #include <utility>
 
 #include "core/error.h"
 
-namespace convoy {
+namespace convoy::cpu {
 namespace {
 
 constexpr int64_t kMaxShifts = 3;
@@ -104,4 +104,4 @@ void CropFinisher::Mirror(const uint8_t* line, uint8_t* mirrored) const {
   }
 }
 
-}  // namespace convoy
+}  // namespace convoy::cpu
