@@ -11,12 +11,9 @@ struct LoaderStatistics {
   int64_t images = 0;
   int64_t bytes_read = 0;
   double read_s = 0, decode_s = 0, resize_s = 0;
-  double augment_s = 0;  // colour jitter
-  double work_s = 0;     // all of the above, and what lies between
-  double wait_s = 0;     // the consumer waiting in Next(): the loader is slower
-  // Of one JPEG in 128: its decoding, and how much of that was entropy decoding. The library does
-  // both in one go, so a second, parsing pass over those files tells them apart.
-  double sampled_decode_s = 0, sampled_entropy_s = 0;
+  double augment_s = 0;                    // colour jitter
+  double work_s = 0;                       // all of the above, and what lies between
+  double wait_s = 0;                       // the consumer waiting in Next(): the loader is slower
   int64_t batches = 0, ready_batches = 0;  // given by Next(), and ready when it was called, summed
   int64_t bad_samples = 0;
 
@@ -30,9 +27,8 @@ struct LoaderReport {
   double images_per_busy_thread = 0;  // per second of a thread that never waits
   double read_mb_per_s = 0;
   double ready_batches = 0;  // on average, when one was asked for
-  // Milliseconds of a thread per image. Entropy decoding is an estimate; 0 where there are no
-  // JPEGs.
-  double read_ms = 0, entropy_ms = 0, transform_ms = 0, resize_ms = 0, augment_ms = 0, other_ms = 0;
+  // Milliseconds of a thread per image.
+  double read_ms = 0, decode_ms = 0, resize_ms = 0, augment_ms = 0, other_ms = 0;
   double idle_share = 0;  // of the threads' time: they wait for the consumer
   double wait_share = 0;  // of the consumer's time: it waits for them
   // What limits the loader, and what more threads would give.

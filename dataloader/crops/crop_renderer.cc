@@ -55,8 +55,6 @@ void CropRenderer::Render(const CropPlan& plan, int width, int height, int chann
   }
   stopwatch.Into(resize_s_);
   decoder_.Start(window, channels, plan.dct_scale);
-  last_row_ = window.y1 - 1;
-  dct_scale_ = plan.dct_scale;
   // Filters count from the region's corner.
   const int first_column = decoder_.first_column() - plan.region.x;
   ring_.Configure(int64_t{decoder_.columns()} * decoder_.pixel_bytes(), most_taps + kRowsAtATime);
@@ -80,17 +78,6 @@ void CropRenderer::Render(const CropPlan& plan, int width, int height, int chann
   if (plan.views > places) {
     std::memcpy(out + places * view_bytes, out, static_cast<size_t>(places * view_bytes));
   }
-}
-
-double CropRenderer::TimeEntropyDecode(const EncodedSample& sample) {
-  decoder_.Open(sample);
-  const Clock::time_point start = Clock::now();
-  decoder_.Start({0, last_row_, 1, last_row_ + 1}, 3, dct_scale_);
-  const int row_bytes = decoder_.columns() * decoder_.pixel_bytes();
-  ring_.Configure(row_bytes, 1);
-  uint8_t* row = ring_.Row(0);
-  decoder_.ReadRows(&row, 1);
-  return SecondsSince(start);
 }
 
 }  // namespace convoy

@@ -23,10 +23,6 @@ class CropRenderer {
   // decoded. Mirror is the device's work.
   void Render(const CropPlan& plan, int width, int height, int channels, uint8_t* out);
 
-  // Parses the rows that the last Render() needed once more, transforming none but a last piece:
-  // seconds of its entropy decoding. Of a JPEG that Render() has shown to be whole.
-  double TimeEntropyDecode(const EncodedSample& sample);
-
   // Seconds of the last Open() and Render().
   double decode_s() const { return decode_s_; }
   double resize_s() const { return resize_s_; }
@@ -39,7 +35,6 @@ class CropRenderer {
   RowRing ring_;
   std::array<AxisFilter, kMostPlaces> horizontal_, vertical_;
   std::array<RowResampler, kMostPlaces> resamplers_;
-  int last_row_ = 0, dct_scale_ = 1;  // of the last Render()
   double decode_s_ = 0, resize_s_ = 0;
 };
 

@@ -15,8 +15,6 @@ namespace {
 
 // Bad samples in a row at one position before the data set is given up.
 constexpr int kMostSubstitutes = 8;
-// One JPEG in so many is parsed a second time, to tell entropy decoding from the rest.
-constexpr int64_t kEntropySampling = 128;
 
 int64_t CropBytes(const CropOptions& crop) {
   return int64_t{crop.crop} * crop.crop * crop.channels;
@@ -54,10 +52,6 @@ CropPlan SampleWorker::Render(int64_t sample, const CropKey& key, uint8_t* pixel
   renderer_.Render(plan, crop.crop, crop.crop, crop.channels, pixels);
   statistics_.decode_s += renderer_.decode_s();
   statistics_.resize_s += renderer_.resize_s();
-  if (info.format == ImageFormat::kJpeg && ++jpegs_ % kEntropySampling == 0) {
-    statistics_.sampled_decode_s += renderer_.decode_s();
-    statistics_.sampled_entropy_s += renderer_.TimeEntropyDecode(sample_);
-  }
   if (crop.random && crop.jitter.any()) {
     const Clock::time_point jitter_start = Clock::now();
     ApplyJitter(DrawJitter(crop.jitter, key), int64_t{crop.crop} * crop.crop, crop.channels,

@@ -41,7 +41,6 @@ class SampleWorker {
   const LoaderOptions& options_;
   EncodedSample sample_;
   CropRenderer renderer_;
-  int64_t jpegs_ = 0;
   LoaderStatistics statistics_;
   std::vector<BadSample> bad_;
 };

@@ -49,8 +49,6 @@ void Combine(LoaderStatistics& a, const LoaderStatistics& b, const Operation& op
   operation(a.augment_s, b.augment_s);
   operation(a.work_s, b.work_s);
   operation(a.wait_s, b.wait_s);
-  operation(a.sampled_decode_s, b.sampled_decode_s);
-  operation(a.sampled_entropy_s, b.sampled_entropy_s);
   operation(a.batches, b.batches);
   operation(a.ready_batches, b.ready_batches);
   operation(a.bad_samples, b.bad_samples);
@@ -72,7 +70,6 @@ LoaderStatistics LoaderStatistics::operator-(const LoaderStatistics& earlier) co
 LoaderReport LoaderReport::Of(const LoaderStatistics& part, int threads, double elapsed_s) {
   const auto images = static_cast<double>(part.images);
   const auto ms = [&](double seconds) { return 1e3 * Ratio(seconds, images); };
-  const double entropy_share = std::min(1.0, Ratio(part.sampled_entropy_s, part.sampled_decode_s));
   LoaderReport report;
   report.images_per_s = Ratio(images, elapsed_s);
   report.images_per_busy_thread = Ratio(images, part.work_s);
@@ -80,8 +77,7 @@ LoaderReport LoaderReport::Of(const LoaderStatistics& part, int threads, double 
   report.ready_batches =
       Ratio(static_cast<double>(part.ready_batches), static_cast<double>(part.batches));
   report.read_ms = ms(part.read_s);
-  report.entropy_ms = ms(part.decode_s) * entropy_share;
-  report.transform_ms = ms(part.decode_s) * (1 - entropy_share);
+  report.decode_ms = ms(part.decode_s);
   report.resize_ms = ms(part.resize_s);
   report.augment_ms = ms(part.augment_s);
   report.other_ms = ms(part.work_s - part.read_s - part.decode_s - part.resize_s - part.augment_s);

@@ -34,11 +34,10 @@ void LoaderLog::EndEpoch(const Loader& loader, int64_t step, int64_t epoch, Metr
   told_ = now;
   elapsed_s_ = 0;
   log_.Info(
-      "loader: {:.1f} images/s, {:.1f} per busy thread; ms per image: read {:.3f}, entropy {:.3f}, "
-      "transform {:.3f}, resize {:.3f}, augment {:.3f}; {:.1f} batches ready; {}",
-      report.images_per_s, report.images_per_busy_thread, report.read_ms, report.entropy_ms,
-      report.transform_ms, report.resize_ms, report.augment_ms, report.ready_batches,
-      report.verdict);
+      "loader: {:.1f} images/s, {:.1f} per busy thread; ms per image: read {:.3f}, decode {:.3f}, "
+      "resize {:.3f}, augment {:.3f}; {:.1f} batches ready; {}",
+      report.images_per_s, report.images_per_busy_thread, report.read_ms, report.decode_ms,
+      report.resize_ms, report.augment_ms, report.ready_batches, report.verdict);
   if (metrics != nullptr)
     metrics->Add(LoaderMetrics{.step = step, .epoch = epoch, .report = report});
 }
