@@ -18,9 +18,6 @@ struct EncodedSample {
   std::vector<uint8_t> bytes;
   // Set for plain pixels, uint8 [height, width, channels]; 0 for a compressed file (JPEG or PNG).
   int height = 0, width = 0, channels = 0;
-  // Asked, not given: height and width of the images of a source that can make any size
-  // (synthetic).
-  int side_of_synthetic = 256;
 };
 
 // Random access to labelled samples. Thread-safe. Loaders share it with whoever opened it, since
@@ -43,8 +40,13 @@ class Dataset {
   // The size of a sample's file, found without reading it; -1 for a file that cannot be examined.
   // Nothing if the sample is no file but pixels.
   virtual std::optional<int64_t> FileBytes(int64_t /*sample*/) const { return std::nullopt; }
-  // Overwrites `into`, reusing its memory. Throws (kDisk) when the bytes cannot be read.
+  // Overwrites `into`, reusing its memory. Throws (kDisk) if the bytes cannot be read.
   virtual void Read(int64_t sample, EncodedSample& into) const = 0;
+  // The same, for a caller that scales the image to `side` pixels. Noise is made in that size at
+  // once; all other data sets read what they have.
+  virtual void ReadForSide(int64_t sample, int /*side*/, EncodedSample& into) const {
+    Read(sample, into);
+  }
   // Tells the system that the sample will be read soon. Returns at once and never fails.
   virtual void WillRead(int64_t /*sample*/) const {}
   // One line: "tar of tars /data/ILSVRC2012_img_train.tar: 1,281,167 images in 1,000 classes".

@@ -27,6 +27,9 @@ class DatasetView : public Dataset {
   void Read(int64_t sample, EncodedSample& into) const override {
     whole_->Read(InWhole(sample), into);
   }
+  void ReadForSide(int64_t sample, int side, EncodedSample& into) const override {
+    whole_->ReadForSide(InWhole(sample), side, into);
+  }
   void WillRead(int64_t sample) const override { whole_->WillRead(InWhole(sample)); }
   std::string Describe() const override { return whole_->Describe(); }
   const LeftOut& left_out() const override { return whole_->left_out(); }

@@ -22,12 +22,6 @@ int64_t CropBytes(const CropOptions& crop) {
 
 }  // namespace
 
-SampleWorker::SampleWorker(const Dataset& dataset, const LoaderOptions& options)
-    : dataset_(dataset), options_(options) {
-  const CropOptions& crop = options.crop;
-  sample_.side_of_synthetic = crop.resize;
-}
-
 void SampleWorker::Clear() {
   statistics_ = {};
   bad_.clear();
@@ -42,11 +36,11 @@ void SampleWorker::Announce(const CropKey& key) const { dataset_.WillRead(Sample
 
 CropPlan SampleWorker::Render(int64_t sample, const CropKey& key, uint8_t* pixels) {
   const Clock::time_point start = Clock::now();
-  dataset_.Read(sample, sample_);
+  const CropOptions& crop = options_.crop;
+  dataset_.ReadForSide(sample, crop.resize, sample_);
   statistics_.read_s += SecondsSince(start);
   statistics_.bytes_read += static_cast<int64_t>(sample_.bytes.size());
   const ImageInfo info = renderer_.Open(sample_);
-  const CropOptions& crop = options_.crop;
   CropPlan plan = PlanCrops(info.width, info.height, crop, key);
   if (crop.dct_scaling && info.format == ImageFormat::kJpeg) ScaleInDct(plan);
   renderer_.Render(plan, crop.crop, crop.crop, crop.channels, pixels);

@@ -17,7 +17,8 @@ namespace convoy {
 class SampleWorker {
  public:
   // Both outlive the worker.
-  SampleWorker(const Dataset& dataset, const LoaderOptions& options);
+  SampleWorker(const Dataset& dataset, const LoaderOptions& options)
+      : dataset_(dataset), options_(options) {}
 
   // Writes the options.crop.views crops of the sample at `key` to `pixels`, uint8 [views, crop,
   // crop, channels], and as many `rows`. Enters a bad sample into bad() and treats it by the

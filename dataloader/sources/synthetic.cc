@@ -12,6 +12,7 @@ namespace convoy {
 namespace {
 
 constexpr int64_t kMostClasses = 1 << 20;
+constexpr int kSide = 256;  // pixels, for callers that ask for no size
 
 // One step of SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators",
 // 2014): far cheaper than Philox, which only seeds it here.
@@ -40,7 +41,10 @@ class SyntheticDataset final : public Dataset {
     return fmt::format("synthetic image {}", sample);
   }
   void Read(int64_t sample, EncodedSample& into) const override {
-    into.height = into.width = into.side_of_synthetic;
+    ReadForSide(sample, kSide, into);
+  }
+  void ReadForSide(int64_t sample, int side, EncodedSample& into) const override {
+    into.height = into.width = side;
     into.channels = 3;
     const size_t bytes = static_cast<size_t>(into.height) * static_cast<size_t>(into.width) * 3;
     into.bytes.resize(bytes);

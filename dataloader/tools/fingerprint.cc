@@ -24,9 +24,9 @@ uint64_t ContentOf(const Dataset& dataset, int64_t sample) {
   if (const std::optional<int64_t> bytes = dataset.FileBytes(sample)) {
     return static_cast<uint64_t>(*bytes);
   }
+  constexpr int kSideOfNoise = 8;
   EncodedSample pixels;
-  pixels.side_of_synthetic = 8;
-  dataset.Read(sample, pixels);
+  dataset.ReadForSide(sample, kSideOfNoise, pixels);
   Hasher hasher;
   hasher.Add(pixels.bytes.data(), pixels.bytes.size());
   return hasher.Digest();

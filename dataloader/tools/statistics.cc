@@ -102,7 +102,6 @@ void StatisticsAccumulator::Add(const Dataset& dataset, std::span<const int64_t>
   std::vector<Worker> workers(static_cast<size_t>(threads));
   for (Worker& worker : workers) {
     worker.square.resize(static_cast<size_t>(places.pixels));
-    worker.sample.side_of_synthetic = resize_;
     worker.partial.image.assign(worker.square.size(), 0);
     worker.partial.channel.assign(channels, 0);
     worker.partial.product.assign(channels * channels, 0);
@@ -114,7 +113,7 @@ void StatisticsAccumulator::Add(const Dataset& dataset, std::span<const int64_t>
         const int64_t sample = samples[static_cast<size_t>(i)];
         Worker& worker = workers[static_cast<size_t>(thread)];
         try {
-          dataset.Read(sample, worker.sample);
+          dataset.ReadForSide(sample, resize_, worker.sample);
           const ImageInfo info = worker.renderer.Open(worker.sample);
           const CropPlan plan = PlanSquare(info.width, info.height, geometry_, resize_);
           worker.renderer.Render(plan, resize_, resize_, channels_, worker.square.data());

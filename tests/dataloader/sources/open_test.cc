@@ -4,6 +4,7 @@
 #include <map>
 
 #include "dataloader/dataset.h"
+#include "dataloader/dataset_view.h"
 #include "tests/dataloader/support.h"
 
 namespace convoy {
@@ -293,14 +294,17 @@ TEST_F(OpenDatasetTest, SyntheticImagesAreTheSameEveryTimeAndHaveTheSizeAskedFor
   EXPECT_EQ(dataset->size(), 50);
   EXPECT_EQ(dataset->classes().size(), 7u);
   EncodedSample a, b;
-  a.side_of_synthetic = b.side_of_synthetic = 28;
-  dataset->Read(3, a);
-  Open("synthetic:50x7")->Read(3, b);
+  dataset->ReadForSide(3, 28, a);
+  Open("synthetic:50x7")->ReadForSide(3, 28, b);
   EXPECT_EQ(a.height, 28);
   EXPECT_EQ(a.bytes.size(), 28u * 28u * 3u);
   EXPECT_EQ(a.bytes, b.bytes);
-  dataset->Read(4, b);
+  dataset->ReadForSide(4, 28, b);
   EXPECT_NE(a.bytes, b.bytes);
+  SplitByName(dataset, 0.5).training->ReadForSide(0, 28, b);
+  EXPECT_EQ(b.height, 28) << "through a view";
+  dataset->Read(3, b);
+  EXPECT_EQ(b.height, 256);
   EXPECT_EQ(Open("synthetic:10")->classes().size(), 1000u);
   for (const char* wrong : {"synthetic:", "synthetic:x", "synthetic:0", "synthetic:5x0",
                             "synthetic:-5", "synthetic:5x5x5"}) {
