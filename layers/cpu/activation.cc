@@ -77,7 +77,8 @@ using EluOperation = ActivationOperation<T, EluFunction>;
 
 }  // namespace
 
-std::unique_ptr<Operation> MakeActivation(const Activation& activation, const Wiring& wiring) {
+std::unique_ptr<Operation> MakeOperation(const Activation& activation, const Wiring& wiring,
+                                         OneDnn&) {
   const auto slope = static_cast<float>(activation.slope);
   const DType dtype = wiring.x.dtype;
   switch (activation.kind) {

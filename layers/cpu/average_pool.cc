@@ -105,7 +105,8 @@ std::unique_ptr<Operation> MakeAveragePool(const Pool& pool, const Wiring& wirin
               PoolWindows(pool, Axis::kWidth, x[2], y[2]), wiring);
 }
 
-std::unique_ptr<Operation> MakeAdaptiveAveragePool(const Wiring& wiring) {
+std::unique_ptr<Operation> MakeOperation(const AdaptiveAveragePool&, const Wiring& wiring,
+                                         OneDnn&) {
   const Shape &x = wiring.x.shape, &y = wiring.y.shape;
   return Make(AdaptiveWindows(x[1], y[1]), AdaptiveWindows(x[2], y[2]), wiring);
 }

@@ -222,7 +222,7 @@ class BatchNormOperation final : public Operation {
 
 }  // namespace
 
-std::unique_ptr<Operation> MakeBatchNorm(const BatchNorm& norm, const Wiring& wiring) {
+std::unique_ptr<Operation> MakeOperation(const BatchNorm& norm, const Wiring& wiring, OneDnn&) {
   return MakeForType<BatchNormOperation>(wiring.x.dtype, norm, wiring);
 }
 

@@ -201,8 +201,8 @@ class Binder {
 
 }  // namespace
 
-std::unique_ptr<Operation> MakeConvolution(const Convolution& conv, const Wiring& wiring,
-                                           OneDnn& onednn) {
+std::unique_ptr<Operation> MakeOperation(const Convolution& conv, const Wiring& wiring,
+                                         OneDnn& onednn) {
   PrimitiveSet primitives;
   ExplainingFailure(wiring.name, [&] { primitives = Binder(conv, wiring, onednn).Bind(); });
   return MakePrimitiveOperation(wiring, std::move(primitives));

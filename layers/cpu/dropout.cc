@@ -112,7 +112,7 @@ class DropoutOperation final : public Operation {
 
 }  // namespace
 
-std::unique_ptr<Operation> MakeDropout(const Dropout& dropout, const Wiring& wiring) {
+std::unique_ptr<Operation> MakeOperation(const Dropout& dropout, const Wiring& wiring, OneDnn&) {
   return MakeForType<DropoutOperation>(wiring.x.dtype, dropout, wiring);
 }
 

@@ -72,7 +72,8 @@ void BindBackward(const Wiring& wiring, const Sizes& sizes, OneDnn& onednn,
 
 }  // namespace
 
-std::unique_ptr<Operation> MakeFullyConnected(const Wiring& wiring, OneDnn& onednn) {
+std::unique_ptr<Operation> MakeOperation(const FullyConnected&, const Wiring& wiring,
+                                         OneDnn& onednn) {
   const Sizes sizes{.rows = wiring.x.shape[0],
                     .in = wiring.x.shape.DropFirst().count(),
                     .out = wiring.y.shape[1]};

@@ -70,7 +70,7 @@ class LrnOperation final : public Operation {
 
 }  // namespace
 
-std::unique_ptr<Operation> MakeLrn(const Lrn& lrn, const Wiring& wiring) {
+std::unique_ptr<Operation> MakeOperation(const Lrn& lrn, const Wiring& wiring, OneDnn&) {
   return MakeForType<LrnOperation>(wiring.x.dtype, lrn, wiring);
 }
 

@@ -45,7 +45,7 @@ void MaximaOf(const float* const* rows, int64_t offset, int64_t channels, T* y, 
 template <typename T>
 class MaxPoolOperation final : public Operation {
  public:
-  MaxPoolOperation(const Lrn* lrn, const Pool& pool, const Wiring& wiring)
+  MaxPoolOperation(const Pool& pool, const Wiring& wiring)
       : wiring_(wiring),
         kernel_(pool.kernel),
         rows_(PoolWindows(pool, Axis::kHeight, wiring.x.shape[1], wiring.y.shape[1])),
@@ -64,7 +64,7 @@ class MaxPoolOperation final : public Operation {
       dx_ = wiring.dx.As<T>();
     }
     CONVOY_CHECK(kernel_ * kernel_ <= UINT16_MAX, "kernel {}", kernel_);
-    if (lrn != nullptr) lrn_.emplace(*lrn, channels_);
+    if (wiring.lrn) lrn_.emplace(*wiring.lrn, channels_);
     const int64_t lrn_count = lrn_ ? lrn_->scratch_count() : 0;
     for (int thread = 0; thread < wiring.threads; ++thread) {
       Scratch scratch;
@@ -257,8 +257,8 @@ class MaxPoolOperation final : public Operation {
 
 }  // namespace
 
-std::unique_ptr<Operation> MakeMaxPool(const Lrn* lrn, const Pool& pool, const Wiring& wiring) {
-  return MakeForType<MaxPoolOperation>(wiring.x.dtype, lrn, pool, wiring);
+std::unique_ptr<Operation> MakeMaxPool(const Pool& pool, const Wiring& wiring) {
+  return MakeForType<MaxPoolOperation>(wiring.x.dtype, pool, wiring);
 }
 
 }  // namespace convoy::cpu

@@ -8,52 +8,26 @@
 namespace convoy::cpu {
 namespace {
 
-class CpuFactory : public OperationFactory {
+class CpuFactory final : public OperationFactory {
  public:
   Buffer Allocate(int64_t bytes) override { return AllocateHost(bytes); }
-
-  std::unique_ptr<Operation> Make(const PlannedOperation& planned, const Layer& first,
-                                  const Layer& last, const Wiring& wiring) override {
-    switch (planned.kind) {
-      case OperationKind::kConvolution:
-        return MakeConvolution(std::get<Convolution>(first), wiring, onednn_);
-      case OperationKind::kFullyConnected:
-        return MakeFullyConnected(wiring, onednn_);
-      case OperationKind::kBatchNorm:
-        return MakeBatchNorm(std::get<BatchNorm>(first), wiring);
-      case OperationKind::kActivation:
-        return MakeActivation(std::get<Activation>(first), wiring);
-      case OperationKind::kLrn:
-        return MakeLrn(std::get<Lrn>(first), wiring);
-      case OperationKind::kMaxPool:
-        return MakeMaxPool(std::get_if<Lrn>(&first), std::get<Pool>(last), wiring);
-      case OperationKind::kAveragePool:
-        return MakeAveragePool(std::get<Pool>(first), wiring);
-      case OperationKind::kAdaptiveAveragePool:
-        return MakeAdaptiveAveragePool(wiring);
-      case OperationKind::kDropout:
-        return MakeDropout(std::get<Dropout>(first), wiring);
-      case OperationKind::kSoftmaxLoss:
-        return MakeSoftmaxLoss(std::get<SoftmaxCrossEntropy>(first), wiring);
-    }
-    return nullptr;
+  std::unique_ptr<Operation> Make(const Layer& layer, const Wiring& wiring) override {
+    return std::visit([&](const auto& spec) { return MakeOperation(spec, wiring, onednn_); },
+                      layer);
   }
-
-  void AllocateScratchpad() { onednn_.AllocateScratchpad(); }
+  void Finish() override { onednn_.AllocateScratchpad(); }
 
  private:
   OneDnn onednn_;
 };
 
-class CpuNetwork final : private CpuFactory, public OperationNetwork {
+class CpuNetwork final : public OperationNetwork {
  public:
   CpuNetwork(const SegmentSpec& segment, const CompileOptions& options, const NetworkArenas& arenas,
              int threads)
       : OperationNetwork(segment, options, arenas, PlanOperations(segment, options),
-                         static_cast<CpuFactory&>(*this), threads),
-        threads_(threads) {
-    AllocateScratchpad();
-  }
+                         std::make_unique<CpuFactory>(), threads),
+        threads_(threads) {}
 
   void Forward(const StepContext& context) override {
     const ThreadScope scope(threads_);
@@ -73,6 +47,10 @@ class CpuNetwork final : private CpuFactory, public OperationNetwork {
 };
 
 }  // namespace
+
+std::unique_ptr<Operation> MakeOperation(const Pool& pool, const Wiring& wiring, OneDnn&) {
+  return pool.kind == PoolKind::kMax ? MakeMaxPool(pool, wiring) : MakeAveragePool(pool, wiring);
+}
 
 std::unique_ptr<Network> MakeNetwork(const SegmentSpec& segment, const CompileOptions& options,
                                      const NetworkArenas& arenas, int threads) {

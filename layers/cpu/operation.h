@@ -35,17 +35,26 @@ class BiasGradient {
 
 class OneDnn;
 
-std::unique_ptr<Operation> MakeConvolution(const Convolution& conv, const Wiring& wiring,
-                                           OneDnn& onednn);
-std::unique_ptr<Operation> MakeFullyConnected(const Wiring& wiring, OneDnn& onednn);
-std::unique_ptr<Operation> MakeActivation(const Activation& activation, const Wiring& wiring);
-std::unique_ptr<Operation> MakeLrn(const Lrn& lrn, const Wiring& wiring);
-// `lrn`: null, or what is done to x before the maximum is taken.
-std::unique_ptr<Operation> MakeMaxPool(const Lrn* lrn, const Pool& pool, const Wiring& wiring);
+// An overload per kind of layer; a network visits them. `onednn` outlives the operation.
+std::unique_ptr<Operation> MakeOperation(const Convolution& conv, const Wiring& wiring,
+                                         OneDnn& onednn);
+std::unique_ptr<Operation> MakeOperation(const FullyConnected& fc, const Wiring& wiring,
+                                         OneDnn& onednn);
+std::unique_ptr<Operation> MakeOperation(const Activation& activation, const Wiring& wiring,
+                                         OneDnn& onednn);
+std::unique_ptr<Operation> MakeOperation(const Lrn& lrn, const Wiring& wiring, OneDnn& onednn);
+std::unique_ptr<Operation> MakeOperation(const BatchNorm& norm, const Wiring& wiring,
+                                         OneDnn& onednn);
+std::unique_ptr<Operation> MakeOperation(const Pool& pool, const Wiring& wiring, OneDnn& onednn);
+std::unique_ptr<Operation> MakeOperation(const AdaptiveAveragePool& pool, const Wiring& wiring,
+                                         OneDnn& onednn);
+std::unique_ptr<Operation> MakeOperation(const Dropout& dropout, const Wiring& wiring,
+                                         OneDnn& onednn);
+std::unique_ptr<Operation> MakeOperation(const SoftmaxCrossEntropy& loss, const Wiring& wiring,
+                                         OneDnn& onednn);
+
+// The two that pooling consists of.
+std::unique_ptr<Operation> MakeMaxPool(const Pool& pool, const Wiring& wiring);
 std::unique_ptr<Operation> MakeAveragePool(const Pool& pool, const Wiring& wiring);
-std::unique_ptr<Operation> MakeAdaptiveAveragePool(const Wiring& wiring);
-std::unique_ptr<Operation> MakeBatchNorm(const BatchNorm& norm, const Wiring& wiring);
-std::unique_ptr<Operation> MakeDropout(const Dropout& dropout, const Wiring& wiring);
-std::unique_ptr<Operation> MakeSoftmaxLoss(const SoftmaxCrossEntropy& loss, const Wiring& wiring);
 
 }  // namespace convoy::cpu

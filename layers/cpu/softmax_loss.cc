@@ -118,7 +118,8 @@ using OnBFloat16Logits = SoftmaxLossOperation<BFloat16, TGradient>;
 
 }  // namespace
 
-std::unique_ptr<Operation> MakeSoftmaxLoss(const SoftmaxCrossEntropy& loss, const Wiring& wiring) {
+std::unique_ptr<Operation> MakeOperation(const SoftmaxCrossEntropy& loss, const Wiring& wiring,
+                                         OneDnn&) {
   const DType gradient = wiring.dx ? wiring.dx.dtype : wiring.x.dtype;
   return wiring.x.dtype == DType::kBFloat16 ? MakeForType<OnBFloat16Logits>(gradient, loss, wiring)
                                             : MakeForType<OnFloatLogits>(gradient, loss, wiring);

@@ -14,7 +14,7 @@
 namespace convoy::cuda {
 namespace {
 
-class CudaFactory : public OperationFactory {
+class CudaFactory final : public OperationFactory {
  public:
   explicit CudaFactory(const OperationResources& resources) : resources_(resources) {}
 
@@ -35,31 +35,9 @@ class CudaFactory : public OperationFactory {
   }
   Buffer Allocate(int64_t bytes) override { return AllocateDevice(resources_.device, bytes); }
 
-  std::unique_ptr<Operation> Make(const PlannedOperation& planned, const Layer& first,
-                                  const Layer& last, const Wiring& wiring) override {
-    switch (planned.kind) {
-      case OperationKind::kConvolution:
-        return MakeConvolution(std::get<Convolution>(first), wiring, resources_);
-      case OperationKind::kFullyConnected:
-        return MakeFullyConnected(wiring, resources_);
-      case OperationKind::kBatchNorm:
-        return MakeBatchNorm(std::get<BatchNorm>(first), wiring, resources_);
-      case OperationKind::kActivation:
-        return MakeActivation(std::get<Activation>(first), wiring);
-      case OperationKind::kLrn:
-        return MakeLrn(std::get<Lrn>(first), wiring);
-      case OperationKind::kMaxPool:
-        return MakeMaxPool(std::get_if<Lrn>(&first), std::get<Pool>(last), wiring, resources_);
-      case OperationKind::kAveragePool:
-        return MakeAveragePool(std::get<Pool>(first), wiring);
-      case OperationKind::kAdaptiveAveragePool:
-        return MakeAdaptiveAveragePool(wiring);
-      case OperationKind::kDropout:
-        return MakeDropout(std::get<Dropout>(first), wiring, resources_);
-      case OperationKind::kSoftmaxLoss:
-        return MakeSoftmaxLoss(std::get<SoftmaxCrossEntropy>(first), wiring, resources_);
-    }
-    return nullptr;
+  std::unique_ptr<Operation> Make(const Layer& layer, const Wiring& wiring) override {
+    return std::visit([&](const auto& spec) { return MakeOperation(spec, wiring, resources_); },
+                      layer);
   }
 
  private:
@@ -82,14 +60,13 @@ double CopyRate(int device) {
   return 2.0 * kCopies * static_cast<double>(bytes) / end->SecondsSince(*start);
 }
 
-class CudaNetwork final : private CudaFactory, public OperationNetwork {
+class CudaNetwork final : public OperationNetwork {
  public:
   CudaNetwork(const SegmentSpec& segment, const CompileOptions& options,
               const NetworkArenas& arenas, const OperationResources& resources, StepState& state)
-      : CudaFactory(resources),
-        OperationNetwork(segment, options, arenas,
+      : OperationNetwork(segment, options, arenas,
                          PlanOperations(segment, options, {.products_mask_dx = true}),
-                         static_cast<CudaFactory&>(*this)),
+                         std::make_unique<CudaFactory>(resources)),
         device_(resources.device),
         state_(state) {}
 
@@ -262,6 +239,12 @@ class CudaBackend final : public Backend {
 };
 
 }  // namespace
+
+std::unique_ptr<Operation> MakeOperation(const Pool& pool, const Wiring& wiring,
+                                         const OperationResources& resources) {
+  return pool.kind == PoolKind::kMax ? MakeMaxPool(pool, wiring, resources)
+                                     : MakeAveragePool(pool, wiring);
+}
 
 std::unique_ptr<Backend> MakeBackend(const CudaOptions& options) {
   const int count = DeviceCount();

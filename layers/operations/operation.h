@@ -6,6 +6,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,7 @@ struct Wiring {
   int threads = 1;  // of a host backend
   bool training = false;
 
+  std::optional<Lrn> lrn;     // max pooling takes the maxima of this normalisation of x
   bool relu = false;          // the operation ends in a ReLU
   bool dy_is_masked = false;  // dy arrives as zero where that ReLU gave zero
   bool mask_dx = false;       // x comes from a ReLU: dx is zero where x is

@@ -47,27 +47,26 @@ void LayerParameters::ReportReleased(BackwardObserver& observer) const {
 
 OperationNetwork::OperationNetwork(const SegmentSpec& segment, const CompileOptions& options,
                                    const NetworkArenas& arenas, std::vector<PlannedOperation> plan,
-                                   OperationFactory& factory, int threads)
-    : factory_(factory),
+                                   std::unique_ptr<OperationFactory> factory, int threads)
+    : factory_(std::move(factory)),
       item_count_(segment.items.size()),
       training_(options.training),
       may_give_input_gradient_(segment.needs_input_gradient && options.training),
       plan_(std::move(plan)) {
-  ends_in_loss_ = !plan_.empty() && plan_.back().kind == OperationKind::kSoftmaxLoss;
+  ends_in_loss_ = !plan_.empty() && std::holds_alternative<SoftmaxCrossEntropy>(plan_.back().layer);
   // Once to count, once to allocate.
   for (counts_only_ = true;; counts_only_ = false) {
     AllocateActivations(segment, options);
     if (training_) AllocateGradients(options);
     if (!counts_only_) break;
-    factory_.Announce(counted_bytes_, options.batch);
+    factory_->Announce(counted_bytes_, options.batch);
   }
   const std::vector<LayerSite> sites = SitesOf(segment);
   for (size_t i = 0; i < plan_.size(); ++i) {
-    operations_.push_back(
-        factory_.Make(plan_[i], segment.items[plan_[i].begin].layer.layer,
-                      segment.items[plan_[i].end - 1].layer.layer,
-                      WiringOf(i, segment, sites[plan_[i].begin], arenas, threads)));
+    operations_.push_back(factory_->Make(
+        plan_[i].layer, WiringOf(i, segment, sites[plan_[i].begin], arenas, threads)));
   }
+  factory_->Finish();
   OperationNetwork::SetLearning(std::vector<bool>(item_count_, true), may_give_input_gradient_);
 }
 
@@ -141,7 +140,7 @@ Tensor OperationNetwork::AllocateTensor(DType dtype, const Shape& shape) {
     counted_bytes_ += bytes;
     return {nullptr, dtype, shape};
   }
-  storage_.push_back(factory_.Allocate(bytes));
+  storage_.push_back(factory_->Allocate(bytes));
   return ViewOf(storage_.back(), dtype, shape);
 }
 
@@ -190,6 +189,7 @@ Wiring OperationNetwork::WiringOf(size_t i, const SegmentSpec& segment, const La
                 .parameters = ParametersAt(site, training_, arenas),
                 .threads = threads,
                 .training = training_,
+                .lrn = planned.lrn,
                 .relu = planned.relu,
                 .dy_is_masked = planned.dy_is_masked,
                 .mask_dx = planned.mask_dx};

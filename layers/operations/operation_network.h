@@ -11,29 +11,31 @@
 
 namespace convoy {
 
-// What a backend adds.
+// What a backend adds: its memory and its operations. A network calls this while it is made, and
+// keeps it as long as its operations.
 class OperationFactory {
  public:
   virtual ~OperationFactory() = default;
-  // Before the first Allocate: the bytes of all activations and gradients, for `rows` rows. May
-  // throw (kDevice) when they cannot be had.
+  // Hears the bytes of all activations and gradients, for `rows` rows, before the first Allocate.
+  // May throw (kDevice) when they cannot be had.
   virtual void Announce(int64_t bytes, int64_t rows) { (void)bytes, (void)rows; }
-  // Device memory, zeroed.
+  // Returns device memory, zeroed.
   virtual Buffer Allocate(int64_t bytes) = 0;
-  // `first` and `last` layer of the operation; they are one where it consists of one.
-  virtual std::unique_ptr<Operation> Make(const PlannedOperation& planned, const Layer& first,
-                                          const Layer& last, const Wiring& wiring) = 0;
+  // Makes the operation of `layer`. A backend has an overload per kind of layer and visits them.
+  virtual std::unique_ptr<Operation> Make(const Layer& layer, const Wiring& wiring) = 0;
+  // Called once, after the last Make.
+  virtual void Finish() {}
 };
 
 // Owns activations and gradients. Backward needs two gradients at a time, that of an operation's
 // output and that of its input: they take turns in two slots.
 class OperationNetwork : public Network {
  public:
-  // `plan`: of PlanOperations(segment, options). `factory` outlives the network; `threads` is what
-  // operations of a host backend are told.
+  // `plan`: what PlanOperations(segment, options) returned. `threads` is what operations of a host
+  // backend are told.
   OperationNetwork(const SegmentSpec& segment, const CompileOptions& options,
                    const NetworkArenas& arenas, std::vector<PlannedOperation> plan,
-                   OperationFactory& factory, int threads = 1);
+                   std::unique_ptr<OperationFactory> factory, int threads = 1);
 
   Tensor input() const override { return activations_.front(); }
   Tensor output() const override { return activations_.back(); }
@@ -59,7 +61,7 @@ class OperationNetwork : public Network {
   Wiring WiringOf(size_t i, const SegmentSpec& segment, const LayerSite& site,
                   const NetworkArenas& arenas, int threads);
 
-  OperationFactory& factory_;
+  const std::unique_ptr<OperationFactory> factory_;
   size_t item_count_;
   bool training_;
   bool may_give_input_gradient_;
@@ -71,7 +73,7 @@ class OperationNetwork : public Network {
   std::vector<PlannedOperation> plan_;
   std::vector<bool> learns_, has_parameters_;  // per operation
   std::vector<Buffer> storage_;
-  std::vector<Tensor> activations_, gradients_;  // i: before operation i; the last one behind all
+  std::vector<Tensor> activations_, gradients_;  // i: before operation i; the last one after all
   std::vector<std::unique_ptr<Operation>> operations_;
 };
 

@@ -5,55 +5,39 @@
 namespace convoy {
 namespace {
 
-OperationKind KindOfItem(const SegmentSpec::Item& item) {
-  struct Visitor {
-    OperationKind operator()(const Convolution&) { return OperationKind::kConvolution; }
-    OperationKind operator()(const FullyConnected&) { return OperationKind::kFullyConnected; }
-    OperationKind operator()(const BatchNorm&) { return OperationKind::kBatchNorm; }
-    OperationKind operator()(const Activation&) { return OperationKind::kActivation; }
-    OperationKind operator()(const Lrn&) { return OperationKind::kLrn; }
-    OperationKind operator()(const Pool& pool) {
-      return pool.kind == PoolKind::kMax ? OperationKind::kMaxPool : OperationKind::kAveragePool;
-    }
-    OperationKind operator()(const AdaptiveAveragePool&) {
-      return OperationKind::kAdaptiveAveragePool;
-    }
-    OperationKind operator()(const Dropout&) { return OperationKind::kDropout; }
-    OperationKind operator()(const SoftmaxCrossEntropy&) { return OperationKind::kSoftmaxLoss; }
-  };
-  return std::visit(Visitor{}, item.layer.layer);
+// Whether the layer is of one of the kinds.
+template <typename... Kinds>
+bool Is(const Layer& layer) {
+  return (std::holds_alternative<Kinds>(layer) || ...);
 }
 
-bool IsRelu(const SegmentSpec::Item& item) {
-  const auto* activation = std::get_if<Activation>(&item.layer.layer);
+bool IsRelu(const Layer& layer) {
+  const auto* activation = std::get_if<Activation>(&layer);
   return activation != nullptr && activation->kind == ActivationKind::kRelu;
 }
 
-bool TakesRelu(OperationKind kind) {
-  return kind == OperationKind::kConvolution || kind == OperationKind::kFullyConnected ||
-         kind == OperationKind::kBatchNorm;
+bool IsMaxPool(const Layer& layer) {
+  const auto* pool = std::get_if<Pool>(&layer);
+  return pool != nullptr && pool->kind == PoolKind::kMax;
 }
 
-bool CanMaskDx(OperationKind kind, const PlanOptions& backend) {
-  const bool is_product =
-      kind == OperationKind::kConvolution || kind == OperationKind::kFullyConnected;
-  return (is_product && backend.products_mask_dx) || kind == OperationKind::kLrn ||
-         kind == OperationKind::kMaxPool || kind == OperationKind::kDropout;
+bool CanMaskDx(const Layer& layer, const PlanOptions& backend) {
+  return (Is<Convolution, FullyConnected>(layer) && backend.products_mask_dx) ||
+         Is<Lrn, Dropout>(layer) || IsMaxPool(layer);
 }
 
 // Whether backward reads y, so that nothing may overwrite it.
 bool NeedsOutput(const PlannedOperation& operation) {
   if (operation.relu) return !operation.dy_is_masked;
-  return operation.kind == OperationKind::kActivation ||
-         operation.kind == OperationKind::kSoftmaxLoss ||
-         (operation.kind == OperationKind::kDropout && operation.mask_dx);
+  return Is<Activation, SoftmaxCrossEntropy>(operation.layer) ||
+         (Is<Dropout>(operation.layer) && operation.mask_dx);
 }
 
-// Whether forward may write over x, and backward still finds what it needs there. Below zero, a
-// negative slope would turn the sign that backward looks at.
-bool MayOverwriteInput(OperationKind kind, const SegmentSpec::Item& item) {
-  if (kind == OperationKind::kDropout) return true;
-  const auto* activation = std::get_if<Activation>(&item.layer.layer);
+// Whether forward may write over x, and backward still finds what it needs there. A negative slope
+// would turn the sign that backward looks at.
+bool MayOverwriteInput(const Layer& layer) {
+  if (Is<Dropout>(layer)) return true;
+  const auto* activation = std::get_if<Activation>(&layer);
   if (activation == nullptr) return false;
   const bool has_slope =
       activation->kind == ActivationKind::kLeakyRelu || activation->kind == ActivationKind::kElu;
@@ -62,21 +46,21 @@ bool MayOverwriteInput(OperationKind kind, const SegmentSpec::Item& item) {
 
 // The operation that starts at item `begin`.
 PlannedOperation MatchAt(const std::vector<SegmentSpec::Item>& items, size_t begin) {
-  PlannedOperation operation{.kind = KindOfItem(items[begin]),
-                             .begin = begin,
-                             .end = begin + 1,
-                             .name = items[begin].layer.name};
-  const bool has_next = begin + 1 < items.size();
-  if (has_next && TakesRelu(operation.kind) && IsRelu(items[begin + 1])) {
+  const LayerSpec& first = items[begin].layer;
+  PlannedOperation operation{
+      .layer = first.layer, .begin = begin, .end = begin + 1, .name = first.name};
+  operation.relu = IsRelu(first.layer);
+  if (begin + 1 == items.size()) return operation;
+  const LayerSpec& next = items[begin + 1].layer;
+  if (Is<Convolution, FullyConnected, BatchNorm>(first.layer) && IsRelu(next.layer)) {
     operation.relu = true;
     ++operation.end;
-  } else if (has_next && operation.kind == OperationKind::kLrn &&
-             KindOfItem(items[begin + 1]) == OperationKind::kMaxPool) {
-    operation.kind = OperationKind::kMaxPool;
-    operation.name += "+" + items[begin + 1].layer.name;
+  } else if (Is<Lrn>(first.layer) && IsMaxPool(next.layer)) {
+    operation.lrn = std::get<Lrn>(first.layer);
+    operation.layer = next.layer;
+    operation.name += "+" + next.name;
     ++operation.end;
   }
-  if (IsRelu(items[begin])) operation.relu = true;
   return operation;
 }
 
@@ -91,21 +75,19 @@ std::vector<PlannedOperation> PlanOperations(const SegmentSpec& segment,
     PlannedOperation operation = MatchAt(segment.items, begin);
     operation.output = sites[operation.end - 1].output;
     operation.output_dtype =
-        operation.kind == OperationKind::kSoftmaxLoss ? DType::kFloat32 : options.dtype;
+        Is<SoftmaxCrossEntropy>(operation.layer) ? DType::kFloat32 : options.dtype;
     if (!plan.empty()) {
       PlannedOperation& previous = plan.back();
-      if (operation.kind == OperationKind::kSoftmaxLoss && !previous.relu &&
-          previous.kind == OperationKind::kFullyConnected) {
+      if (Is<SoftmaxCrossEntropy>(operation.layer) && !previous.relu &&
+          Is<FullyConnected>(previous.layer)) {
         previous.output_dtype = DType::kFloat32;
       }
-      operation.mask_dx = CanMaskDx(operation.kind, backend) && previous.relu;
+      operation.mask_dx = CanMaskDx(operation.layer, backend) && previous.relu;
       previous.dy_is_masked = operation.mask_dx;
-      operation.forward_in_place = MayOverwriteInput(operation.kind, segment.items[begin]) &&
-                                   !(options.training && NeedsOutput(previous));
+      operation.forward_in_place =
+          MayOverwriteInput(operation.layer) && !(options.training && NeedsOutput(previous));
     }
-    operation.backward_in_place = operation.kind == OperationKind::kDropout ||
-                                  operation.kind == OperationKind::kActivation ||
-                                  operation.kind == OperationKind::kBatchNorm;
+    operation.backward_in_place = Is<Dropout, Activation, BatchNorm>(operation.layer);
     begin = operation.end;
     plan.push_back(std::move(operation));
   }

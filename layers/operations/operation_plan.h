@@ -2,6 +2,7 @@
 // in place.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,22 +10,11 @@
 
 namespace convoy {
 
-enum class OperationKind {
-  kConvolution,
-  kFullyConnected,
-  kBatchNorm,
-  kActivation,
-  kLrn,
-  kMaxPool,  // with the LRN before it, if there is one
-  kAveragePool,
-  kAdaptiveAveragePool,
-  kDropout,
-  kSoftmaxLoss,
-};
-
-// Items [begin, end) of a segment. The flags mean what they mean in Wiring (operation.h).
+// One layer, and what of its neighbours runs with it: items [begin, end) of a segment. `lrn` and
+// the flags mean what they mean in Wiring (operation.h).
 struct PlannedOperation {
-  OperationKind kind;
+  Layer layer;
+  std::optional<Lrn> lrn;
   size_t begin = 0, end = 0;
   std::string name;
   Shape output;  // of one sample
@@ -42,10 +32,11 @@ struct PlanOptions {
 };
 
 // Matches the items into operations:
-//   convolution | fully connected | batch norm, and a ReLU behind it
-//   LRN and max pooling
-// A ReLU's gradient is applied by whoever writes it first, where that costs nothing: pooling, LRN
-// and dropout, and what `backend` says. Fully connected layers in front of the loss write fp32.
+//   convolution | fully connected | batch norm, with the ReLU that follows it
+//   max pooling, with the LRN before it
+// The operation that first writes the gradient of a ReLU's output applies the ReLU's own gradient
+// too, if that costs nothing: pooling, LRN and dropout do, and what `backend` says. A fully
+// connected layer just before the loss writes fp32.
 std::vector<PlannedOperation> PlanOperations(const SegmentSpec& segment,
                                              const CompileOptions& options,
                                              const PlanOptions& backend = {});

@@ -133,7 +133,8 @@ struct MaskGradientKernel {
 
 }  // namespace
 
-std::unique_ptr<Operation> MakeActivation(const Activation& activation, const Wiring& wiring) {
+std::unique_ptr<Operation> MakeOperation(const Activation& activation, const Wiring& wiring,
+                                         const OperationResources&) {
   const auto slope = static_cast<float>(activation.slope);
   switch (activation.kind) {
     case ActivationKind::kRelu:

@@ -116,7 +116,8 @@ std::unique_ptr<Operation> MakeAveragePool(const Pool& pool, const Wiring& wirin
               wiring);
 }
 
-std::unique_ptr<Operation> MakeAdaptiveAveragePool(const Wiring& wiring) {
+std::unique_ptr<Operation> MakeOperation(const AdaptiveAveragePool&, const Wiring& wiring,
+                                         const OperationResources&) {
   const Shape &x = wiring.x.shape, &y = wiring.y.shape;
   return Make(AdaptiveAxis(x[1], y[1]), AdaptiveAxis(x[2], y[2]), wiring);
 }

@@ -158,7 +158,7 @@ class BatchNormOperation final : public Operation {
 
 }  // namespace
 
-std::unique_ptr<Operation> MakeBatchNorm(const BatchNorm& norm, const Wiring& wiring,
+std::unique_ptr<Operation> MakeOperation(const BatchNorm& norm, const Wiring& wiring,
                                          const OperationResources& resources) {
   return ForType(wiring.x.dtype, [&](auto type) {
     using T = decltype(type);

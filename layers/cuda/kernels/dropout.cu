@@ -167,8 +167,8 @@ class DropoutOperation final : public Operation {
 
 }  // namespace
 
-std::unique_ptr<Operation> MakeDropout(const Dropout& dropout, const Wiring& wiring,
-                                       const OperationResources& resources) {
+std::unique_ptr<Operation> MakeOperation(const Dropout& dropout, const Wiring& wiring,
+                                         const OperationResources& resources) {
   return ForType(wiring.x.dtype, [&](auto type) -> std::unique_ptr<Operation> {
     return std::make_unique<DropoutOperation<decltype(type)>>(dropout, wiring, resources);
   });

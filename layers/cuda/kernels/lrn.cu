@@ -92,7 +92,8 @@ class LrnOperation final : public Operation {
 
 }  // namespace
 
-std::unique_ptr<Operation> MakeLrn(const Lrn& lrn, const Wiring& wiring) {
+std::unique_ptr<Operation> MakeOperation(const Lrn& lrn, const Wiring& wiring,
+                                         const OperationResources&) {
   return ForType(wiring.x.dtype, [&](auto type) {
     using T = decltype(type);
     return ForLrn<T>(

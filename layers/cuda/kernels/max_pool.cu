@@ -119,7 +119,7 @@ std::unique_ptr<Operation> MakeWith(const Norm& norm, const Pool& pool, const Wi
 
 }  // namespace
 
-std::unique_ptr<Operation> MakeMaxPool(const Lrn* lrn, const Pool& pool, const Wiring& wiring,
+std::unique_ptr<Operation> MakeMaxPool(const Pool& pool, const Wiring& wiring,
                                        const OperationResources& resources) {
   return ForType(wiring.x.dtype, [&](auto type) {
     using T = decltype(type);
@@ -127,7 +127,7 @@ std::unique_ptr<Operation> MakeMaxPool(const Lrn* lrn, const Pool& pool, const W
       return MakeWith<T, decltype(width)::value>(norm, pool, wiring, resources.device);
     };
     const int64_t channels = wiring.x.shape[3];
-    if (lrn != nullptr) return ForLrn<T>(*lrn, channels, make);
+    if (wiring.lrn) return ForLrn<T>(*wiring.lrn, channels, make);
     return ForWidth<T>(channels, [&](auto width) { return make(NoLrn{}, width); });
   });
 }

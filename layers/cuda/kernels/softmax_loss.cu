@@ -182,8 +182,8 @@ class SoftmaxLossOperation final : public Operation {
 
 }  // namespace
 
-std::unique_ptr<Operation> MakeSoftmaxLoss(const SoftmaxCrossEntropy& loss, const Wiring& wiring,
-                                           const OperationResources& resources) {
+std::unique_ptr<Operation> MakeOperation(const SoftmaxCrossEntropy& loss, const Wiring& wiring,
+                                         const OperationResources& resources) {
   return std::make_unique<SoftmaxLossOperation>(loss, wiring, resources);
 }
 

@@ -95,8 +95,8 @@ Products MakeProducts(const Wiring& wiring, Make&& make) {
 
 }  // namespace
 
-std::unique_ptr<Operation> MakeConvolution(const Convolution& conv, const Wiring& wiring,
-                                           const OperationResources& resources) {
+std::unique_ptr<Operation> MakeOperation(const Convolution& conv, const Wiring& wiring,
+                                         const OperationResources& resources) {
   ProductOperands operands = OperandsOf(wiring);
   if (wiring.training) operands.packed_x = std::make_shared<PackedImages>(resources.device);
   Products products = MakeProducts(wiring, [&](ProductPass pass) {
@@ -108,8 +108,8 @@ std::unique_ptr<Operation> MakeConvolution(const Convolution& conv, const Wiring
   return std::make_unique<ProductOperation>(wiring, std::move(products), resources.device);
 }
 
-std::unique_ptr<Operation> MakeFullyConnected(const Wiring& wiring,
-                                              const OperationResources& resources) {
+std::unique_ptr<Operation> MakeOperation(const FullyConnected&, const Wiring& wiring,
+                                         const OperationResources& resources) {
   const ProductOperands operands = OperandsOf(wiring);
   Products products = MakeProducts(wiring, [&](ProductPass pass) {
     return resources.library->MakeFullyConnected(pass, operands);
