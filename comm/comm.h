@@ -1,6 +1,7 @@
 // comm/comm.h - start here: who talks to whom.
 //
 //   communicator.h   Communicator: collectives over a group of ranks, asynchronous, with a deadline
+//   collective.h     Collective: one of them as data
 //   world.h          World: all ranks of the run, threads or processes; makes groups, ends the run
 //   grid_shape.h     GridShape: how many replicas and towers
 //   grid.h           ProcessGrid: which rank is which replica and tower, and their groups
@@ -11,6 +12,7 @@
 #pragma once
 
 #include "comm/buckets.h"
+#include "comm/collective.h"
 #include "comm/communicator.h"
 #include "comm/grid.h"
 #include "comm/grid_shape.h"

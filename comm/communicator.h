@@ -2,7 +2,7 @@
 //
 // Every rank of a group calls the same collectives in the same order. A rank that waits longer than
 // the deadline, or whose peer is gone, gets an Error (kPeer) that names the operation, the step,
-// and the ranks that are late where that can be known.
+// and the ranks that are late if that can be known.
 #pragma once
 
 #include <cstdint>
@@ -10,14 +10,13 @@
 #include <string>
 #include <utility>
 
+#include "comm/collective.h"
 #include "core/device/memory.h"
 #include "core/device/stream.h"
 #include "core/error.h"
 #include "core/tensor/tensor.h"
 
 namespace convoy {
-
-enum class ReduceOp { kSum, kMax, kMin };
 
 // A collective under way. Move-only; destroyed without Wait(), it waits; destroyed by an exception,
 // it gives the group up.
@@ -65,22 +64,24 @@ class Communicator {
   virtual int size() const = 0;
 
   // data [any]: in place.
-  virtual Request AllReduce(Stream& stream, const Tensor& data, ReduceOp op, const char* what) = 0;
+  Request AllReduce(Stream& stream, const Tensor& data, ReduceOp op, const char* what);
   // send [...] -> receive [size, ...], block r from rank r. `send` may be receive's own block.
-  virtual Request AllGather(Stream& stream, const Tensor& send, const Tensor& receive,
-                            const char* what) = 0;
+  Request AllGather(Stream& stream, const Tensor& send, const Tensor& receive, const char* what);
   // send [size, ...] -> receive [...], the sum over ranks of their block number rank().
-  virtual Request ReduceScatter(Stream& stream, const Tensor& send, const Tensor& receive,
-                                const char* what) = 0;
+  Request ReduceScatter(Stream& stream, const Tensor& send, const Tensor& receive,
+                        const char* what);
   // send [...] of every rank -> receive [size, ...] on `root`; elsewhere receive is ignored.
-  virtual Request Gather(Stream& stream, const Tensor& send, const Tensor& receive, int root,
-                         const char* what) = 0;
+  Request Gather(Stream& stream, const Tensor& send, const Tensor& receive, int root,
+                 const char* what);
   // send [size, ...] on `root` -> receive [...] on every rank; elsewhere send is ignored.
-  virtual Request Scatter(Stream& stream, const Tensor& send, const Tensor& receive, int root,
-                          const char* what) = 0;
-  virtual Request Broadcast(Stream& stream, const Tensor& data, int root, const char* what) = 0;
+  Request Scatter(Stream& stream, const Tensor& send, const Tensor& receive, int root,
+                  const char* what);
+  Request Broadcast(Stream& stream, const Tensor& data, int root, const char* what);
   // Blocks the host until every rank of the group is here.
-  virtual void Barrier(const char* what) = 0;
+  void Barrier(const char* what);
+  // Checks a collective given as data and starts it. The calls above and groups that stand on other
+  // groups use it.
+  Request Run(Stream& stream, const Collective& collective);
 
   // From any thread: this rank will not go on. Collectives under way and later ones soon end by an
   // Error that says `why`. A group of one has nobody to leave.
@@ -96,6 +97,10 @@ class Communicator {
   // it has no such memory: allocate your own. Every rank makes the same calls in the same order
   // and uses the same offsets in collectives. May be given back after the communicator has ended.
   virtual Buffer AllocateRegistered(int64_t) { return {}; }
+
+ private:
+  // Starts a collective that Run has checked and completed.
+  virtual Request Submit(Stream& stream, const Collective& collective) = 0;
 };
 
 }  // namespace convoy

@@ -6,7 +6,7 @@
 #include "comm/device/staged.h"
 #include "comm/device/watchdog.h"
 #include "comm/grid_shape.h"
-#include "comm/host/collective.h"
+#include "comm/host/rank_group.h"
 #include "comm/world.h"
 
 namespace convoy {

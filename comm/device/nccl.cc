@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "comm/grid.h"
-#include "comm/host/collective.h"
 #include "core/device/cuda_module.h"
 
 namespace convoy {
@@ -44,7 +43,7 @@ class NcclOperation final : public Request::Operation {
   bool waited_ = false;
 };
 
-class NcclCommunicator final : public CollectiveCommunicator {
+class NcclCommunicator final : public Communicator {
  public:
   NcclCommunicator(std::shared_ptr<NcclGroup> group, Communicator& host, Watchdog& watchdog,
                    const NcclOptions& options)
@@ -74,8 +73,9 @@ class NcclCommunicator final : public CollectiveCommunicator {
 
  private:
   Request Submit(Stream& stream, const Collective& collective) override {
-    if (collective.kind == CollectiveKind::kBarrier) {
-      host_.Barrier(collective.what);
+    if (!collective.traits().moves_data) {
+      HostStream host_stream;
+      host_.Run(host_stream, collective).Wait(host_stream);
       return {};
     }
     NcclGroup::Queued queued = group_->Queue(stream, collective);

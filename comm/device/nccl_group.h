@@ -7,8 +7,8 @@
 #include <memory>
 #include <string>
 
+#include "comm/collective.h"
 #include "comm/device/watchdog.h"
-#include "comm/host/collective.h"
 #include "core/device/memory.h"
 #include "core/device/stream.h"
 

@@ -6,8 +6,8 @@
 #include <optional>
 #include <utility>
 
-#include "comm/host/collective.h"
 #include "comm/host/job_queue.h"
+#include "comm/host/rank_group.h"
 
 namespace convoy {
 namespace {
@@ -33,16 +33,13 @@ class Stager {
   // caller's work that comes first; null where there is none.
   std::unique_ptr<Event> Run(const Collective& collective, Event* ready) {
     if (ready != nullptr) stream_->WaitFor(*ready);
-    switch (collective.kind) {
-      case CollectiveKind::kBarrier:
-        host_.Barrier(collective.what);
-        break;
-      case CollectiveKind::kAllReduce:
-      case CollectiveKind::kBroadcast:
-        RunInPieces(collective);
-        break;
-      default:
-        RunWhole(collective);
+    const CollectiveTraits traits = collective.traits();
+    if (!traits.moves_data) {
+      host_.Run(host_stream_, collective).Wait(host_stream_);
+    } else if (traits.blocks == RankBlocks::kNone) {
+      RunInPieces(collective);
+    } else {
+      RunWhole(collective);
     }
     return stream_->Record();
   }
@@ -62,8 +59,9 @@ class Stager {
 
   // Two buffers in turn: while the host works in one, the other is emptied and filled.
   void RunInPieces(const Collective& collective) {
-    const bool reduces = collective.kind == CollectiveKind::kAllReduce;
+    const CollectiveTraits traits = collective.traits();
     const bool is_root = collective.root == host_.rank();
+    const bool gives = !traits.has_root || is_root, gets = !traits.has_root || !is_root;
     const Tensor& data = collective.receive;
     const int64_t piece = ReductionPieceBytes(host_.size()) / SizeOf(data.dtype);
     const int64_t count = data.count();
@@ -74,7 +72,7 @@ class Stager {
       const Tensor from = part(begin);
       const auto index = static_cast<size_t>(begin / piece % 2);
       const Tensor to = Staged(index, from);
-      if (reduces || is_root) stream_->Copy(to.data, from.data, from.bytes());
+      if (gives) stream_->Copy(to.data, from.data, from.bytes());
       filled_[index] = stream_->Record();
     };
     fill(0);
@@ -84,12 +82,8 @@ class Stager {
       const Tensor to = part(begin);
       const Tensor staged = Staged(index, to);
       filled_[index]->Synchronize();
-      if (reduces) {
-        host_.AllReduce(host_stream_, staged, collective.op, collective.what).Wait(host_stream_);
-      } else {
-        host_.Broadcast(host_stream_, staged, collective.root, collective.what).Wait(host_stream_);
-      }
-      if (reduces || !is_root) stream_->Copy(to.data, staged.data, to.bytes());
+      RunOnHost(collective, {}, staged);
+      if (gets) stream_->Copy(to.data, staged.data, to.bytes());
     }
   }
 
@@ -99,23 +93,15 @@ class Stager {
     if (collective.send) stream_->Copy(send.data, collective.send.data, send.bytes());
     // The copies that were queued before from and to these buffers are done then, too.
     stream_->Record()->Synchronize();
-    Start(collective, send, receive).Wait(host_stream_);
+    RunOnHost(collective, send, receive);
     if (collective.receive) stream_->Copy(collective.receive.data, receive.data, receive.bytes());
   }
 
-  Request Start(const Collective& collective, const Tensor& send, const Tensor& receive) {
-    switch (collective.kind) {
-      case CollectiveKind::kAllGather:
-        return host_.AllGather(host_stream_, send, receive, collective.what);
-      case CollectiveKind::kReduceScatter:
-        return host_.ReduceScatter(host_stream_, send, receive, collective.what);
-      case CollectiveKind::kGather:
-        return host_.Gather(host_stream_, send, receive, collective.root, collective.what);
-      case CollectiveKind::kScatter:
-        return host_.Scatter(host_stream_, send, receive, collective.root, collective.what);
-      default:
-        return {};
-    }
+  // The host's collective on `send` and `receive`.
+  void RunOnHost(Collective collective, const Tensor& send, const Tensor& receive) {
+    collective.send = send;
+    collective.receive = receive;
+    host_.Run(host_stream_, collective).Wait(host_stream_);
   }
 
   Communicator& host_;
@@ -132,7 +118,7 @@ struct StagedJob {
   std::shared_ptr<JobQueue::Job> job;
 };
 
-class StagedCommunicator final : public CollectiveCommunicator {
+class StagedCommunicator final : public Communicator {
  public:
   StagedCommunicator(std::unique_ptr<Communicator> host, const StagedOptions& options)
       : host_(std::move(host)), queue_("staged " + options.name) {

@@ -105,24 +105,14 @@ class BoardGroup final : public RankGroup {
  private:
   const Peer& Self() const { return parts_.peers[static_cast<size_t>(parts_.rank)]; }
 
-  // The tensor that peers reach into; empty where they need none of this rank's.
+  // Returns the tensor that peers reach into; empty if they need none of this rank's.
   Tensor ExposedTensor(const Collective& collective) const {
-    const bool is_root = collective.root == rank();
-    switch (collective.kind) {
-      case CollectiveKind::kAllReduce:
-        return collective.receive;
-      case CollectiveKind::kAllGather:
-      case CollectiveKind::kReduceScatter:
-        return collective.send;
-      case CollectiveKind::kGather:
-      case CollectiveKind::kBroadcast:
-        return is_root ? collective.receive : Tensor{};
-      case CollectiveKind::kScatter:
-        return is_root ? collective.send : Tensor{};
-      case CollectiveKind::kBarrier:
-        break;
+    const CollectiveTraits traits = collective.traits();
+    if (!traits.has_root) {
+      return traits.blocks == RankBlocks::kNone ? collective.receive : collective.send;
     }
-    return {};
+    if (collective.root != rank()) return {};
+    return traits.blocks == RankBlocks::kInSend ? collective.send : collective.receive;
   }
 
   void Publish(const Collective& collective) {
@@ -288,14 +278,7 @@ class BoardGroup final : public RankGroup {
   }
 
   bool Needed(const Collective& collective, size_t r) const {
-    switch (collective.kind) {
-      case CollectiveKind::kAllReduce:
-      case CollectiveKind::kAllGather:
-      case CollectiveKind::kReduceScatter:
-        return true;
-      default:
-        return static_cast<int>(r) == collective.root;
-    }
+    return !collective.traits().has_root || static_cast<int>(r) == collective.root;
   }
 
   bool EveryoneIsReachable(const Collective& collective) const {

@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "comm/host/collective.h"
 #include "comm/host/progress.h"
+#include "comm/host/rank_group.h"
 
 namespace convoy {
 

@@ -1,8 +1,8 @@
 #include <exception>
 #include <utility>
 
-#include "comm/host/collective.h"
 #include "comm/host/job_queue.h"
+#include "comm/host/rank_group.h"
 
 namespace convoy {
 namespace {
@@ -110,7 +110,7 @@ class QueuedOperation final : public Request::Operation {
   bool waited_ = false;
 };
 
-class QueuedCommunicator final : public CollectiveCommunicator {
+class QueuedCommunicator final : public Communicator {
  public:
   QueuedCommunicator(std::unique_ptr<RankGroup> group, const std::string& name, double deadline_s,
                      RankProgress& progress)

@@ -4,14 +4,14 @@
 #include <vector>
 
 #include "comm/communicator.h"
-#include "comm/host/collective.h"
 #include "comm/host/progress.h"
+#include "comm/host/rank_group.h"
 #include "comm/world.h"
 
 namespace convoy {
 namespace {
 
-class SelfCommunicator final : public CollectiveCommunicator {
+class SelfCommunicator final : public Communicator {
  public:
   explicit SelfCommunicator(Device device) : device_(device) {}
 

@@ -10,8 +10,8 @@
 
 #include "comm/communicator.h"
 #include "comm/host/board_group.h"
-#include "comm/host/collective.h"
 #include "comm/host/progress.h"
+#include "comm/host/rank_group.h"
 #include "comm/world.h"
 #include "core/host/thread_pool.h"
 

@@ -9,6 +9,7 @@
 #include <shared_mutex>
 #include <utility>
 
+#include "comm/host/rank_group.h"
 #include "comm/host/reduce.h"
 
 namespace convoy {

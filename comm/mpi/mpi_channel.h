@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "comm/host/collective.h"
+#include "comm/collective.h"
 
 namespace convoy {
 

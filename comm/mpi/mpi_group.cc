@@ -16,10 +16,6 @@ using Clock = std::chrono::steady_clock;
 // MPI counts in int.
 constexpr int64_t kLargestMoveBytes = int64_t{1} << 28;
 
-bool IsReduction(CollectiveKind kind) {
-  return kind == CollectiveKind::kAllReduce || kind == CollectiveKind::kReduceScatter;
-}
-
 std::byte* BytesOf(const Tensor& tensor) { return static_cast<std::byte*>(tensor.data); }
 
 class MpiGroup final : public RankGroup {
@@ -30,7 +26,7 @@ class MpiGroup final : public RankGroup {
   int size() const override { return parts_.channel.size(); }
 
   void Run(const Collective& collective) override {
-    if (collective.kind == CollectiveKind::kBarrier) return Finish(collective, {});
+    if (!collective.traits().moves_data) return Finish(collective, {});
     const int64_t piece = PieceCount(collective);
     for (int64_t begin = 0; begin < collective.block_count; begin += piece) {
       const int64_t count = std::min(piece, collective.block_count - begin);
@@ -51,8 +47,10 @@ class MpiGroup final : public RankGroup {
   // Elements of a block that one call of MPI takes.
   int64_t PieceCount(const Collective& collective) const {
     int64_t bytes = kLargestMoveBytes;
-    if (IsReduction(collective.kind)) bytes = ReductionPieceBytes(size());
-    if (collective.kind == CollectiveKind::kReduceScatter) bytes /= size();
+    const CollectiveTraits traits = collective.traits();
+    if (traits.reduces) {
+      bytes = ReductionPieceBytes(size()) / (traits.blocks == RankBlocks::kNone ? 1 : size());
+    }
     return std::max<int64_t>(1, bytes / SizeOf(collective.dtype));
   }
 
@@ -61,10 +59,10 @@ class MpiGroup final : public RankGroup {
     const int64_t own_block = rank() * collective.block_bytes();
     std::byte* send = BytesOf(collective.send);
     std::byte* receive = BytesOf(collective.receive);
-    // Where the root's or every rank's block lies in its place already, MPI wants to be told.
-    const bool gathers =
-        collective.kind == CollectiveKind::kAllGather || collective.kind == CollectiveKind::kGather;
-    const bool scatters = collective.kind == CollectiveKind::kScatter;
+    // MPI must be told if the root's or every rank's block lies in its place already.
+    const CollectiveTraits traits = collective.traits();
+    const bool gathers = traits.blocks == RankBlocks::kInReceive;
+    const bool scatters = traits.blocks == RankBlocks::kInSend && !traits.reduces;
     if (gathers && receive != nullptr && send == receive + own_block) {
       send = nullptr;
     } else if (scatters && send != nullptr && receive == send + own_block) {

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "comm/host/collective.h"
 #include "comm/host/progress.h"
+#include "comm/host/rank_group.h"
 #include "comm/mpi/mpi_channel.h"
 
 namespace convoy {

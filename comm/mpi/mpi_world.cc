@@ -12,10 +12,10 @@
 
 #include "comm/communicator.h"
 #include "comm/host/board_group.h"
-#include "comm/host/collective.h"
 #include "comm/host/heartbeat.h"
 #include "comm/host/node_memory.h"
 #include "comm/host/progress.h"
+#include "comm/host/rank_group.h"
 #include "comm/host/shared_segment.h"
 #include "comm/mpi/heartbeat_link.h"
 #include "comm/mpi/launcher.h"

@@ -14,7 +14,7 @@
 
 #include "comm/device/nccl.h"
 #include "comm/device/nccl_group.h"
-#include "comm/host/collective.h"
+#include "comm/host/rank_group.h"
 #include "core/cuda/runtime.h"
 #include "core/error.h"
 

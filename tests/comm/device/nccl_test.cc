@@ -59,30 +59,10 @@ class EmulatedNcclGroup final : public NcclGroup {
  private:
   void Run(const Collective& collective) {
     try {
-      Start(collective).Wait(host_);
+      ranks_->Run(host_, collective).Wait(host_);
     } catch (const Error&) {
-      // Where a peer is lost, a device waits, or is freed by an abort. It never says so.
+      // If a peer is lost, a device waits, or is freed by an abort. It never says so.
     }
-  }
-
-  Request Start(const Collective& c) {
-    switch (c.kind) {
-      case CollectiveKind::kAllReduce:
-        return ranks_->AllReduce(host_, c.receive, c.op, c.what);
-      case CollectiveKind::kAllGather:
-        return ranks_->AllGather(host_, c.send, c.receive, c.what);
-      case CollectiveKind::kReduceScatter:
-        return ranks_->ReduceScatter(host_, c.send, c.receive, c.what);
-      case CollectiveKind::kGather:
-        return ranks_->Gather(host_, c.send, c.receive, c.root, c.what);
-      case CollectiveKind::kScatter:
-        return ranks_->Scatter(host_, c.send, c.receive, c.root, c.what);
-      case CollectiveKind::kBroadcast:
-        return ranks_->Broadcast(host_, c.receive, c.root, c.what);
-      case CollectiveKind::kBarrier:
-        break;
-    }
-    return {};
   }
 
   const std::string name_ = "replicas";

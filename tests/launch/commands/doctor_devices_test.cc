@@ -179,33 +179,27 @@ TEST(DeviceMeasurements, CopiesHaveARate) {
   EXPECT_GT(speed.to_host_gb_per_s, 0);
 }
 
-// Passes all-reduces on, and damages what comes back on one rank.
+// Passes collectives on, and damages what an all-reduce brings back on one rank.
 class DamagingGroup final : public Communicator {
  public:
   DamagingGroup(Communicator& group, bool damages) : group_(group), damages_(damages) {}
 
   int rank() const override { return group_.rank(); }
   int size() const override { return group_.size(); }
-  Request AllReduce(Stream& stream, const Tensor& data, ReduceOp op, const char* what) override {
-    group_.AllReduce(stream, data, op, what).Wait(stream);
-    if (damages_) {
+  void GiveUp(const std::string& why) override { group_.GiveUp(why); }
+
+ private:
+  Request Submit(Stream& stream, const Collective& collective) override {
+    group_.Run(stream, collective).Wait(stream);
+    if (damages_ && collective.kind == CollectiveKind::kAllReduce) {
       stream.Synchronize();
       const float wrong = -1;
-      stream.Copy(data.data, &wrong, sizeof(wrong));
+      stream.Copy(collective.receive.data, &wrong, sizeof(wrong));
       stream.Synchronize();
     }
     return {};
   }
-  void Barrier(const char* what) override { group_.Barrier(what); }
-  void GiveUp(const std::string& why) override { group_.GiveUp(why); }
 
-  Request AllGather(Stream&, const Tensor&, const Tensor&, const char*) override { return {}; }
-  Request ReduceScatter(Stream&, const Tensor&, const Tensor&, const char*) override { return {}; }
-  Request Gather(Stream&, const Tensor&, const Tensor&, int, const char*) override { return {}; }
-  Request Scatter(Stream&, const Tensor&, const Tensor&, int, const char*) override { return {}; }
-  Request Broadcast(Stream&, const Tensor&, int, const char*) override { return {}; }
-
- private:
   Communicator& group_;
   const bool damages_;
 };
