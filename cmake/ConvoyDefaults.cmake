@@ -15,8 +15,8 @@ endif()
 add_library(convoy_defaults INTERFACE)
 target_compile_features(convoy_defaults INTERFACE cxx_std_20)
 target_include_directories(convoy_defaults INTERFACE "${PROJECT_SOURCE_DIR}")
-# x86-64-v3 is AVX2 with FMA: the floor of the whole program. oneDNN picks wider instructions by
-# itself at run time, and what is left is limited by memory, where wider registers gain nothing.
+# x86-64-v3 is AVX2 with FMA: the whole program needs it. oneDNN picks wider instructions by itself at
+# run time. Our own loops are limited by memory: wider registers would gain nothing.
 target_compile_options(convoy_defaults INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-march=x86-64-v3 -Wall -Wextra -Wno-missing-field-initializers -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual>)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
@@ -29,7 +29,7 @@ endif()
 if(CONVOY_SANITIZE)
   target_compile_options(convoy_defaults INTERFACE
     -fsanitize=${CONVOY_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all
-    # g++ loses track of what is set behind the sanitizers' checks.
+    # g++ does not see what is set after the sanitizers' checks.
     -Wno-maybe-uninitialized)
   target_link_options(convoy_defaults INTERFACE -fsanitize=${CONVOY_SANITIZE})
 endif()
@@ -37,14 +37,14 @@ if(CONVOY_FUZZ)
   target_compile_options(convoy_defaults INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
-# convoy_add_library(NAME SOURCES... ): one static library per folder, with the defaults applied.
+# convoy_add_library(NAME SOURCES...): adds a static library with the defaults applied; a folder is one.
 function(convoy_add_library name)
   add_library(${name} STATIC ${ARGN})
   target_link_libraries(${name} PUBLIC convoy_defaults)
   set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE ON)
 endfunction()
 
-# convoy_add_cuda_part(NAME SOURCES... ): a folder's part of the CUDA module, which
+# convoy_add_cuda_part(NAME SOURCES...): adds a folder's part of the CUDA module, which
 # launch/CMakeLists.txt links.
 function(convoy_add_cuda_part name)
   add_library(${name} OBJECT ${ARGN})

@@ -1,4 +1,4 @@
-# Every library that Convoy stands on. launch/install-dependencies installs them.
+# Finds every library that Convoy needs. launch/install-dependencies installs them.
 
 set(CMAKE_THREAD_PREFER_PTHREAD ON)
 find_package(Threads REQUIRED)

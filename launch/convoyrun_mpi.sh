@@ -1,10 +1,10 @@
-# convoyrun_mpi.sh - what convoyrun knows of mpiruns: their options, and what they write.
+# convoyrun_mpi.sh - what convoyrun knows of each mpirun: its options, and what it writes.
 #
-# Sourced by launch/convoyrun. It uses $kind (openmpi: Open MPI up to 4; prrte: Open MPI 5; hydra:
+# launch/convoyrun sources this file. It uses $kind (openmpi: Open MPI up to 4; prrte: Open MPI 5; hydra:
 # MPICH and Intel MPI; other) and $exit_dir, its folder.
 # shellcheck shell=bash disable=SC2154
 
-# kind_of MPIRUN: which of these it is.
+# kind_of MPIRUN: prints which of these it is.
 kind_of() {
   case $("$1" --version 2> /dev/null < /dev/null) in
     *'Open MPI) '[1-4].* | *'Spectrum MPI'*) echo openmpi ;;
@@ -16,7 +16,8 @@ kind_of() {
 
 # --- Options --------------------------------------------------------------------------------------
 
-# values_of NAME: how many words follow this option of an mpirun. Fails if it is not known.
+# values_of NAME: prints how many words follow this option of an mpirun. Fails if the option is not
+# known.
 values_of() {
   case $1 in
     mca | gmca | omca | prtemca | pmixmca | genv | env) echo 2 ;;
@@ -34,7 +35,7 @@ values_of() {
       launcher | launcher-exec | bootstrap | bootstrap-exec | rmk | topolib | membind | demux | iface | \
       errfile-pattern | outfile-pattern | prepend-pattern | gpus-per-proc | localhost | nameserver | \
       order-nodes | usize | pmi-kvs-size | hostos | gtool | gtoolfile | umask | machine) echo 1 ;;
-    # Of all
+    # Options without a value, of any of them
     q | quiet | v | verbose | d | s | allow-run-as-root | oversubscribe | nooversubscribe | nolocal | \
       pernode | bynode | byslot | bycore | bind-to-core | bind-to-socket | report-bindings | tag-output | \
       timestamp-output | merge-stderr-to-stdout | display-map | display-allocation | noprefix | \
@@ -46,7 +47,7 @@ values_of() {
     *) return 1 ;;
   esac
 }
-# The processors of a rank are as the user wants them, not all of the host.
+# binds NAME [VALUE]: succeeds if this option gives ranks certain processors, not all of the host.
 binds() {
   case $1=${2:-} in
     bind-to=* | rf=* | rankfile=* | cpu-*=* | slot-list=* | cpus-per-*=* | pe-list=* | bind-to-*) true ;;
@@ -77,9 +78,10 @@ add() {
 
 # --- Output ---------------------------------------------------------------------------------------
 
-# write_output: standard input to standard output. mpirun loses what it cannot write and says
-# nothing. This notices, and what comes after is read all the same, so that the run goes on. A reader
-# that has gone away is no fault. MPICH writes of a killed rank here: that goes into the file killed.
+# write_output: copies standard input to standard output. mpirun loses what it cannot write and says
+# nothing. This function notices it, and still reads what comes after, so that the run goes on. A
+# reader that has gone away is no fault. MPICH tells here of a killed rank: that goes into the file
+# killed.
 write_output() {
   trap '' INT HUP USR1 TERM
   if [[ $kind == hydra ]]; then
@@ -103,7 +105,8 @@ write_output() {
   fi 2> "$exit_dir/output-fault" || cat > /dev/null
 }
 
-# examine BLOCK: whether mpirun's message only repeats what Convoy says. Notes what it tells.
+# examine BLOCK: succeeds if mpirun's message only repeats what Convoy says. Writes down what the
+# message tells of the ranks.
 examine() {
   # mpirun is being ended.
   [[ -e $exit_dir/waited ]] && return
@@ -128,9 +131,9 @@ examine() {
   esac
 } 2> /dev/null
 
-# filter_errors: standard input to standard output, without mpirun's blocks between lines of dashes
-# that only repeat what Convoy says. All else passes at once, also lines that have not ended (a
-# progress bar), and if nobody reads it any more it is read all the same.
+# filter_errors: copies standard input to standard output, without those blocks of mpirun, between
+# lines of dashes, that only repeat what Convoy says. Everything else passes at once, even a line that
+# has not ended (a progress bar). If nobody reads the output any more, the input is still read.
 filter_errors() {
   trap '' INT HUP USR1 TERM PIPE
   local LC_ALL=C dashes first text block='' limit
@@ -141,12 +144,12 @@ filter_errors() {
     [[ -z $block ]] || limit=(-t 2) # mpirun writes a block at once
     if ! IFS= read -r "${limit[@]}" -N 1 first; then
       printf %s "$block"
-      # Without time left it was the end, if not within a block.
+      # Inside a block, the time limit may have ended the read; otherwise it was the end of the input.
       [[ -n $block ]] && block='' && continue
       return
     fi
     text=
-    # Waits for the rest of a line no longer than an eye does.
+    # Waits for the rest of a line for a tenth of a second, which nobody notices.
     if [[ $first == $'\n' ]] || IFS= read -r -t 0.1 text; then text+=$'\n'; fi
     [[ $first == $'\n' ]] || text=$first$text
     if [[ -n $block ]]; then

@@ -1,8 +1,8 @@
 """What the system tests share: running convoy as a user would, and reading what it leaves.
 
-CONVOY_BACKEND is cuda where tests/gpu runs them: all ranks share one device. Where it is emulated,
-the program loads the emulated device of tests/emulation in the CUDA module's place. CONVOY_SHARED is
-the folder of data/ and reference/, CONVOY_TIMEOUT_S the longest that a command may take.
+CONVOY_BACKEND is cuda if tests/gpu runs them: then all ranks share one device. If it is emulated, the
+program loads the emulated device of tests/emulation in place of the CUDA module. CONVOY_SHARED is the
+folder of data/ and reference/, CONVOY_TIMEOUT_S the longest time that a command may take.
 """
 
 import json
@@ -23,7 +23,7 @@ BACKEND = os.environ.get("CONVOY_BACKEND", "cpu")
 EMULATED_MODULE = os.path.join(BUILD, "tests", "emulation", "module")
 SHARED = os.environ.get("CONVOY_SHARED", os.path.join(SOURCE, "..", "shared"))
 PHOTOS = os.path.join(SHARED, "data", "learnable-mini.tar")
-# Of one command: far more than any takes, so that a hang fails.
+# The limit for one command: far more than any takes, so that a hang fails.
 TIMEOUT_S = float(os.environ.get("CONVOY_TIMEOUT_S", "600"))
 # The thread sanitizer cannot follow threads of OpenMP (tests/run).
 ONE_THREAD = "CONVOY_ONE_THREAD" in os.environ
@@ -35,8 +35,8 @@ ON_BACKEND = {
 
 
 def environment(**extra):
-    """The caller's environment, with what mpirun needs as root on few cores. Tests of the CPU see
-    no device."""
+    """Returns the caller's environment, with what mpirun needs as root on few cores. Tests of the CPU
+    see no device."""
     if BACKEND == "cpu":
         extra = dict(extra, CUDA_VISIBLE_DEVICES="")
     if BACKEND == "emulated":
@@ -55,7 +55,7 @@ def environment(**extra):
 
 
 def run(*arguments, ranks=0, launcher="convoyrun", env=None, **options):
-    """Runs convoy, on `ranks` ranks if it is not 0; gives the finished process. Its output is kept,
+    """Runs convoy, on `ranks` ranks if it is not 0; returns the finished process. Keeps its output,
     unless `options` say where it goes."""
     return subprocess.run(
         command(*arguments, ranks=ranks, launcher=launcher),
@@ -68,7 +68,7 @@ def run(*arguments, ranks=0, launcher="convoyrun", env=None, **options):
 
 
 def start(*arguments, ranks=0, env=None, **options):
-    """Starts convoy and gives the running process, for tests that disturb it."""
+    """Starts convoy and returns the running process, for tests that disturb it."""
     return subprocess.Popen(
         command(*arguments, ranks=ranks),
         stdout=subprocess.PIPE,
@@ -89,7 +89,7 @@ def command(*arguments, ranks=0, launcher="convoyrun"):
 
 
 def metrics(folder, event="step"):
-    """The lines of a run's metrics.jsonl of one kind."""
+    """Returns the lines of a run's metrics.jsonl that have this event."""
     with open(os.path.join(folder, "metrics.jsonl"), encoding="utf-8") as file:
         lines = [json.loads(line) for line in file]
     return [line for line in lines if line["event"] == event]
@@ -111,7 +111,7 @@ def checkpoints(folder):
 
 
 def tensors(path):
-    """The bytes of every tensor of a safetensors file, by name."""
+    """Returns the bytes of every tensor of a safetensors file, by name."""
     with open(path, "rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))
@@ -124,7 +124,7 @@ def tensors(path):
 
 
 def write_image(path, seed, width=28, height=28, channels=1, pixels=None):
-    """A PNG of noise, or of `pixels`; grey or colour."""
+    """Writes a PNG of noise, or of `pixels`; grey or colour."""
     row, noise = width * channels, random.Random(seed)
     pixels = pixels or b"".join(noise.randbytes(row) for _ in range(height))
     rows = b"".join(b"\0" + pixels[row * y : row * (y + 1)] for y in range(height))
@@ -140,7 +140,7 @@ def write_image(path, seed, width=28, height=28, channels=1, pixels=None):
 
 
 class ConvoyTest(unittest.TestCase):
-    """A folder of the test's own, and checks of exit codes with the output in the message."""
+    """Has a folder for the test, and checks of exit codes with the output in the message."""
 
     def setUp(self):
         self.folder = tempfile.mkdtemp(prefix="convoy-system-")
@@ -159,7 +159,7 @@ class ConvoyTest(unittest.TestCase):
         )
 
     def assert_error(self, process, code, *parts):
-        """The exit code, and one line of error that has every part."""
+        """Checks the exit code, and that there is one line of error, which has every part."""
         self.assert_exit(process, code)
         lines = [line for line in process.stderr.splitlines() if "error: " in line]
         self.assertEqual(len(lines), 1, process.stderr)

@@ -36,7 +36,7 @@ class Launcher(CudaTest):
 
 class OneRank(CudaTest):
     def go_on(self, name, first, *options, env=None):
-        """A run that goes on from the checkpoint of `first`: its losses and last tensors."""
+        """Returns the losses and last tensors of a run that goes on from the checkpoint of `first`."""
         folder = self.path(name)
         shutil.copytree(first, folder)
         # A later option wins.
@@ -70,7 +70,7 @@ class OneRank(CudaTest):
 
 
 class NcclOnOneDevice(equality_test.CutsUnderMpirun, CudaTest):
-    """Two ranks that NCCL connects on one device, which it does from 2.30 on where it is told to."""
+    """Two ranks that NCCL connects on one device. NCCL 2.30 and newer do that if they are told to."""
 
     def setUp(self):
         super().setUp()

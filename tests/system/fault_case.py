@@ -1,4 +1,4 @@
-"""What the thirty faults share: every check is a row of the table that thirty_faults.py prints."""
+"""What the tests of the thirty faults share: each check adds a row to the table of thirty_faults.py."""
 
 import os
 import re
@@ -15,10 +15,10 @@ LENET = ["--model", "lenet5", "--mean", "none", "--std", "60", "--threads", "1",
          "--backend", "cpu"]  # fmt: skip
 # Ten steps an epoch.
 NOISE = ["--data", "synthetic:80x10", "--batch-size", "8", "--lr", "0.001", "--epochs", "100000"]
-# Until something ends it; it prints so little that no pipe is full.
+# Runs until something ends it, and prints so little that no pipe gets full.
 ENDLESS = ["--data", "synthetic:800000x10", "--steps", "1000000", "--print-freq", "10000"]
-# Reads that give the bytes of an image (not of a header) take 30 ms, or for ever once the file $STOP
-# is there.
+# A read that gives the bytes of an image (not of a header) takes 30 ms, or does not end while the file
+# $STOP is there.
 SLOW_READS = """
 #define _GNU_SOURCE
 #include <stdlib.h>
@@ -33,14 +33,14 @@ static ssize_t Slow(int file, void* to, size_t bytes, off_t at) {
 ssize_t pread(int file, void* to, size_t bytes, off_t at) { return Slow(file, to, bytes, at); }
 ssize_t pread64(int file, void* to, size_t bytes, off_t at) { return Slow(file, to, bytes, at); }
 """
-# In a mount namespace of its own, so that nothing of the machine changes.
+# Starts a command in a mount namespace of its own, so that the machine itself is not changed.
 MOUNTS = ["unshare", "--mount", "--propagation", "private"]
 if os.geteuid() != 0:
     MOUNTS += ["--user", "--map-root-user"]
 
 
 class Row(NamedTuple):
-    """One provocation: what was done, the exit codes, and the line that tells of it."""
+    """One provocation: what was done, the exit codes, and the line that reports the fault."""
 
     did: str
     expected: int
@@ -50,7 +50,7 @@ class Row(NamedTuple):
 
 
 def may(*words):
-    """Whether the command can be run here."""
+    """Returns whether the command can be run here."""
     try:
         return subprocess.run(words, capture_output=True, check=False, timeout=60).returncode == 0
     except OSError:
@@ -65,7 +65,7 @@ class FaultTest(ConvoyTest):
         self.rows = []
 
     def saw(self, did, process, code, line=""):
-        """A row: the process ended with the code, and a line of its errors matches the regex."""
+        """Adds a row: the process ended with the code, and a line of its errors matches the regex."""
         lines = process.stderr.splitlines()
         found = next((text for text in lines if re.search(line, text)), None) if line else ""
         ok = process.returncode == code and found is not None
@@ -92,7 +92,7 @@ class FaultTest(ConvoyTest):
 
     @staticmethod
     def end(process):
-        """Ends it, if it still runs, with its ranks."""
+        """Ends the process and its ranks, if they still run."""
         process.terminate()
         process.terminate()
         try:
@@ -105,7 +105,7 @@ class FaultTest(ConvoyTest):
         return ["train", *LENET, *NOISE, "--output-dir", self.path(name), *arguments]
 
     def wait_for(self, name, lines, process):
-        """Until the run's metrics have so many lines, or the process ends."""
+        """Waits until the run's metrics have so many lines. Fails if the process ends before."""
         path = os.path.join(self.path(name), "metrics.jsonl")
         while process.poll() is None:
             if os.path.exists(path):
@@ -116,12 +116,12 @@ class FaultTest(ConvoyTest):
         self.fail(f"ended before step {lines}: {process.communicate()[1]}")
 
     def end_of(self, process):
-        """What `process` printed and ended with, as that of a finished one."""
+        """Waits for the end of `process`; returns its exit code and output as those of a finished one."""
         output, errors = process.communicate(timeout=TIMEOUT_S)
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
     def ranks_of(self, name):
-        """Process ids of the ranks that write into the folder, by rank (0 without mpirun)."""
+        """Returns the process ids of the ranks that write into the folder, by rank (0 without mpirun)."""
         found = {}
         for pid in filter(str.isdigit, os.listdir("/proc")):
             try:
@@ -147,12 +147,12 @@ class FaultTest(ConvoyTest):
         return checkpoints(self.path(name))[-1]
 
     def assert_same_run(self, name, whole):
-        """The last weights and all losses are those of the run that nothing disturbed."""
+        """Checks that the last weights and all losses are those of the run that nothing disturbed."""
         self.assertEqual(convoy.tensors(self.newest(name)), convoy.tensors(self.newest(whole)))
         self.assertEqual(convoy.losses(self.path(name)), convoy.losses(self.path(whole)))
 
     def under_strace(self, inject, words, paths=()):
-        """Runs convoy; system calls that touch the paths (or any) are injected with faults."""
+        """Runs convoy with faults in system calls: those that touch the paths, or all if none is given."""
         command = ["strace", "-f", "-o", "/dev/null"]
         for path in paths:
             command += ["-P", path]
@@ -162,13 +162,13 @@ class FaultTest(ConvoyTest):
             [*command, CONVOY, *words], capture_output=True, text=True, timeout=TIMEOUT_S,
             env=environment(), check=False,
         )  # fmt: skip
-        # Of paths that are not there yet.
+        # strace complains of paths that are not there yet.
         process.stderr = re.sub(r"(?m)^strace: .*\n", "", process.stderr)
         return process
 
     def in_mounts(self, script, words, **variables):
-        """Runs a shell script that may mount; "$0" "$@" is convoy with the words. It ends with 99
-        if it may not."""
+        """Runs a shell script that may mount; "$0" "$@" is convoy with the words. Skips the test if
+        the script ends with 99, which says that it may not mount."""
         process = subprocess.run(
             [*MOUNTS, "bash", "-c", script, CONVOY, *words], capture_output=True, text=True,
             timeout=TIMEOUT_S, env=environment(**variables), check=False,
@@ -177,7 +177,8 @@ class FaultTest(ConvoyTest):
         return process
 
     def preload(self, text):
-        """The environment for a program that calls these C functions in place of the system's."""
+        """Returns the environment for a program that shall call these C functions in place of the
+        system's."""
         library, source = self.path("preload.so"), self.path("preload.c")
         with open(source, "w", encoding="utf-8") as file:
             file.write(text)
@@ -185,7 +186,7 @@ class FaultTest(ConvoyTest):
         return {"LD_PRELOAD": library}
 
     def on_rank(self, rank, **variables):
-        """The environment in which convoyrun gives these variables to one rank only."""
+        """Returns the environment in which convoyrun gives these variables to one rank only."""
         script = self.path("rank.sh")
         with open(script, "w", encoding="utf-8") as file:
             file.write(
@@ -198,7 +199,7 @@ class FaultTest(ConvoyTest):
         return dict(environment(), CONVOY=script)
 
     def gtest(self, did, program, pattern, expected=0):
-        """A row of tests of a test program that is built."""
+        """Adds a row: the tests of a test program pass whose names match the pattern."""
         path = os.path.join(BUILD, "tests", program)
         if not os.path.exists(path):
             return self.skip_part(did, f"{program} is not built")

@@ -11,7 +11,7 @@ def segment(marker, content):
 
 
 def exif(orientation):
-    """Exif that says how the camera was held, and nothing else."""
+    """Returns a segment of Exif that says only how the camera was held."""
     entry = struct.pack(">HHIHH", 0x0112, 3, 1, orientation, 0)
     tiff = b"MM\0*" + struct.pack(">IH", 8, 1) + entry + struct.pack(">I", 0)
     return segment(0xE1, b"Exif\0\0" + tiff)
@@ -27,14 +27,15 @@ def frame(width, height, components, marker=0xC0, bits=8):
 
 
 def tables():
-    """Quantisation by one. Twelve codes of four bits for DC; "nothing more", a bit, for AC."""
+    """Returns tables: quantisation by one; for DC twelve codes of four bits; for AC one code of one
+    bit, "nothing more"."""
     dc = bytes([0x00, 0, 0, 0, 12] + [0] * 12) + bytes(range(12))
     ac = bytes([0x10, 1] + [0] * 15) + bytes([0])
     return segment(0xDB, b"\0" + b"\1" * 64) + segment(0xC4, dc) + segment(0xC4, ac)
 
 
 def scan(components, first, last, bits):
-    """A scan over coefficients `first` to `last`, with the bits of its data as text."""
+    """Returns a scan over the coefficients `first` to `last`; `bits` is its data, as text."""
     header = bytes([components]) + b"".join(bytes([i + 1, 0]) for i in range(components))
     bits += "1" * (-len(bits) % 8)
     data = bytes(int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)).replace(b"\xff", b"\xff\0")
@@ -42,7 +43,7 @@ def scan(components, first, last, bits):
 
 
 def dc_bits(value):
-    """The code of a DC difference: its length in four bits, and its bits."""
+    """Returns the code of a DC difference: its length in four bits, and its bits."""
     length = abs(value).bit_length()
     if length == 0:
         return "0000"
@@ -51,7 +52,7 @@ def dc_bits(value):
 
 
 def flat(values, width=32, height=32, extra=b"", bits=8):
-    """A baseline JPEG (extended, if it has 12 bits) whose components have these values."""
+    """Returns a baseline JPEG (extended, if it has 12 bits) whose components have these values."""
     blocks = -(-width // 8) * -(-height // 8)
     middle = 1 << (bits - 1)
     first = "".join(dc_bits(8 * (value - middle)) + "0" for value in values)
@@ -61,12 +62,12 @@ def flat(values, width=32, height=32, extra=b"", bits=8):
 
 
 def many_scans(count, width=64, height=64):
-    """A progressive grey JPEG that says nothing in `count` scans."""
+    """Returns a progressive grey JPEG with `count` scans that add nothing."""
     blocks = -(-width // 8) * -(-height // 8)
     dc = scan(1, 0, 0, "0000" * blocks)
     return SOI + tables() + frame(width, height, 1, 0xC2) + dc + count * scan(1, 1, 63, "0" * blocks) + EOI
 
 
 def bomb(width, height):
-    """A header that claims so many pixels, and a few of them."""
+    """Returns a header that claims so many pixels, with only a few of them."""
     return SOI + tables() + frame(width, height, 3) + scan(3, 0, 63, "00000" * 3) + EOI

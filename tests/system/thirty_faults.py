@@ -3,10 +3,10 @@
 
 tests/system/thirty_faults.py [NUMBER...] [--json]
 
-A line per provocation: the exit code that is expected and found, and the line that tells of the
-fault. The last line is "N of 30": a fault counts if all that was tried of it went as docs/run.md
-says, and if at least one provocation was possible here. Exit code 0 if none failed.
-CONVOY_BUILD names the build (build/release).
+Prints a line for each provocation: the exit code that is expected and the one that is found, and the
+line that reports the fault. The last line is "N of 30": a fault counts if each of its provocations
+went as docs/run.md says, and if at least one was possible here. The exit code is 0 if none failed.
+CONVOY_BUILD names the build (default: build/release).
 """
 
 import argparse
@@ -35,7 +35,7 @@ FAULTS = [
 
 
 class Table(unittest.TestResult):
-    """Prints every test's rows when it ends."""
+    """Prints the rows of each test when the test ends."""
 
     def __init__(self, as_json):
         super().__init__()
