@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "comm/grid.h"
-#include "core/device/cuda_module.h"
 
 namespace convoy {
 namespace {
@@ -92,7 +91,7 @@ class NcclCommunicator final : public Communicator {
 
 NcclId SharedId(Communicator& host) {
   NcclId id;
-  if (host.rank() == 0) CudaModuleFunction<void(NcclId&)>("convoy_nccl_make_id")(id);
+  if (host.rank() == 0) CONVOY_FROM_CUDA_MODULE(convoy_nccl_make_id)(id);
   HostStream stream;
   const Tensor bytes{id.bytes.data(), DType::kUInt8, {static_cast<int64_t>(id.bytes.size())}};
   host.Broadcast(stream, bytes, 0, "id of an NCCL group").Wait(stream);
@@ -101,7 +100,7 @@ NcclId SharedId(Communicator& host) {
 
 }  // namespace
 
-int NcclVersion() { return CudaModuleFunction<int()>("convoy_nccl_version")(); }
+int NcclVersion() { return CONVOY_FROM_CUDA_MODULE(convoy_nccl_version)(); }
 
 std::string NameOfNcclVersion(int version) {
   return fmt::format("{}.{}.{}", version / 10000, version % 10000 / 100, version % 100);
@@ -110,13 +109,12 @@ std::string NameOfNcclVersion(int version) {
 std::unique_ptr<Communicator> MakeNccl(Communicator& host, Watchdog& watchdog,
                                        const NcclOptions& options) {
   const NcclId id = SharedId(host);
-  const auto make =
-      CudaModuleFunction<NcclGroup*(const NcclGroupOptions&)>("convoy_nccl_make_group");
-  const std::shared_ptr<NcclGroup> group(make({.name = options.name,
-                                               .rank = host.rank(),
-                                               .size = host.size(),
-                                               .device = options.device,
-                                               .deadline_s = options.deadline_s}));
+  const NcclGroupOptions of_rank{.name = options.name,
+                                 .rank = host.rank(),
+                                 .size = host.size(),
+                                 .device = options.device,
+                                 .deadline_s = options.deadline_s};
+  const std::shared_ptr<NcclGroup> group(CONVOY_FROM_CUDA_MODULE(convoy_nccl_make_group)(of_rank));
   try {
     group->Connect(id);
   } catch (...) {

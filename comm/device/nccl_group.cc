@@ -353,20 +353,19 @@ class NcclGroupOfDevice final : public NcclGroup {
 }  // namespace
 }  // namespace convoy
 
-// What comm/device/nccl.cc looks up.
-extern "C" __attribute__((visibility("default"))) int convoy_nccl_version() {
+CONVOY_CUDA_MODULE_FUNCTION int convoy_nccl_version() {
   int version = 0;
   ncclGetVersion(&version);
   return version;
 }
 
-extern "C" __attribute__((visibility("default"))) void convoy_nccl_make_id(convoy::NcclId& id) {
+CONVOY_CUDA_MODULE_FUNCTION void convoy_nccl_make_id(convoy::NcclId& id) {
   ncclUniqueId unique_id;
   convoy::RequireSuccess(ncclGetUniqueId(&unique_id), "ncclGetUniqueId", "rank 0", nullptr);
   std::memcpy(id.bytes.data(), &unique_id, sizeof(unique_id));
 }
 
-extern "C" __attribute__((visibility("default"))) convoy::NcclGroup* convoy_nccl_make_group(
+CONVOY_CUDA_MODULE_FUNCTION convoy::NcclGroup* convoy_nccl_make_group(
     const convoy::NcclGroupOptions& options) {
   return std::make_unique<convoy::NcclGroupOfDevice>(options).release();
 }

@@ -9,6 +9,7 @@
 
 #include "comm/collective.h"
 #include "comm/device/watchdog.h"
+#include "core/device/cuda_module.h"
 #include "core/device/memory.h"
 #include "core/device/stream.h"
 
@@ -49,3 +50,9 @@ class NcclGroup : public WatchedCommunicator {
 };
 
 }  // namespace convoy
+
+// In the module: NCCL's version as it counts, a new id, and a group, which the caller owns.
+CONVOY_CUDA_MODULE_FUNCTION int convoy_nccl_version();
+CONVOY_CUDA_MODULE_FUNCTION void convoy_nccl_make_id(convoy::NcclId& id);
+CONVOY_CUDA_MODULE_FUNCTION convoy::NcclGroup* convoy_nccl_make_group(
+    const convoy::NcclGroupOptions& options);

@@ -1,10 +1,8 @@
 #include "core/cuda/runtime.h"
 #include "core/device/cuda_devices.h"
 
-// What core/device/cuda_devices.cc looks up. Fills in all but the NUMA nodes. Calls nothing that
-// would make a context: every rank would take memory of every device.
-extern "C" __attribute__((visibility("default"))) void convoy_find_cuda_devices(
-    convoy::CudaInstallation& found) {
+// Calls nothing that would make a context: every rank would take memory of every device.
+CONVOY_CUDA_MODULE_FUNCTION void convoy_find_cuda_devices(convoy::CudaInstallation& found) {
   namespace cuda = convoy::cuda;
   const int count = cuda::DeviceCount();
   const cuda::Versions versions = cuda::RuntimeVersions();

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "core/device/cuda_module.h"
+
 namespace convoy {
 
 struct CudaDevice {
@@ -26,3 +28,6 @@ struct CudaInstallation {
 CudaInstallation FindCudaDevices();
 
 }  // namespace convoy
+
+// In the module: fills in all but the NUMA nodes.
+CONVOY_CUDA_MODULE_FUNCTION void convoy_find_cuda_devices(convoy::CudaInstallation& found);

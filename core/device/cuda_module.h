@@ -2,8 +2,6 @@
 // run time: so that one program starts with and without CUDA's libraries.
 #pragma once
 
-#include <string>
-
 namespace convoy {
 
 // The address of a function that the module exports with C linkage. Loads the module first, once
@@ -11,10 +9,15 @@ namespace convoy {
 // without CUDA, or which of CUDA's libraries is missing.
 void* CudaModuleFunction(const char* name);
 
-// The same, typed: CudaModuleFunction<Backend*(const CudaOptions&)>("convoy_make_cuda_backend").
-template <typename Function>
-Function* CudaModuleFunction(const char* name) {
-  return reinterpret_cast<Function*>(CudaModuleFunction(name));
-}
-
 }  // namespace convoy
+
+// Declares and defines a function that the module exports. Its declaration stands in a header that
+// both sides include; the program never calls it by that name, it looks it up:
+//   CONVOY_CUDA_MODULE_FUNCTION int convoy_nccl_version();         in the header
+//   CONVOY_FROM_CUDA_MODULE(convoy_nccl_version)()                 in the program
+#define CONVOY_CUDA_MODULE_FUNCTION extern "C" __attribute__((visibility("default")))
+
+// Returns the module's function of that name, with the type that its header declares. Throws as
+// CudaModuleFunction does.
+#define CONVOY_FROM_CUDA_MODULE(function) \
+  reinterpret_cast<decltype(&(function))>(::convoy::CudaModuleFunction(#function))

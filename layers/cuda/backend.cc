@@ -259,8 +259,7 @@ std::unique_ptr<Backend> MakeBackend(const CudaOptions& options) {
 
 }  // namespace convoy::cuda
 
-// What layers/cuda_backend.cc looks up.
-extern "C" __attribute__((visibility("default"))) convoy::Backend* convoy_make_cuda_backend(
+CONVOY_CUDA_MODULE_FUNCTION convoy::Backend* convoy_make_cuda_backend(
     const convoy::CudaOptions& options) {
   return convoy::cuda::MakeBackend(options).release();
 }

@@ -59,13 +59,11 @@ class OneRankGroup final : public NcclGroup {
 }  // namespace
 }  // namespace convoy
 
-extern "C" __attribute__((visibility("default"))) int convoy_nccl_version() {
-  return convoy::kVersion;
-}
+CONVOY_CUDA_MODULE_FUNCTION int convoy_nccl_version() { return convoy::kVersion; }
 
-extern "C" __attribute__((visibility("default"))) void convoy_nccl_make_id(convoy::NcclId&) {}
+CONVOY_CUDA_MODULE_FUNCTION void convoy_nccl_make_id(convoy::NcclId&) {}
 
-extern "C" __attribute__((visibility("default"))) convoy::NcclGroup* convoy_nccl_make_group(
+CONVOY_CUDA_MODULE_FUNCTION convoy::NcclGroup* convoy_nccl_make_group(
     const convoy::NcclGroupOptions& options) {
   using namespace convoy;
   if (options.size > 1) {

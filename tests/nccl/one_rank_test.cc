@@ -18,9 +18,6 @@
 #include "core/cuda/runtime.h"
 #include "core/error.h"
 
-extern "C" void convoy_nccl_make_id(convoy::NcclId& id);
-extern "C" convoy::NcclGroup* convoy_nccl_make_group(const convoy::NcclGroupOptions& options);
-
 namespace convoy {
 namespace {
 

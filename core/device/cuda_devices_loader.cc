@@ -1,10 +1,8 @@
-#include "core/device/cuda_devices.h"
-
 #include <algorithm>
 #include <cctype>
 #include <fstream>
 
-#include "core/device/cuda_module.h"
+#include "core/device/cuda_devices.h"
 
 namespace convoy {
 namespace {
@@ -22,7 +20,7 @@ int NumaNodeOf(std::string pci_bus_id) {
 
 CudaInstallation FindCudaDevices() {
   CudaInstallation found;
-  CudaModuleFunction<void(CudaInstallation&)>("convoy_find_cuda_devices")(found);
+  CONVOY_FROM_CUDA_MODULE(convoy_find_cuda_devices)(found);
   for (CudaDevice& device : found.devices) device.numa_node = NumaNodeOf(device.pci_bus_id);
   return found;
 }
