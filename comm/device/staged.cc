@@ -114,8 +114,8 @@ class Stager {
 
 struct StagedJob {
   std::unique_ptr<Event> ready;   // null for host streams
-  std::unique_ptr<Event> copied;  // set where the job has not failed
-  std::shared_ptr<JobQueue::Job> job;
+  std::unique_ptr<Event> copied;  // set if the job has not failed
+  Job job;
 };
 
 class StagedCommunicator final : public Communicator {
@@ -132,17 +132,11 @@ class StagedCommunicator final : public Communicator {
   int size() const override { return host_->size(); }
   void GiveUp(const std::string& why) override { host_->GiveUp(why); }
 
-  JobQueue& queue() { return queue_; }
-
  private:
   Request Submit(Stream& stream, const Collective& collective) override;
 
-  // By the thread, whose device the stream's maker sets.
-  void RunNow(const std::function<void()>& work) {
-    const auto job = queue_.Push(work);
-    queue_.Await(*job);
-    JobQueue::Rethrow(*job);
-  }
+  // Runs `work` on the thread, whose device the stream's maker sets.
+  void RunNow(const std::function<void()>& work) { queue_.Push(work).get(); }
 
   void Run(const Collective& collective, StagedJob& staged) {
     if (failure_) std::rethrow_exception(failure_);
@@ -185,15 +179,14 @@ class StagedOperation final : public Request::Operation {
 
   void Wait(Stream& stream) override {
     waited_ = true;
-    communicator_.queue().Await(*staged_->job);
-    JobQueue::Rethrow(*staged_->job);
+    staged_->job.get();
     if (stream.device().kind == DeviceKind::kCpu) {
       staged_->copied->Synchronize();
     } else {
       stream.WaitFor(*staged_->copied);
     }
   }
-  bool Done() override { return communicator_.queue().Done(*staged_->job); }
+  bool Done() override { return IsDone(staged_->job); }
 
  private:
   StagedCommunicator& communicator_;

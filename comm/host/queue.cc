@@ -7,8 +7,6 @@
 namespace convoy {
 namespace {
 
-using Job = std::shared_ptr<JobQueue::Job>;
-
 // While it exists, a thread of this rank waits for others.
 class WaitScope {
  public:
@@ -43,19 +41,14 @@ class GroupQueue {
     });
   }
 
-  bool Done(const Job& job) { return queue_.Done(*job); }
-
-  // Until the job is done. Past the deadline the group is given up, which soon ends the job, and
-  // every later one: so that is an error even where this job was completed just then.
+  // Waits until the job is done. Past the deadline the group is given up, which soon ends the job,
+  // and every later one: so that is an error even if this job was completed just then.
   void Await(const Job& job, const Collective& collective) {
     const WaitScope waits(progress_);
-    const bool in_time = queue_.Await(*job, deadline_s_);
+    const bool in_time = IsDoneWithin(job, deadline_s_);
     const std::string late = fmt::format("waited {:.1f} s", deadline_s_);
-    if (!in_time) {
-      group_->GiveUp(late);
-      queue_.Await(*job);
-    }
-    JobQueue::Rethrow(*job);
+    if (!in_time) group_->GiveUp(late);
+    job.get();
     if (!in_time) {
       throw Error(ExitCode::kPeer,
                   fmt::format("{} at step {}: {}", collective.what, collective.step, late));
@@ -64,7 +57,7 @@ class GroupQueue {
 
   void Abandon(const Job& job) {
     group_->GiveUp("this rank ended by an error");
-    queue_.Await(*job);
+    job.wait();
   }
 
  private:
@@ -100,7 +93,7 @@ class QueuedOperation final : public Request::Operation {
     waited_ = true;
     queue_.Await(job_, collective_);
   }
-  bool Done() override { return queue_.Done(job_); }
+  bool Done() override { return IsDone(job_); }
 
  private:
   GroupQueue& queue_;
