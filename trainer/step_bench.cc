@@ -11,6 +11,7 @@
 
 #include "comm/step_watch.h"
 #include "core/host/clock.h"
+#include "core/median.h"
 #include "core/random.h"
 #include "trainer/plan/plan.h"
 #include "trainer/ranks/compute_resources.h"
@@ -21,12 +22,6 @@
 
 namespace convoy {
 namespace {
-
-double Median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 // Collects the times of each operation, in the order in which they first came.
 class Collector final : public OperationTimer {

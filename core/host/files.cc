@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <chrono>
 #include <climits>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <system_error>
@@ -277,6 +278,16 @@ void MakeFolder(const std::string& path) {
     throw Error(ExitCode::kDisk, fmt::format("cannot create folder {}: {}", path, error.message()),
                 "give a folder that may be written");
   }
+}
+
+std::string CacheFolder() {
+  const auto absolute = [](const char* variable) -> std::string {
+    const char* value = std::getenv(variable);
+    return value != nullptr && value[0] == '/' ? value : "";
+  };
+  const std::string cache = absolute("XDG_CACHE_HOME"), home = absolute("HOME");
+  if (!cache.empty()) return cache + "/convoy";
+  return home.empty() ? home : home + "/.cache/convoy";
 }
 
 int64_t FreeBytes(const std::string& path) {

@@ -125,6 +125,9 @@ std::string UniquePartialSuffix();
 bool PathExists(const std::string& path);
 // Creates the folder and its parents. Throws (kDisk).
 void MakeFolder(const std::string& path);
+// Returns $XDG_CACHE_HOME/convoy, or ~/.cache/convoy if that is not set; empty if $HOME is not set
+// either. Both must be absolute to count.
+std::string CacheFolder();
 // Bytes that an unprivileged process may still write to the file system of `path`.
 int64_t FreeBytes(const std::string& path);
 

@@ -3,11 +3,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <utility>
 
 #include "core/hash.h"
+#include "core/host/files.h"
 #include "core/text.h"
 #include "dataloader/archives/archive_stamp.h"
 #include "dataloader/archives/checked_file.h"
@@ -92,13 +92,8 @@ std::string IndexPath(const std::string& path, const std::string& index_folder) 
                                               Hash64(canonical.string()), kSuffix);
   if (!index_folder.empty()) return (fs::path(index_folder) / unique_name).string();
   if (access(canonical.parent_path().c_str(), W_OK) == 0) return canonical.string() + kSuffix;
-  const char* cache = std::getenv("XDG_CACHE_HOME");
-  const char* home = std::getenv("HOME");
-  if (cache != nullptr && *cache == '/') return (fs::path(cache) / "convoy" / unique_name).string();
-  if (home != nullptr && *home == '/') {
-    return (fs::path(home) / ".cache" / "convoy" / unique_name).string();
-  }
-  return {};
+  const std::string cache = CacheFolder();
+  return cache.empty() ? cache : (fs::path(cache) / unique_name).string();
 }
 
 std::optional<ArchiveContents> LoadIndex(const std::string& index_path, const Archives& archives,

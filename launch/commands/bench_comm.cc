@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/host/clock.h"
+#include "core/json_line.h"
 #include "launch/commands/bench.h"
 #include "launch/options/run_options.h"
 #include "trainer/plan/plan.h"
@@ -117,7 +118,7 @@ ExitCode BenchCommCommand(int argc, const char* const* argv) {
                                    {"bus_gb_per_s", BusGigabytesPerSecond(row, world.size())},
                                    {"wrong_elements", row.wrong}});
       }
-      std::cout << json.dump() << "\n";
+      std::cout << JsonLine(json) << "\n";
     } else if (world.rank() == 0) {
       fmt::print("{}; fp32 sums, {} repetitions each; GB = 1e9 bytes\n\n", world.Describe(),
                  repetitions);

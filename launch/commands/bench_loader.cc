@@ -7,11 +7,13 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/hash.h"
 #include "core/host/clock.h"
+#include "core/json_line.h"
+#include "core/median.h"
 #include "core/text.h"
 #include "dataloader/measure.h"
 #include "launch/commands/bench.h"
-#include "launch/commands/loader_digest.h"
 #include "launch/options/run_options.h"
 #include "trainer/ranks/agreement.h"
 #include "trainer/ranks/compute_resources.h"
@@ -47,6 +49,40 @@ LoaderOptions OptionsOf(const LoaderBench& bench) {
   return options;
 }
 
+// Returns a 64-bit hash of the rows with samples, in the order of their positions: the same on any
+// number of ranks and threads. The ranks of `world` hold parts of one global batch; if towers share
+// their rows, `counts` is set on one of each replica. Collective.
+uint64_t DigestOf(const Batch& batch, bool counts, World& world) {
+  const int64_t row_bytes = batch.shape.DropFirst().count();
+  // One hash per position of the global batch, gathered by adding: each comes from one rank.
+  std::vector<int64_t> hashes(static_cast<size_t>(batch.global_count));
+  int64_t first = INT64_MAX;
+  for (const SampleInfo& sample : batch.samples) {
+    if (sample.weight > 0) first = std::min(first, sample.position);
+  }
+  HostStream stream;
+  world.all()
+      .AllReduce(stream, {&first, DType::kInt64, Shape{1}}, ReduceOp::kMin, "digest")
+      .Wait(stream);
+  const auto* values = static_cast<const uint8_t*>(batch.pixels.data());
+  for (size_t row = 0; row < batch.samples.size() && counts; ++row) {
+    const SampleInfo& sample = batch.samples[row];
+    if (sample.weight <= 0) continue;
+    Hasher hasher;
+    hasher.Add(values + static_cast<int64_t>(row) * row_bytes, static_cast<size_t>(row_bytes));
+    hasher.Add(&sample, sizeof(sample));
+    hashes.at(static_cast<size_t>(sample.position - first)) = static_cast<int64_t>(hasher.Digest());
+  }
+  world.all()
+      .AllReduce(stream, {hashes.data(), DType::kInt64, Shape{batch.global_count}}, ReduceOp::kSum,
+                 "digest")
+      .Wait(stream);
+  Hasher whole;
+  whole.Add(hashes.data(), hashes.size() * sizeof(int64_t));
+  whole.Add(&batch.colour_scale, sizeof(batch.colour_scale));
+  return whole.Digest();
+}
+
 void PrintDigests(const LoaderBench& bench, const std::shared_ptr<const Dataset>& dataset,
                   ProcessGrid& grid, World& world, Log& log) {
   ReplicaLoader loader(dataset, OptionsOf(bench), grid, log);
@@ -66,19 +102,14 @@ void PrintDigests(const LoaderBench& bench, const std::shared_ptr<const Dataset>
       fmt::print("epoch {} batch {} {:016x}\n", batch.epoch, batch.index, digest);
     }
   }
-  if (world.rank() == 0 && bench.as_json) std::cout << Json{{"digests", digests}}.dump() << "\n";
+  if (world.rank() == 0 && bench.as_json) std::cout << JsonLine(Json{{"digests", digests}}) << "\n";
 }
 
 // Images per second, of several rounds.
 struct Rates {
   std::vector<double> rates;
 
-  double Median() const {
-    std::vector<double> sorted = rates;
-    std::sort(sorted.begin(), sorted.end());
-    const size_t half = sorted.size() / 2;
-    return sorted.size() % 2 == 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
-  }
+  double Median() const { return convoy::Median(rates); }
   std::string ToString() const {
     const auto [least, most] = std::minmax_element(rates.begin(), rates.end());
     return fmt::format("{:>9.1f} images/s  ({:.1f} to {:.1f})", Median(), *least, *most);
@@ -209,7 +240,7 @@ void PrintJson(const LoaderBench& bench, const LoaderRounds& rounds, const Loade
                           {"augment", report.augment_ms},
                           {"other", report.other_ms}};
   json["bad_samples"] = rounds.part.bad_samples;
-  std::cout << json.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
+  std::cout << JsonLine(json) << "\n";
 }
 
 void PrintTable(const LoaderBench& bench, const LoaderRounds& rounds, const LoaderReport& report,

@@ -7,6 +7,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/json_line.h"
 #include "core/text.h"
 #include "launch/commands/bench.h"
 #include "launch/options/run_options.h"
@@ -178,7 +179,7 @@ ExitCode BenchStepCommand(int argc, const char* const* argv, bool layers_only) {
     const StepBenchResult result = BenchStep(options, world, log);
     if (world.rank() != 0) return ExitCode::kDone;
     if (as_json) {
-      std::cout << ToJson(options, result, world).dump() << "\n";
+      std::cout << JsonLine(ToJson(options, result, world)) << "\n";
     } else if (layers_only) {
       PrintOperations(result);
     } else {

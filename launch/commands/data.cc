@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/host/files.h"
+#include "core/json_line.h"
 #include "core/text.h"
 #include "dataloader/bad_samples.h"
 #include "dataloader/fingerprint.h"
@@ -55,8 +56,7 @@ ExitCode IndexCommand(int argc, const char* const* argv) {
                        {"images", dataset->size()},
                        {"classes", dataset->classes()},
                        {"left_out", CountsOf(dataset->left_out())}};
-    // Names may be of any bytes.
-    std::cout << json.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
+    std::cout << JsonLine(json) << "\n";
     return ExitCode::kDone;
   }
   fmt::print("{}\n", dataset->Describe());
@@ -133,7 +133,7 @@ ExitCode StatsCommand(int argc, const char* const* argv) {
       if (arguments.as_json) {
         Json json = ToJson(statistics);
         json["file"] = path;
-        std::cout << json.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
+        std::cout << JsonLine(json) << "\n";
         return;
       }
       fmt::print(

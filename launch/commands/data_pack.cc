@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/host/files.h"
+#include "core/json_line.h"
 #include "core/text.h"
 #include "dataloader/packing.h"
 #include "launch/command.h"
@@ -19,11 +20,6 @@ namespace convoy {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-// Names may be of any bytes: a replacement stands where they are no text.
-void Print(const Json& json) {
-  std::cout << json.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
-}
 
 Json ToJson(const std::vector<BadSample>& samples) {
   Json list = Json::array();
@@ -47,12 +43,13 @@ ExitCode Compare(const DataArguments& arguments, const std::string& source_locat
   const ComparisonReport report =
       CompareDatasets(packed, *source, tolerance, arguments.workers, std::ref(progress));
   if (arguments.as_json) {
-    Print(Json{{"images", packed.size()},
-               {"same_bytes", report.same_bytes},
-               {"same_pixels", report.same_pixels},
-               {"scaled", report.scaled},
-               {"largest_mean_difference", report.largest_mean_difference},
-               {"different", ToJson(report.different)}});
+    std::cout << JsonLine(Json{{"images", packed.size()},
+                               {"same_bytes", report.same_bytes},
+                               {"same_pixels", report.same_pixels},
+                               {"scaled", report.scaled},
+                               {"largest_mean_difference", report.largest_mean_difference},
+                               {"different", ToJson(report.different)}})
+              << "\n";
   } else {
     fmt::print(
         "{} images: {} with the same bytes, {} with the same pixels, {} scaled (mean colours "
@@ -77,16 +74,17 @@ ExitCode Verify(const DataArguments& arguments, const Dataset& dataset, int crop
   const VerifyReport report =
       VerifyDataset(dataset, 0, dataset.size(), crop, arguments.workers, std::ref(progress));
   if (arguments.as_json) {
-    Print(Json{{"images", report.images},
-               {"bytes", report.bytes},
-               {"grey", report.grey},
-               {"cmyk", report.cmyk},
-               {"png", report.png},
-               {"progressive", report.progressive},
-               {"exif_rotated", report.exif_rotated},
-               {"small", report.small},
-               {"left_out", CountsOf(dataset.left_out())},
-               {"bad", ToJson(report.bad)}});
+    std::cout << JsonLine(Json{{"images", report.images},
+                               {"bytes", report.bytes},
+                               {"grey", report.grey},
+                               {"cmyk", report.cmyk},
+                               {"png", report.png},
+                               {"progressive", report.progressive},
+                               {"exif_rotated", report.exif_rotated},
+                               {"small", report.small},
+                               {"left_out", CountsOf(dataset.left_out())},
+                               {"bad", ToJson(report.bad)}})
+              << "\n";
   } else {
     fmt::print(
         "{} images, {}: {} grey, {} CMYK, {} PNG, {} progressive, {} with an EXIF rotation "
@@ -148,12 +146,13 @@ void AddPackOptions(OptionTable& table, PackArguments* arguments, WorldOptions* 
 
 void PrintPacked(const PackArguments& arguments, const ShardReport& report) {
   if (arguments.data.as_json) {
-    Print(Json{{"output", arguments.output},
-               {"images", arguments.options.images.count},
-               {"shards", report.shards},
-               {"kept", report.kept},
-               {"written_images", report.images},
-               {"written_bytes", report.bytes}});
+    std::cout << JsonLine(Json{{"output", arguments.output},
+                               {"images", arguments.options.images.count},
+                               {"shards", report.shards},
+                               {"kept", report.kept},
+                               {"written_images", report.images},
+                               {"written_bytes", report.bytes}})
+              << "\n";
     return;
   }
   fmt::print("{}: {} images in {}", arguments.output, FormatCount(arguments.options.images.count),
@@ -207,7 +206,7 @@ void PackIntoNestedTar(const PackArguments& arguments, const Dataset& dataset, L
   JobProgress progress(log, "images", images.count);
   PackNestedTar(dataset, images, arguments.output, std::ref(progress));
   if (arguments.data.as_json) {
-    Print(Json{{"output", arguments.output}, {"images", images.count}});
+    std::cout << JsonLine(Json{{"output", arguments.output}, {"images", images.count}}) << "\n";
   } else {
     fmt::print("{}: {} images\n", arguments.output, FormatCount(images.count));
   }

@@ -12,6 +12,7 @@
 
 #include "core/host/clock.h"
 #include "core/host/thread_pool.h"
+#include "core/json_line.h"
 #include "core/text.h"
 #include "core/version.h"
 #include "launch/commands/bench.h"
@@ -58,20 +59,28 @@ RankFacts FactsOf(const ComputeConfig& compute, const World& world) {
   return own;
 }
 
-// One line per thing that is wrong, with what to do.
+// The ranks of a host that share something: how many, their threads in all, and one of them.
+struct Sharers {
+  int ranks = 0, threads = 0;
+  const RankFacts* one = nullptr;
+
+  void Add(const RankFacts& fact) {
+    ++ranks;
+    threads += fact.threads;
+    one = &fact;
+  }
+};
+// By host and what is shared there.
+using AllSharers = std::map<std::pair<std::string, std::string>, Sharers>;
+
+// Returns one line per thing that is wrong with threads and processors, with what to do.
 std::vector<std::string> Complaints(const std::vector<RankFacts>& facts, const World& world) {
   std::vector<std::string> complaints;
-  // The ranks of a host that may run on the same processors.
-  struct Sharers {
-    int ranks = 0, threads = 0, processors = 0;
-  };
-  std::map<std::pair<std::string, std::string>, Sharers> all_sharers;
+  AllSharers of_processors, of_quotas;
   for (size_t rank = 0; rank < facts.size(); ++rank) {
     const RankFacts& fact = facts[rank];
-    Sharers& sharers = all_sharers[{world.hosts()[rank], fact.processors}];
-    ++sharers.ranks;
-    sharers.threads += fact.threads;
-    sharers.processors = fact.processor_count;
+    of_processors[{world.hosts()[rank], fact.processors}].Add(fact);
+    if (fact.quota > 0) of_quotas[{world.hosts()[rank], fact.quota_path}].Add(fact);
     if (fact.threads > fact.processor_count) {
       complaints.push_back(
           fmt::format("rank {}: {} threads, but its affinity mask has {} processors ({}); give "
@@ -80,48 +89,31 @@ std::vector<std::string> Complaints(const std::vector<RankFacts>& facts, const W
                       rank, fact.threads, fact.processor_count, fact.processors, fact.threads));
     }
   }
-  for (const auto& [where, sharers] : all_sharers) {
-    const auto& [host, processors] = where;
-    if (sharers.ranks > 1 && sharers.processors == 1) {
+  for (const auto& [place, sharers] : of_processors) {
+    const auto& [host, processors] = place;
+    const int count = sharers.one->processor_count;
+    if (sharers.ranks > 1 && count == 1) {
       complaints.push_back(fmt::format(
           "{}: {} ranks are bound to processor {} alone; two runs at once bind to the same ones, "
           "give mpirun --bind-to none",
           host, sharers.ranks, processors));
-    } else if (sharers.ranks > 1 && sharers.threads > sharers.processors) {
-      complaints.push_back(fmt::format(
-          "{}: {} ranks with {} threads in all on {} processors ({}); give fewer ranks or "
-          "--threads {}",
-          host, sharers.ranks, sharers.threads, sharers.processors, processors,
-          std::max(1, sharers.processors / sharers.ranks)));
+    } else if (sharers.ranks > 1 && sharers.threads > count) {
+      complaints.push_back(
+          fmt::format("{}: {} ranks with {} threads in all on {} processors ({}); give fewer ranks "
+                      "or --threads {}",
+                      host, sharers.ranks, sharers.threads, count, processors,
+                      std::max(1, count / sharers.ranks)));
     }
   }
-  return complaints;
-}
-
-// Of ranks that compute with more threads than their container's quota lets run.
-std::vector<std::string> QuotaComplaints(const std::vector<RankFacts>& facts, const World& world) {
-  struct Sharers {
-    int ranks = 0, threads = 0;
-    ProcessorQuota quota;
-  };
-  std::map<std::pair<std::string, std::string>, Sharers> all_sharers;
-  for (size_t rank = 0; rank < facts.size(); ++rank) {
-    const RankFacts& fact = facts[rank];
-    if (fact.quota <= 0) continue;
-    Sharers& sharers = all_sharers[{world.hosts()[rank], fact.quota_path}];
-    ++sharers.ranks;
-    sharers.threads += fact.threads;
-    sharers.quota = {fact.quota, fact.quota_path};
-  }
-  std::vector<std::string> complaints;
-  for (const auto& [where, sharers] : all_sharers) {
-    const int processors = WholeProcessors(sharers.quota);
+  for (const auto& [place, sharers] : of_quotas) {
+    const auto& [host, path] = place;
+    const int processors = WholeProcessors({sharers.one->quota, path});
     if (sharers.threads <= processors) continue;
     complaints.push_back(fmt::format(
         "{}: {} of {}, but the container's quota is {:.3g} processors ({}); give --threads {} or "
         "fewer ranks, or raise the quota",
-        where.first, FormatCount(sharers.threads, "thread"), FormatCount(sharers.ranks, "rank"),
-        sharers.quota.processors, where.second, std::max(1, processors / sharers.ranks)));
+        host, FormatCount(sharers.threads, "thread"), FormatCount(sharers.ranks, "rank"),
+        sharers.one->quota, path, std::max(1, processors / sharers.ranks)));
   }
   return complaints;
 }
@@ -190,8 +182,6 @@ ExitCode DoctorCommand(int argc, const char* const* argv) {
     }
     const std::vector<RankFacts> facts = GatherRows(world, FactsOf(step.compute, world), "doctor");
     std::vector<std::string> complaints = Complaints(facts, world);
-    for (const std::string& complaint : QuotaComplaints(facts, world))
-      complaints.push_back(complaint);
     for (const std::string& complaint : DeviceComplaints(devices)) complaints.push_back(complaint);
     const double link_gb_per_s = world.size() > 1 ? LinkSpeed(world) : 0;
     double loader_rate = 0, step_rate = 0;
@@ -232,7 +222,7 @@ ExitCode DoctorCommand(int argc, const char* const* argv) {
         json["model_images_per_s"] = step_rate;
       }
       json["complaints"] = complaints;
-      std::cout << json.dump() << "\n";
+      std::cout << JsonLine(json) << "\n";
       return ExitCode::kDone;
     }
     fmt::print("convoy {}\n{}\n{}\n\n", kVersion, world.Describe(), backend);

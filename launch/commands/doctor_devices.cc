@@ -12,6 +12,7 @@
 #include "core/host/clock.h"
 #include "core/host/numa.h"
 #include "core/host/thread_pool.h"
+#include "core/json_line.h"
 #include "core/text.h"
 #include "trainer/ranks/agreement.h"
 
@@ -62,7 +63,7 @@ float PatternAt(int64_t i) { return static_cast<float>(i % 64); }
 // Every rank's report, as text: their sizes differ.
 std::vector<DeviceReport> GatherReports(const DeviceReport& own, World& world) {
   std::vector<DeviceReport> reports;
-  const std::string text = Json(own).dump(-1, ' ', false, Json::error_handler_t::replace);
+  const std::string text = JsonLine(Json(own));
   for (const std::string& report : GatherTexts(world, text, "devices")) {
     reports.push_back(Json::parse(report).get<DeviceReport>());
   }
@@ -300,7 +301,7 @@ std::string DevicesAsJson(const std::vector<DeviceReport>& reports, const std::s
                                    {"pci_bus_ids", access.pci_bus_ids},
                                    {"reaches", rows}});
   }
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return JsonLine(json);
 }
 
 }  // namespace convoy

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/json_line.h"
 #include "core/text.h"
 #include "dataloader/bad_samples.h"
 #include "launch/command.h"
@@ -108,7 +109,7 @@ ExitCode EvalCommand(int argc, const char* const* argv) {
     const EvaluationResult result = Evaluate(config, world, log);
     if (world.rank() != 0) return ExitCode::kDone;
     if (as_json) {
-      std::cout << ToJson(result).dump() << "\n";
+      std::cout << JsonLine(ToJson(result)) << "\n";
     } else {
       PrintResult(result);
     }
@@ -160,7 +161,7 @@ ExitCode PredictCommand(int argc, const char* const* argv) {
                  prediction.fault.empty() ? line : "  cannot be decoded: " + prediction.fault);
     }
   }
-  if (as_json) std::cout << Json{{"predictions", json}}.dump() << "\n";
+  if (as_json) std::cout << JsonLine(Json{{"predictions", json}}) << "\n";
   const bool any_fault = std::any_of(predictions.begin(), predictions.end(),
                                      [](const Prediction& p) { return !p.fault.empty(); });
   return any_fault ? ExitCode::kData : ExitCode::kDone;

@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/json_line.h"
 #include "core/text.h"
 #include "launch/command.h"
 #include "launch/options/run_options.h"
@@ -174,7 +175,7 @@ ExitCode SummaryCommand(int argc, const char* const* argv) {
   const std::vector<LayerRow> rows = RowsOf(network, towers);
   const std::vector<ExchangeTraffic> traffic = ForwardTraffic(network, grid);
   if (as_json) {
-    std::cout << ToJson(network, grid, rows, towers, traffic).dump() << "\n";
+    std::cout << JsonLine(ToJson(network, grid, rows, towers, traffic)) << "\n";
   } else {
     PrintTable(network, grid, rows, towers, traffic);
   }

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include <dnnl.hpp>
 
 #include "core/error.h"
+#include "core/median.h"
 
 namespace convoy::cpu {
 
@@ -51,9 +53,7 @@ double BoundPrimitive::MedianSeconds(int repetitions) const {
     Execute();
     time = std::chrono::duration<double>(Clock::now() - start).count();
   }
-  const auto middle = seconds.begin() + repetitions / 2;
-  std::nth_element(seconds.begin(), middle, seconds.end());
-  return *middle;
+  return Median(std::move(seconds));
 }
 
 int64_t BoundPrimitive::bytes() const { return state_->bytes; }

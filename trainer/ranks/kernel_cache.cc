@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <cstdlib>
-
 #include <nlohmann/json.hpp>
 
 #include "core/hash.h"
@@ -16,22 +14,12 @@ using Json = nlohmann::ordered_json;
 
 constexpr char kFormat[] = "convoy kernel choices 1";
 
-// Of the environment; empty where it is not set. Relative folders of it are to be ignored.
-std::string AbsoluteFolder(const char* variable) {
-  const char* value = std::getenv(variable);
-  return value != nullptr && value[0] == '/' ? value : "";
-}
-
 }  // namespace
 
 std::string KernelCacheFolder(const std::string& asked) {
   if (asked == "none") return {};
   if (!asked.empty()) return asked;
-  if (const std::string cache = AbsoluteFolder("XDG_CACHE_HOME"); !cache.empty()) {
-    return cache + "/convoy";
-  }
-  const std::string home = AbsoluteFolder("HOME");
-  return home.empty() ? home : home + "/.cache/convoy";
+  return CacheFolder();
 }
 
 KernelCache::KernelCache(const std::string& folder, const std::string& platform, Log& log)

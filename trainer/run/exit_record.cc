@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/host/files.h"
+#include "core/json_line.h"
 #include "trainer/trainer.h"
 
 namespace convoy {
@@ -17,8 +18,7 @@ void WriteExitRecord(const std::string& output_dir, int rank, int64_t step, Exit
   const nlohmann::ordered_json record = {
       {"rank", rank}, {"code", static_cast<int>(code)}, {"reason", reason}, {"step", step}};
   try {
-    WriteText(fmt::format("{}/exit.{}.json", output_dir, rank),
-              record.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+    WriteText(fmt::format("{}/exit.{}.json", output_dir, rank), JsonLine(record) + "\n");
   } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch): nobody is left to be told
   }
 }

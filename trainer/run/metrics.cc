@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/json_line.h"
 #include "core/text.h"
 
 namespace convoy {
@@ -56,81 +57,76 @@ MetricsFile::MetricsFile(const std::string& path, int64_t last_step, bool keeps_
 }
 
 void MetricsFile::Add(const StepMetrics& metrics) {
-  WriteLine(Json{{"event", "step"},
-                 {"step", metrics.step},
-                 {"epoch", metrics.epoch},
-                 {"loss", NumberOrNull(metrics.loss)},
-                 {"lr", metrics.lr},
-                 {"images_per_s", metrics.images_per_s},
-                 {"wait_data_ms", metrics.wait_data_ms},
-                 {"wait_comm_ms", metrics.wait_comm_ms ? Json(*metrics.wait_comm_ms) : Json()}}
-                .dump());
+  WriteLine(JsonLine(
+      Json{{"event", "step"},
+           {"step", metrics.step},
+           {"epoch", metrics.epoch},
+           {"loss", NumberOrNull(metrics.loss)},
+           {"lr", metrics.lr},
+           {"images_per_s", metrics.images_per_s},
+           {"wait_data_ms", metrics.wait_data_ms},
+           {"wait_comm_ms", metrics.wait_comm_ms ? Json(*metrics.wait_comm_ms) : Json()}}));
 }
 
 void MetricsFile::Add(const EvaluationMetrics& metrics) {
-  WriteLine(Json{{"event", "eval"},
-                 {"step", metrics.step},
-                 {"epoch", metrics.epoch},
-                 {"views", metrics.views},
-                 {"images", metrics.images},
-                 {"left_out", metrics.left_out},
-                 {"loss", NumberOrNull(metrics.loss)},
-                 {"top1", metrics.top1},
-                 {"top5", metrics.top5}}
-                .dump());
+  WriteLine(JsonLine(Json{{"event", "eval"},
+                          {"step", metrics.step},
+                          {"epoch", metrics.epoch},
+                          {"views", metrics.views},
+                          {"images", metrics.images},
+                          {"left_out", metrics.left_out},
+                          {"loss", NumberOrNull(metrics.loss)},
+                          {"top1", metrics.top1},
+                          {"top5", metrics.top5}}));
 }
 
 void MetricsFile::Add(const BadSampleMetrics& metrics) {
-  WriteLine(Json{{"event", "bad_sample"},
-                 {"step", metrics.step},
-                 {"epoch", metrics.bad.epoch},
-                 {"set", metrics.set},
-                 {"position", metrics.bad.position},
-                 {"name", metrics.bad.name},
-                 {"location", metrics.bad.location},
-                 {"reason", metrics.bad.reason},
-                 {"replaced_by", metrics.bad.replaced_by}}
-                .dump(-1, ' ', false, Json::error_handler_t::replace));
+  WriteLine(JsonLine(Json{{"event", "bad_sample"},
+                          {"step", metrics.step},
+                          {"epoch", metrics.bad.epoch},
+                          {"set", metrics.set},
+                          {"position", metrics.bad.position},
+                          {"name", metrics.bad.name},
+                          {"location", metrics.bad.location},
+                          {"reason", metrics.bad.reason},
+                          {"replaced_by", metrics.bad.replaced_by}}));
 }
 
 void MetricsFile::Add(const LoaderMetrics& metrics) {
   const LoaderReport& report = metrics.report;
-  WriteLine(Json{{"event", "loader"},
-                 {"step", metrics.step},
-                 {"epoch", metrics.epoch},
-                 {"images_per_s", report.images_per_s},
-                 {"images_per_busy_thread", report.images_per_busy_thread},
-                 {"read_mb_per_s", report.read_mb_per_s},
-                 {"read_ms", report.read_ms},
-                 {"decode_ms", report.decode_ms},
-                 {"resize_ms", report.resize_ms},
-                 {"augment_ms", report.augment_ms},
-                 {"ready_batches", report.ready_batches},
-                 {"idle_percent", 100 * report.idle_share},
-                 {"wait_percent", 100 * report.wait_share}}
-                .dump());
+  WriteLine(JsonLine(Json{{"event", "loader"},
+                          {"step", metrics.step},
+                          {"epoch", metrics.epoch},
+                          {"images_per_s", report.images_per_s},
+                          {"images_per_busy_thread", report.images_per_busy_thread},
+                          {"read_mb_per_s", report.read_mb_per_s},
+                          {"read_ms", report.read_ms},
+                          {"decode_ms", report.decode_ms},
+                          {"resize_ms", report.resize_ms},
+                          {"augment_ms", report.augment_ms},
+                          {"ready_batches", report.ready_batches},
+                          {"idle_percent", 100 * report.idle_share},
+                          {"wait_percent", 100 * report.wait_share}}));
 }
 
 void MetricsFile::Add(const RankTimesMetrics& metrics) {
-  WriteLine(Json{{"event", "ranks"},
-                 {"step", metrics.step},
-                 {"epoch", metrics.epoch},
-                 {"min_ms", metrics.min_ms},
-                 {"median_ms", metrics.median_ms},
-                 {"max_ms", metrics.max_ms},
-                 {"slowest_rank", metrics.slowest_rank},
-                 {"slowest_host", metrics.slowest_host}}
-                .dump(-1, ' ', false, Json::error_handler_t::replace));
+  WriteLine(JsonLine(Json{{"event", "ranks"},
+                          {"step", metrics.step},
+                          {"epoch", metrics.epoch},
+                          {"min_ms", metrics.min_ms},
+                          {"median_ms", metrics.median_ms},
+                          {"max_ms", metrics.max_ms},
+                          {"slowest_rank", metrics.slowest_rank},
+                          {"slowest_host", metrics.slowest_host}}));
 }
 
 void MetricsFile::Add(const LossSpikeMetrics& metrics) {
-  WriteLine(Json{{"event", "loss_spike"},
-                 {"step", metrics.step},
-                 {"epoch", metrics.epoch},
-                 {"loss", metrics.spike.loss},
-                 {"mean", metrics.spike.mean},
-                 {"deviation", metrics.spike.deviation}}
-                .dump());
+  WriteLine(JsonLine(Json{{"event", "loss_spike"},
+                          {"step", metrics.step},
+                          {"epoch", metrics.epoch},
+                          {"loss", metrics.spike.loss},
+                          {"mean", metrics.spike.mean},
+                          {"deviation", metrics.spike.deviation}}));
 }
 
 void MetricsFile::WriteLine(const std::string& line) {

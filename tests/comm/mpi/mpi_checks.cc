@@ -24,6 +24,7 @@
 #include "comm/device/staged.h"
 #include "comm/grid.h"
 #include "comm/world.h"
+#include "core/median.h"
 #include "tests/comm/collective_checks.h"
 
 namespace convoy {
@@ -175,11 +176,6 @@ double CpuSeconds() {
     return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
   };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 constexpr int kRepetitions = 9;
