@@ -3,7 +3,7 @@
 // prefers: once per pass, and their gradient back once.
 #include <dnnl.hpp>
 
-#include "layers/cpu/primitives.h"
+#include "layers/cpu/primitive_operation.h"
 
 namespace convoy::cpu {
 namespace {

@@ -3,7 +3,7 @@
 // oneDNN 3.2 are plain matrix products without copies, and faster than its matmul.
 #include <dnnl.hpp>
 
-#include "layers/cpu/primitives.h"
+#include "layers/cpu/primitive_operation.h"
 
 namespace convoy::cpu {
 namespace {

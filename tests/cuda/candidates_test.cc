@@ -19,7 +19,7 @@
 #include "core/cuda/runtime.h"
 #include "core/error.h"
 #include "layers/cuda/backend.h"
-#include "layers/cuda/kernels/shared_memory.h"
+#include "layers/cuda/kernels/workspace_pool.h"
 #include "layers/cuda/products/cublaslt_matrix.h"
 #include "layers/cuda/products/cudnn_convolution.h"
 #include "layers/cuda/products/kernel_choice.h"
@@ -75,7 +75,7 @@ struct Device {
   std::unique_ptr<Backend> backend = MakeBackend({});
   CudnnContext cudnn{0};
   CublasLtContext cublaslt{0};
-  SharedMemory workspace{0}, packed{0};
+  WorkspacePool workspace{0}, packed{0};
   int64_t workspace_bytes = kLeastWorkspaceBytes;
   // Held, so that no candidate finds a workspace of zeros but the first.
   std::shared_ptr<const Buffer> held_workspace = workspace.AtLeast(workspace_bytes);

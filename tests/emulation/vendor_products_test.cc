@@ -87,7 +87,7 @@ class VendorProductsTest : public testing::Test {
     const std::vector<double> expected = Expected(pass, conv, operands);
     const Tensor& result = ResultOf(pass, operands);
     CudnnContext context(0);
-    SharedMemory workspace(0), packed(0);
+    WorkspacePool workspace(0), packed(0);
     const auto stream = MakeStream(0);
     std::vector<std::string> names;
     for (const CandidateGroup& group :
@@ -217,7 +217,7 @@ TEST_F(VendorProductsTest, TheGradientOfTheWeightsReadsWhatForwardPacked) {
     operands.packed_x = std::make_shared<PackedImages>(0);
     const auto expected = Expected(ProductPass::kBackwardWeights, kFirst, operands);
     CudnnContext context(0);
-    SharedMemory workspace(0), packed(0);
+    WorkspacePool workspace(0), packed(0);
     const auto make = [&](ProductPass pass, const std::string& name) {
       for (const CandidateGroup& group : ConvolutionCandidates(
                pass, kFirst, operands,

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "layers/cuda/kernels/shared_memory.h"
+#include "layers/cuda/kernels/workspace_pool.h"
 #include "layers/cuda/products/kernel_choice.h"
 #include "layers/cuda/products/library.h"
 
@@ -35,7 +35,7 @@ std::string CublasLtVersion();
 struct MatrixResources {
   int device = 0;
   CublasLtContext* context = nullptr;
-  SharedMemory* workspace = nullptr;
+  WorkspacePool* workspace = nullptr;
   int64_t workspace_bytes = 0;  // at most
   bool tf32 = false;            // fp32 factors may be rounded to TF32
 };

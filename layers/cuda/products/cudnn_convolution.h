@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "layers/cuda/kernels/shared_memory.h"
+#include "layers/cuda/kernels/workspace_pool.h"
 #include "layers/cuda/products/cudnn_graph.h"
 #include "layers/cuda/products/kernel_choice.h"
 #include "layers/cuda/products/library.h"
@@ -15,8 +15,8 @@ namespace convoy::cuda {
 struct ConvolutionResources {
   int device = 0;
   CudnnContext* context = nullptr;
-  SharedMemory* workspace = nullptr;
-  SharedMemory* packed = nullptr;  // copies of x that nobody reads later
+  WorkspacePool* workspace = nullptr;
+  WorkspacePool* packed = nullptr;  // copies of x that nobody reads later
   PlanLimits limits;
 };
 

@@ -10,7 +10,7 @@
 
 #include "core/device/stream.h"
 #include "core/tensor/dtype.h"
-#include "layers/cuda/products/product_pass.h"
+#include "layers/cuda/products/library.h"
 #include "layers/spec.h"
 
 namespace convoy::cuda {

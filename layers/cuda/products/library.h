@@ -14,11 +14,25 @@
 #include "core/device/stream.h"
 #include "core/tensor/tensor.h"
 #include "layers/backend.h"
-#include "layers/cuda/products/product_pass.h"
 
 namespace convoy::cuda {
 
 class PackedImages;  // packed_images.h
+
+// The three products of a layer with weights.
+enum class ProductPass { kForward, kBackwardData, kBackwardWeights };
+
+inline const char* NameOf(ProductPass pass) {
+  switch (pass) {
+    case ProductPass::kForward:
+      return "forward";
+    case ProductPass::kBackwardData:
+      return "backward data";
+    case ProductPass::kBackwardWeights:
+      return "backward weights";
+  }
+  return "";
+}
 
 // A product and the memory it works on, which outlives it.
 class BoundProduct {

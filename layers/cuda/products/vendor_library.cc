@@ -5,7 +5,7 @@
 
 #include "core/cuda/check.h"
 #include "layers/cuda/kernels/product_kernels.h"
-#include "layers/cuda/kernels/shared_memory.h"
+#include "layers/cuda/kernels/workspace_pool.h"
 #include "layers/cuda/products/cublaslt_matrix.h"
 #include "layers/cuda/products/cudnn_convolution.h"
 #include "layers/cuda/products/kernel_choice.h"
@@ -117,7 +117,7 @@ class VendorLibrary final : public Library {
   CudnnContext cudnn_;
   CublasLtContext cublaslt_;
   std::unique_ptr<Stream> stream_;  // where candidates are measured
-  SharedMemory workspace_, packed_;
+  WorkspacePool workspace_, packed_;
   KernelChooser chooser_;
 };
 

@@ -1,5 +1,5 @@
-// layers/cpu/primitives.h - an operation that consists of oneDNN primitives: what convolutions and
-// fully connected layers have in common.
+// layers/cpu/primitive_operation.h - an operation that consists of oneDNN primitives: what
+// convolutions and fully connected layers have in common.
 #pragma once
 
 #include <memory>

@@ -1,4 +1,4 @@
-// layers/cuda/kernels/shared_memory.h - memory that products of one stream use one after another.
+// layers/cuda/kernels/workspace_pool.h - memory that products of one stream use one after another.
 #pragma once
 
 #include <cstdint>
@@ -9,12 +9,12 @@
 
 namespace convoy::cuda {
 
-class SharedMemory {
+class WorkspacePool {
  public:
-  explicit SharedMemory(int device) : device_(device) {}
+  explicit WorkspacePool(int device) : device_(device) {}
 
-  // At least `bytes`; null for 0. Who holds it finds it where it is, a recorded step too, whatever
-  // others ask for later.
+  // Returns at least `bytes`; null for 0. The address stays valid while the pointer is held, so a
+  // recorded step may use it even if a later call needs more.
   std::shared_ptr<const Buffer> AtLeast(int64_t bytes) {
     if (bytes == 0) return nullptr;
     std::erase_if(buffers_, [](const auto& buffer) { return buffer.expired(); });

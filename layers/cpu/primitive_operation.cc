@@ -1,4 +1,4 @@
-#include "layers/cpu/primitives.h"
+#include "layers/cpu/primitive_operation.h"
 
 #include <utility>
 
