@@ -12,10 +12,7 @@ namespace convoy {
 
 class HostRows {
  public:
-  explicit HostRows(int64_t batch)
-      : labels_(static_cast<size_t>(batch)),
-        weights_(static_cast<size_t>(batch)),
-        positions_(static_cast<size_t>(batch)) {}
+  explicit HostRows(int64_t batch) : labels_(batch), weights_(batch), positions_(batch) {}
 
   // `samples` has as many rows.
   void Load(const std::vector<SampleInfo>& samples) {
@@ -28,7 +25,7 @@ class HostRows {
 
   // Views of this object's memory.
   RowInfo info() const {
-    const Shape shape{static_cast<int64_t>(labels_.size())};
+    const Shape shape{std::ssize(labels_)};
     return {{labels_.data(), DType::kInt32, shape},
             {weights_.data(), DType::kFloat32, shape},
             {positions_.data(), DType::kInt64, shape}};
