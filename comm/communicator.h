@@ -40,7 +40,7 @@ class Request {
     const std::unique_ptr<Operation> operation = std::move(operation_);
     operation->Wait(stream);
   }
-  // Whether Wait() would return at once. True for an empty request.
+  // Returns whether Wait() would return at once. True for an empty request.
   bool Done() { return !operation_ || operation_->Done(); }
 
  private:
@@ -83,19 +83,20 @@ class Communicator {
   // groups use it.
   Request Run(Stream& stream, const Collective& collective);
 
-  // From any thread: this rank will not go on. Collectives under way and later ones soon end by an
-  // Error that says `why`. A group of one has nobody to leave.
+  // May be called from any thread. Says that this rank will not go on. Collectives under way and
+  // later ones soon end by an Error that says `why`. A group of one has nobody to leave.
   virtual void GiveUp(const std::string& why) = 0;
 
-  // Whether a call does no more than queue work on a device and Request::Wait() never blocks the
-  // host: only then can they be recorded (core/cuda/runtime.h).
+  // Returns whether a call does no more than queue work on a device and Request::Wait() never
+  // blocks the host: only then can they be recorded (core/cuda/runtime.h).
   virtual bool queues_on_device() const { return false; }
-  // Whether this is a group of one that exchanges nothing, so that nobody needs to call it. A group
-  // of one may go through NCCL all the same, to try it if there is only one device.
+  // Returns whether this is a group of one that exchanges nothing, so that nobody needs to call it.
+  // A group of one may go through NCCL all the same, to try it if there is only one device.
   virtual bool is_trivial() const { return false; }
-  // Zeroed memory of the group's device from which it moves data with the least work; empty where
-  // it has no such memory: allocate your own. Every rank makes the same calls in the same order
-  // and uses the same offsets in collectives. May be given back after the communicator has ended.
+  // Allocates zeroed memory of the group's device from which it moves data with the least work;
+  // empty if it has no such memory: allocate your own. Every rank makes the same calls in the same
+  // order and uses the same offsets in collectives. May be given back after the communicator has
+  // ended.
   virtual Buffer AllocateRegistered(int64_t) { return {}; }
 
  private:

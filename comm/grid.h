@@ -40,7 +40,7 @@ struct GroupOptions {
   double deadline_s = 600;
 };
 
-// What a ProcessGrid of these options uses for device memory, and why.
+// Returns what a ProcessGrid of these options uses for device memory, and why.
 struct CommunicatorChoice {
   bool nccl = false;   // otherwise by way of host memory
   std::string reason;  // "NCCL 2.28.9: every rank has a device of its own"
@@ -50,10 +50,10 @@ struct CommunicatorChoice {
 // asked for and cannot connect these devices, or if ranks have different versions of it.
 CommunicatorChoice ChooseCommunicator(World& world, const GroupOptions& options);
 
-// Version of the NCCL library that was loaded, as NCCL counts: 22809 is 2.28.9. Throws (kDevice) if
-// the CUDA module cannot be loaded.
+// Returns the version of the NCCL library that was loaded, as NCCL counts: 22809 is 2.28.9. Throws
+// (kDevice) if the CUDA module cannot be loaded.
 int NcclVersion();
-// "2.28.9"
+// Returns "2.28.9".
 std::string NameOfNcclVersion(int version);
 
 // The world outlives it.
@@ -67,17 +67,19 @@ class ProcessGrid {
   const GridShape& shape() const { return shape_; }
   int replica() const { return replica_; }
   int tower() const { return tower_; }
-  // This tower in every replica: sums gradients and statistics. Rank in it = replica(). Memory of
-  // the device.
+  // Returns the group of this tower in every replica: it sums gradients and statistics. Rank in it
+  // = replica(). Memory of the device.
   Communicator& replicas() { return device_replicas_ ? *device_replicas_ : *host_replicas_; }
-  // The towers of this replica: exchanges activations. Rank in it = tower(). Memory of the device.
+  // Returns the towers of this replica: they exchange activations. Rank in it = tower(). Memory of
+  // the device.
   Communicator& towers() { return device_towers_ ? *device_towers_ : *host_towers_; }
-  // The same ranks for host memory: crops, checkpoints, numbers. The same communicators as above
-  // where the device is the CPU.
+  // Returns the same ranks for host memory: crops, checkpoints, numbers. The same communicators as
+  // above if the device is the CPU.
   Communicator& host_replicas() { return *host_replicas_; }
   Communicator& host_towers() { return *host_towers_; }
 
-  // What carries the collectives of device memory, and why. One line, the same on every rank.
+  // Returns what carries the collectives of device memory, and why. One line, the same on every
+  // rank.
   const std::string& Describe() const { return description_; }
   // For a StepWatch around waits for the device; null for the CPU.
   Watchdog* watchdog() { return watchdog_.get(); }

@@ -28,7 +28,7 @@ struct WorldOptions {
   // the world. Empty: nobody is told.
   std::function<void(const std::string& line)> report;
   // Called by a thread of the world if this rank is still there some seconds after another one was
-  // lost, since it waits where no Error reaches it. The process ends with kPeer after that.
+  // lost, since no Error can reach it in its wait. The process ends with kPeer after that.
   std::function<void(const Error& error, const World& world)> on_loss;
   // kOff: everything goes through MPI, between ranks of one host too; to test and to measure.
   SharedMemory shared_memory = SharedMemory::kAuto;
@@ -40,37 +40,37 @@ class World {
 
   virtual int rank() const = 0;
   virtual int size() const = 0;
-  // Host names by rank.
+  // Returns the host names by rank.
   virtual const std::vector<std::string>& hosts() const = 0;
-  // Place of this rank among the ranks of its own host, and their number.
+  // Return the place of this rank among the ranks of its own host, and their number.
   virtual int local_rank() const = 0;
   virtual int local_size() const = 0;
-  // Ranks of this host that may run on exactly the processors that this rank may run on, itself
-  // included: 1 where a launcher binds each to its own.
+  // Returns how many ranks of this host may run on exactly the processors that this rank may run
+  // on, itself included: 1 if a launcher binds each to its own.
   virtual int processor_sharers() const = 0;
-  // One line: "MPI 3.1, Open MPI 4.1.4, 4 ranks on 1 host".
+  // Returns one line: "MPI 3.1, Open MPI 4.1.4, 4 ranks on 1 host".
   virtual std::string Describe() const = 0;
 
-  // All ranks, host memory: the side channel. One thread at a time.
+  // Returns the group of all ranks, for host memory: the side channel of one thread at a time.
   virtual Communicator& all() = 0;
   // Collective over the world. Ranks that give one `colour` form a group, ordered by `key`, with a
   // progress of its own. `name` appears in messages. Host memory, pinned memory included: a device
   // stream's work is waited for first. colour >= 0.
   virtual std::unique_ptr<Communicator> Split(const std::string& name, int colour, int key) = 0;
 
-  // Zeroed host memory for what collectives move: ranks of one host reach each other's directly. An
-  // all-reduce of 244 MB of fp32 took each of two MPI ranks 17 ms of CPU time in such memory, 50 ms
-  // in other. Not a collective. Given back before the world ends.
+  // Allocates zeroed host memory for what collectives move: ranks of one host reach each other's
+  // directly. An all-reduce of 244 MB of fp32 took each of two MPI ranks 17 ms of CPU time in such
+  // memory, 50 ms in other. Not a collective. Given back before the world ends.
   virtual Buffer AllocateShared(int64_t bytes) { return AllocateHost(bytes); }
 
-  // The step that messages name, and that the other ranks can see when this one is late.
+  // Sets the step that messages name, and that the other ranks can see when this one is late.
   virtual void SetStep(int64_t step) = 0;
   virtual int64_t step() const = 0;
-  // What this rank does while the others may wait for it, for messages: "indexing /data/train.tar";
-  // empty: a step. See WorkScope.
+  // Sets what this rank does while the others may wait for it, for messages: "indexing
+  // /data/train.tar"; empty: a step. See WorkScope.
   virtual void SetWork(const std::string& /*what*/) {}
 
-  // The host, rank and step of every rank, as far as it can be known without their help.
+  // Returns the host, rank and step of every rank, as far as it can be known without their help.
   virtual std::string DescribeProgress() = 0;
 
   // Ends every rank with this code. Does not return.
@@ -89,16 +89,16 @@ class WorkScope {
   World& world_;
 };
 
-// How many ranks a launcher says it started, by the environment; 1 where there was none. For
+// Returns how many ranks a launcher says it started, by the environment; 1 if there was none. For
 // commands that never make a world.
 int LaunchedRanks();
 
-// The world that mpirun or srun started; one rank where there was no launcher. Initialises MPI with
-// MPI_THREAD_MULTIPLE and finalises it when destroyed. One per process. Throws (kUsage) when the
-// environment names a launcher of more ranks than MPI sees, as with another MPI's mpirun.
+// Returns the world that mpirun or srun started; one rank if there was no launcher. Initialises MPI
+// with MPI_THREAD_MULTIPLE and finalises it when destroyed. One per process. Throws (kUsage) when
+// the environment names a launcher of more ranks than MPI sees, as with another MPI's mpirun.
 std::unique_ptr<World> MakeMpiWorld(const WorldOptions& options);
 
-// One rank alone, without MPI.
+// Makes a world of one rank, without MPI.
 std::unique_ptr<World> MakeSelfWorld();
 
 // Runs `body` on `ranks` threads, each with a World of its own over shared memory. Rethrows the

@@ -56,7 +56,7 @@ struct RandomKey {
   uint64_t position = 0;
 };
 
-// Philox's key for `key`, and its counter for block `block`. Does not check the limits.
+// Return Philox's key for `key`, and its counter for block `block`. They do not check the limits.
 struct RandomOrigin {
   RandomWords counter;
   std::array<uint32_t, 2> key;

@@ -37,7 +37,7 @@ std::string Quoted(const std::string& value) {
   return text + '"';
 }
 
-// Where a line stands, for messages.
+// The place of a line, for messages.
 struct Place {
   const std::string& origin;
   int line;
@@ -48,7 +48,7 @@ struct Place {
   }
 };
 
-// The value that `text` begins with a quote.
+// Returns the value of `text`, which begins with a quote.
 std::string Unquoted(std::string_view text, const Place& place) {
   std::string value;
   for (size_t i = 1; i < text.size(); ++i) {

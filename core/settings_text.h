@@ -16,12 +16,12 @@ struct Setting {
   std::string name, value;
 };
 
-// One line with its newline. The value stands between quotes if it needs them, so that
+// Returns one line with its newline. The value stands between quotes if it needs them, so that
 // ParseSettings gives back the same bytes.
 std::string SettingLine(const std::string& name, const std::string& value);
 
-// The settings of a text in their order; names with '-' for '_'. A byte order mark of UTF-8 and
-// Windows' ends of lines are skipped. Throws (kUsage) naming `origin` and the line.
+// Returns the settings of a text in their order; names with '-' for '_'. A byte order mark of UTF-8
+// and Windows' ends of lines are skipped. Throws (kUsage) naming `origin` and the line.
 std::vector<Setting> ParseSettings(const std::string& origin, std::string_view text);
 
 }  // namespace convoy

@@ -33,7 +33,7 @@ class InputStage {
  public:
   virtual ~InputStage() = default;
   // Starts to bring `batch`, that of the next Load, to the device while other work runs there. The
-  // batch stays where it is until that Load has returned. Optional.
+  // batch stays in its place until that Load has returned. Optional.
   virtual void Prefetch(const Batch& batch) { (void)batch; }
   // Finishes `batch` into `x` [N, H, W, C] and fills rows(). The batch may be given back when the
   // call returns.
@@ -74,12 +74,13 @@ class Backend {
 
   // One line for people: "cpu: oneDNN 3.2, 2 threads", "cuda:0: NVIDIA H200, 150 GB, CUDA 13.0".
   virtual std::string Describe() const = 0;
-  // The same without the device's ordinal. Where it is the same, kernel choices hold.
+  // Returns the same without the device's ordinal. If it is the same, kernel choices hold.
   virtual std::string Platform() const { return Describe(); }
-  // The vendor's libraries with their versions, in which ranks must not differ; empty on the host.
+  // Returns the vendor's libraries with their versions, in which ranks must not differ; empty on
+  // the host.
   virtual std::string Libraries() const { return {}; }
   virtual Device device() const = 0;
-  // The type of master weights, gradients and states: fp32, fp64 on the oracle.
+  // Returns the type of master weights, gradients and states: fp32, fp64 on the oracle.
   virtual DType master_dtype() const = 0;
   // Throws (kUsage) when this device cannot run networks of `dtype`.
   virtual void RequireDType(DType dtype) const = 0;
@@ -102,23 +103,23 @@ class Backend {
                                            const NetworkArenas& arenas) = 0;
 
   // blocks [G, N, ..., C] -> whole [N, ..., G*C], block g becoming channels [g*C, (g+1)*C); and
-  // back. The only reorders of activations, where the towers meet.
+  // back. These are the only reorders of activations.
   virtual void ConcatenateChannels(Stream& stream, const Tensor& blocks, const Tensor& whole) = 0;
   virtual void SplitChannels(Stream& stream, const Tensor& whole, const Tensor& blocks) = 0;
 
   virtual void Update(Stream& stream, const UpdateRequest& request) = 0;
   // `records`: whether all that will be queued can be recorded, collectives included.
   virtual std::unique_ptr<StepRunner> MakeStepRunner(bool records);
-  // How the products are computed that were compiled so far; empty where there is nothing to
+  // Returns how the products are computed that were compiled so far; empty if there is nothing to
   // choose.
   virtual KernelChoices kernel_choices() const { return {}; }
   // Of the products that were measured since the last call, in their order.
   virtual std::vector<KernelMeasurement> TakeKernelMeasurements() { return {}; }
-  // What is compiled from here on is computed as `choices` say, where they name it.
+  // What is compiled from here on is computed as `choices` say, if they name it.
   virtual void UseKernelChoices(const KernelChoices& choices) { (void)choices; }
   // to = from, fp32 or bf16 to the other, rounded to nearest.
   virtual void ConvertTensor(Stream& stream, const Tensor& from, const Tensor& to) = 0;
-  // compute = parameters, rounded. Nothing to do where they are one.
+  // compute = parameters, rounded. Nothing to do if they are one.
   virtual void RefreshCompute(Stream& stream, const Tensor& parameters, const Tensor& compute) = 0;
 };
 
@@ -130,14 +131,14 @@ struct CudaOptions {
   // That one product may use besides its operands. 0: 8 % of the device's memory and at least
   // kLeastWorkspaceBytes, since what engines copy grows with the batch.
   int64_t workspace_bytes = 0;
-  KernelChoices kernel_choices;  // used where they name a product; the rest is measured
+  KernelChoices kernel_choices;  // used if they name a product; the rest is measured
 };
 
 // Plain double loops, the yardstick of every other backend. `threads` >= 1.
 std::unique_ptr<Backend> MakeOracleBackend(int threads);
 // oneDNN and own kernels. `threads` >= 1.
 std::unique_ptr<Backend> MakeCpuBackend(int threads);
-// cuDNN, cuBLASLt and own kernels on one device. Throws (kDevice) where there is none, or Convoy
+// cuDNN, cuBLASLt and own kernels on one device. Throws (kDevice) if there is none, or Convoy
 // was built without CUDA.
 std::unique_ptr<Backend> MakeCudaBackend(const CudaOptions& options);
 

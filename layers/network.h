@@ -1,7 +1,7 @@
 // layers/network.h - a list of layers, and what it becomes once it is compiled for a device.
 //
-// Nothing here knows of ranks. Where a layer needs a sum over ranks (batch norm), it calls a
-// function that it was given; where a plan moves activations between ranks, it does so between two
+// Nothing here knows of ranks. If a layer needs a sum over ranks (batch norm), it calls a
+// function that it was given; a plan that moves activations between ranks does so between two
 // Networks.
 #pragma once
 
@@ -43,9 +43,9 @@ SegmentSpec WholeNetwork(const NetworkSpec& network);
 // Returns the segment's items in order, each with this rank's own shapes.
 std::vector<LayerSite> SitesOf(const SegmentSpec& segment);
 
-// The flat memory that a Network works on; the caller's, and outlives it. `parameters`, `compute`
-// and `gradients` share `parameter_layout`; `buffers` has `buffer_layout` (names:
-// layers/analysis.h).
+// The flat memory that a Network works on. It belongs to the caller and outlives the Network.
+// `parameters`, `compute` and `gradients` share `parameter_layout`; `buffers` has `buffer_layout`
+// (names: layers/analysis.h).
 struct NetworkArenas {
   const ArenaLayout* parameter_layout = nullptr;
   Tensor parameters;  // master weights: fp32, fp64 on the oracle
@@ -56,7 +56,7 @@ struct NetworkArenas {
 };
 
 struct CompileOptions {
-  DType dtype = DType::kFloat32;  // of activations: fp32 or bf16; the oracle takes fp64 alone
+  DType dtype = DType::kFloat32;  // of activations: fp32 or bf16; the oracle takes only fp64
   int64_t batch = 1;              // rows of every activation
   bool training = true;           // false: no gradients, no backward
 };
@@ -70,7 +70,7 @@ struct RowInfo {
   Tensor positions;  // int64 [N], -1 for padding
 };
 
-// Sums `values` (fp64, in place) over the replicas. Queued on the stream.
+// Queues the sum of `values` (fp64, in place) over the replicas on the stream.
 using ReduceStatistics = std::function<void(Stream&, const Tensor& values)>;
 
 // Receives the time of every operation of a Network, for benches.
@@ -118,9 +118,9 @@ struct LossSums {
   }
 };
 
-// fp64 [4], where `sums` lies.
+// Returns `sums` as a tensor, fp64 [4]; it stays the memory of `sums`.
 Tensor ViewOf(LossSums& sums);
-// What such a tensor holds, behind what was queued on `stream`, which is waited for.
+// Reads such a tensor. Waits for all work queued on `stream`.
 LossSums ReadLossSums(Stream& stream, const Tensor& sums);
 
 // The time of a vendor's bare primitives, the floor under an operation.
@@ -131,14 +131,15 @@ struct OperationLimit {
   double bytes = 0;
 };
 
-// A compiled segment. Owns its activations. One stream, one thread at a time.
+// A compiled segment. It owns its activations, and is used on one stream and by one thread at a
+// time.
 class Network {
  public:
   virtual ~Network() = default;
 
   // [N, ...] in the network's type. Whoever feeds the segment writes input() before Forward and
   // output_gradient() before Backward. A segment that ends in the loss has probabilities as
-  // output() (fp32 or fp64, [N, classes]) and no output_gradient(). input_gradient() is empty where
+  // output() (fp32 or fp64, [N, classes]) and no output_gradient(). input_gradient() is empty if
   // the segment does not need it.
   virtual Tensor input() const = 0;
   virtual Tensor output() const = 0;
@@ -146,24 +147,25 @@ class Network {
   virtual Tensor input_gradient() const = 0;
 
   virtual void Forward(const StepContext& context) = 0;
-  // After Forward with training = true. Writes the gradients of the layers that learn into the
+  // Call after Forward with training = true. Writes the gradients of the layers that learn into the
   // arena (it does not add to what is there).
   virtual void Backward(const StepContext& context, BackwardObserver& observer) = 0;
 
-  // Which layers learn (one per item; layers without parameters are ignored), and whether
+  // Sets which layers learn (one per item; layers without parameters are ignored), and whether
   // input_gradient() is wanted. Nothing is computed below the last layer that learns.
   // Default: all, and what the spec says.
   virtual void SetLearning(const std::vector<bool>& learns, bool input_gradient) = 0;
 
-  // The LossSums of the last Forward, fp64 [4] in the backend's memory. Only for a segment that
-  // ends in the loss.
+  // Returns the LossSums of the last Forward, fp64 [4] in the backend's memory. Only for a segment
+  // that ends in the loss.
   virtual Tensor loss_sums() = 0;
 
-  // The output of item `index` after Forward; empty where it was fused into a later one.
+  // Returns the output of item `index` after Forward; empty if it was fused into a later one.
   virtual Tensor Activation(int index) const = 0;
 
-  // Runs the vendor's primitives that this network consists of, alone, `repetitions` times each,
-  // and gives their median times. Empty where there is nothing to measure. Overwrites activations.
+  // Runs the vendor's primitives that this network consists of, each by itself and `repetitions`
+  // times, and returns their median times. Empty if there is nothing to measure. Overwrites
+  // activations.
   virtual std::vector<OperationLimit> MeasureLimits(int repetitions) {
     (void)repetitions;
     return {};

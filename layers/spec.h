@@ -84,7 +84,7 @@ enum class LrnAlpha { kAsIs, kDividedBySize };
 // Local response normalisation across channels (paper, section 3.3):
 //   s[c] = k + A * sum over c' in W(c) of x[c']^2,   y[c] = x[c] * s[c]^-beta
 // W(c): `size` (odd) channels around c, cut at the edges of the group that c lies in. `groups`
-// equal parts of the channels are normalised apart: two, where the paper's towers do not see each
+// equal parts of the channels are normalised apart: two, if the paper's towers do not see each
 // other.
 struct Lrn {
   int size = 5;
@@ -95,7 +95,7 @@ struct Lrn {
   int groups = 1;
   bool operator==(const Lrn&) const = default;
 
-  // The A of the formula.
+  // Returns the A of the formula.
   double SquareSumFactor() const { return alpha_use == LrnAlpha::kAsIs ? alpha : alpha / size; }
 };
 
@@ -173,7 +173,7 @@ struct NetworkSpec {
   std::vector<LayerSpec> layers;
 };
 
-// "conv", "fc", "relu", "lrn", ... as the summary prints it.
+// Returns "conv", "fc", "relu", "lrn", ... as the summary prints it.
 std::string KindOf(const Layer& layer);
 
 }  // namespace convoy

@@ -13,7 +13,7 @@ namespace {
 
 constexpr int kSharingVersion = 23000;
 
-// "ranks 0 and 1 share GPU-4a5b of node1"; nothing where no two ranks share a device.
+// Returns "ranks 0 and 1 share GPU-4a5b of node1"; nothing if no two ranks share a device.
 std::optional<std::string> FirstSharing(const std::vector<RankDevice>& ranks) {
   for (size_t b = 1; b < ranks.size(); ++b) {
     for (size_t a = 0; a < b; ++a) {

@@ -9,7 +9,7 @@
 
 namespace convoy {
 
-// What decides. The same list on every rank.
+// What the choice depends on. The same list on every rank.
 struct RankDevice {
   std::string host;
   std::string uuid;
@@ -17,12 +17,12 @@ struct RankDevice {
   bool shares_allowed = false;  // NCCL_MULTI_RANK_GPU_ENABLE is 1
 };
 
-// NCCL before 2.30 connects no two ranks of one device, and later ones only where they are told to.
-// Throws (kUsage) where NCCL is asked for and cannot, and where ranks have different versions of
+// NCCL before 2.30 connects no two ranks of one device, and later ones only if they are told to.
+// Throws (kUsage) if NCCL is asked for and cannot, and if ranks have different versions of
 // it.
 CommunicatorChoice ChooseCommunicator(CommunicatorKind asked, const std::vector<RankDevice>& ranks);
 
-// Collective over the world: what this rank has, from every rank.
+// Returns what every rank has. Collective over the world.
 std::vector<RankDevice> GatherDevices(World& world, const RankDevice& own);
 
 }  // namespace convoy

@@ -234,7 +234,7 @@ class NcclGroupOfDevice final : public NcclGroup {
   }
 
   // NCCL does in a thread of its own what could block: connecting, and bringing a collective to its
-  // stream. That has to be over before the next call, and before an event is recorded behind it.
+  // stream. That has to be over before the next call, and before an event is recorded after it.
   // Nothing here waits for the device.
   void Settle(ncclResult_t result, const char* call) {
     const Clock::time_point start = Clock::now();

@@ -33,17 +33,17 @@ struct NcclGroupOptions {
 // rank) or kUsage.
 class NcclGroup : public WatchedCommunicator {
  public:
-  // Waits for every rank of the group. Once, before anything else.
+  // Waits for every rank of the group. Call it once, before anything else.
   virtual void Connect(const NcclId& id) = 0;
 
   struct Queued {
     std::shared_ptr<Event> done;
     bool recorded = false;  // the caller's stream is being recorded: the host cannot wait for it
   };
-  // Queues the collective, which is checked and no barrier, behind the work of `stream`.
+  // Queues the collective, which is checked and no barrier, after the work of `stream`.
   virtual Queued Queue(Stream& stream, const Collective& collective) = 0;
 
-  // Memory of ncclMemAlloc, zeroed and registered. Its release outlives the group.
+  // Allocates memory by ncclMemAlloc, zeroed and registered. It may be released after the group.
   virtual Buffer AllocateRegistered(int64_t bytes) = 0;
   // Ends the communicator when its work is done; every rank calls it.
   virtual void Finalise() = 0;

@@ -30,7 +30,7 @@ class Stager {
   }
 
   // Returns when the host's part is done. The event: the result is in device memory. `ready`: the
-  // caller's work that comes first; null where there is none.
+  // caller's work that comes first; null if there is none.
   std::unique_ptr<Event> Run(const Collective& collective, Event* ready) {
     if (ready != nullptr) stream_->WaitFor(*ready);
     const CollectiveTraits traits = collective.traits();
@@ -45,7 +45,7 @@ class Stager {
   }
 
  private:
-  // The first elements of buffer `index` in the shape of `like`.
+  // Returns the first elements of buffer `index` in the shape of `like`.
   Tensor Staged(size_t index, const Tensor& like) {
     Buffer& buffer = buffers_[index];
     const int64_t bytes = std::max(kAlignmentBytes, like.bytes());

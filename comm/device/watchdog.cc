@@ -21,7 +21,7 @@ std::string NameOf(const std::string& what, int64_t step) {
 }
 
 void PrintLine(const std::string& line) {
-  // One call, so that lines of several ranks do not mix. Nothing can be done where it fails.
+  // One call, so that lines of several ranks do not mix. Nothing can be done if it fails.
   const std::string text = "convoy: error: " + line + "\n";
   [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, text.data(), text.size());
 }
@@ -149,7 +149,7 @@ std::optional<Error> Watchdog::Judge(Clock::time_point now) {
 }
 
 std::optional<Error> Watchdog::JudgeLocked(Clock::time_point now) {
-  // Everything is looked at before anything is judged: where one rank is lost, several groups wait,
+  // Everything is looked at before anything is judged: if one rank is lost, several groups wait,
   // and the device's own word is better than a guess from the clock.
   for (Membership* member : members_) {
     try {
@@ -180,7 +180,7 @@ std::optional<Error> Watchdog::JudgeLocked(Clock::time_point now) {
     if (seconds <= options_.deadline_s) continue;
     std::string groups;
     for (const Membership* member : members_) groups += "; " + member->history_.Describe();
-    // Where no collective can be in the way, it is the device that hangs.
+    // If no collective can be in the way, it is the device that hangs.
     return Error(members_.empty() ? ExitCode::kDevice : ExitCode::kPeer,
                  fmt::format("waited {:.1f} s for the device to end step {}{}", seconds,
                              wait->step_, groups));

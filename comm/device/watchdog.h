@@ -44,14 +44,15 @@ class CollectiveHistory {
  public:
   explicit CollectiveHistory(std::string name) : name_(std::move(name)) {}
 
-  // `done`: the point behind the collective in its stream. Collectives are done in order.
+  // `done`: the point after the collective in its stream. Collectives are done in order.
   void Add(const char* what, int64_t step, std::shared_ptr<Event> done, Clock::time_point now);
   // Finds out what is done by now. Throws what the events throw (kDevice).
   void Update(Clock::time_point now);
   // Seconds for which the oldest collective has been waiting with no other one done before it; 0
-  // where there is none.
+  // if there is none.
   double SecondsWaiting(Clock::time_point now) const;
-  // "all-reduce of fc6 of step 12 in group replicas; done before: fc8 of step 12, conv1 of step 11"
+  // Returns "all-reduce of fc6 of step 12 in group replicas; done before: fc8 of step 12, conv1 of
+  // step 11"
   std::string Describe() const;
 
  private:
@@ -83,8 +84,8 @@ struct WatchdogOptions {
   std::function<void(ExitCode)> end;
 };
 
-// A thread that ends the process: with kPeer where a collective or a step is late or a communicator
-// has failed, with kDevice where the device has. First it prints one line on standard error (rank,
+// A thread that ends the process: with kPeer if a collective or a step is late or a communicator
+// has failed, with kDevice if the device has. First it prints one line on standard error (rank,
 // host, step, the late collective, those done last, the other ranks) and has all communicators
 // aborted. One per process.
 class Watchdog {
@@ -112,7 +113,8 @@ class Watchdog {
     friend class Watchdog;
   };
 
-  // What is wrong at `now`, as an Error; null where nothing is. What the thread asks every poll_s.
+  // Returns what is wrong at `now`, as an Error; null if nothing is. What the thread asks every
+  // poll_s.
   std::optional<Error> Judge(Clock::time_point now);
 
  private:

@@ -233,7 +233,7 @@ class BoardGroup final : public RankGroup {
         kLateHint);
   }
 
-  // The peers still move data from and to this rank: stays for the second phase where it must.
+  // The peers still move data from and to this rank: stays for the second phase if it must.
   void FailTransfer(const Collective& collective, const std::string& reason) {
     CopyText(reason, own_.reason, sizeof(own_.reason));
     own_.failed.store(1, std::memory_order_release);

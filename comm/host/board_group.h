@@ -2,9 +2,9 @@
 // process, or processes of one host.
 //
 // The ranks meet on a board in memory that all of them have. A collective has two phases: every
-// rank says what it calls and where its data lies, and waits for all; then each moves or adds its
-// part straight from and to the others' memory, and waits for all again. Waiting sleeps in the
-// kernel (futex) and costs nothing.
+// rank says what it calls and at what address its data lies, and waits for all; then each moves or
+// adds its part straight from and to the others' memory, and waits for all again. Waiting sleeps in
+// the kernel (futex) and costs nothing.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +18,7 @@
 
 namespace convoy {
 
-// Where a rank's data lies, in terms that its peers understand. Segment 0: nowhere they can reach.
+// The place of a rank's data, in terms that its peers understand. Segment 0: out of their reach.
 struct Exposure {
   uint64_t segment = 0;
   uint64_t offset = 0;
@@ -29,7 +29,7 @@ class PeerMemory {
  public:
   virtual ~PeerMemory() = default;
   virtual Exposure Expose(const void* data, int64_t bytes) = 0;
-  // What `peer` (its rank in the group) exposed, as an address of this process.
+  // Returns what `peer` (its rank in the group) exposed, as an address of this process.
   virtual std::byte* Reach(int peer, const Exposure& exposure) = 0;
 };
 
@@ -44,7 +44,7 @@ struct BoardGroupParts {
   std::shared_ptr<void> board;  // BoardBytes(size) bytes, zeroed by one of the ranks
   std::unique_ptr<PeerMemory> memory;
   LeaveDuringTransfer leave = LeaveDuringTransfer::kNo;
-  // Carries out what lies in memory that peers cannot reach. Null where there is no such memory.
+  // Carries out what lies in memory that peers cannot reach. Null if there is no such memory.
   std::unique_ptr<RankGroup> fallback;
 };
 

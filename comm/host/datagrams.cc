@@ -44,7 +44,7 @@ std::vector<Interface> Interfaces() {
   return interfaces;
 }
 
-// The local address of a TCP connection to one of `others`, if `descriptor` is one; else 0.
+// Returns the local address of a TCP connection to one of `others`, if `descriptor` is one; else 0.
 uint32_t LocalAddressOf(int descriptor, const std::vector<uint32_t>& others) {
   int kind = 0;
   socklen_t bytes = sizeof(kind);

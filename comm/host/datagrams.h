@@ -16,15 +16,15 @@ struct DatagramAddress {
   uint16_t port = 0;
 };
 
-// "10.0.0.7"
+// Returns "10.0.0.7"
 std::string ToString(const DatagramAddress& address);
 
 // IPv4 addresses of this host's interfaces that are up, without the loopback.
 std::vector<uint32_t> OwnAddresses();
 
-// The one of OwnAddresses() at which the other hosts should be told to reach this one: that of a
-// TCP connection which this process has to one of `others`, since that is the interface that MPI
-// uses; else one on the same network as one of `others`; else the first; 0 if there is none.
+// Returns the one of OwnAddresses() at which the other hosts should be told to reach this one: that
+// of a TCP connection which this process has to one of `others`, since that is the interface that
+// MPI uses; else one on the same network as one of `others`; else the first; 0 if there is none.
 uint32_t AddressTowards(const std::vector<uint32_t>& others);
 
 // A UDP socket on a free port of this host. It is neither copied nor moved.
@@ -40,7 +40,7 @@ class DatagramSocket {
   int descriptor() const { return descriptor_; }  // for poll()
   // Never blocks and never fails: what cannot be sent is lost, as it may be on the way.
   void Send(const DatagramAddress& to, std::span<const std::byte> bytes);
-  // The next message that has arrived; empty if there is none. Never blocks.
+  // Returns the next message that has arrived; empty if there is none. Never blocks.
   std::vector<std::byte> Receive();
 
  private:

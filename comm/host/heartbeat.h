@@ -57,7 +57,7 @@ struct HeartbeatOptions {
   // heartbeat's thread.
   std::function<void(const std::string& line)> report;
   // Called by the heartbeat's thread if this rank is still there some seconds after another one was
-  // lost: it waits where nothing can reach it. The process ends with kPeer after that.
+  // lost: nothing can reach it in its wait. The process ends with kPeer after that.
   std::function<void(const Error&)> on_loss;
 };
 

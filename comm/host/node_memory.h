@@ -28,13 +28,13 @@ class NodeMemory {
 
   RankProgress& progress(int rank) const;
 
-  // Zeroed memory that peers can reach; ordinary memory where no more of it can be had. The buffer
+  // Zeroed memory that peers can reach; ordinary memory if no more of it can be had. The buffer
   // must not outlive this object.
   Buffer Allocate(int64_t bytes);
-  // Where in this rank's segments the data lies; segment 0 when it lies elsewhere.
+  // Returns the place of the data in this rank's segments; segment 0 when it lies elsewhere.
   Exposure Expose(const void* data, int64_t bytes) const;
-  // What `rank` exposed, mapped when it is first asked for. Throws (kDevice) when it cannot be
-  // mapped.
+  // Returns what `rank` exposed, mapped when it is first asked for. Throws (kDevice) when it cannot
+  // be mapped.
   std::byte* Reach(int rank, const Exposure& exposure);
 
  private:

@@ -19,8 +19,8 @@ int64_t SteadyNanoseconds() {
       .count();
 }
 
-// The state letter of /proc/PID/stat: R, S, D, T (stopped), Z (dead, not yet reaped); 0 when there
-// is no such process.
+// Returns the state letter of /proc/PID/stat: R, S, D, T (stopped), Z (dead, not yet reaped); 0
+// when there is no such process.
 char ProcessState(int process) {
   if (kill(process, 0) != 0 && errno == ESRCH) return 0;
   std::ifstream file(fmt::format("/proc/{}/stat", process));

@@ -61,10 +61,11 @@ inline constexpr char kLostHint[] =
 inline constexpr char kLateHint[] =
     "see the log of the late rank; if it is only slow, raise --deadline";
 
-// The name of this machine.
+// Returns the name of this machine.
 std::string HostName();
 
-// Whether this process knows what the rank does: it shares memory with it, or hears its heartbeat.
+// Returns whether this process knows what the rank does: it shares memory with it, or hears its
+// heartbeat.
 bool IsSeen(const Peer& peer);
 // The rank will never come: it has left its world, its process is gone, or it was silent for too
 // long.
@@ -72,10 +73,10 @@ bool IsLost(const Peer& peer);
 // Its process exists and is stopped, by a signal or a debugger. Always false for a rank on another
 // host.
 bool IsStopped(const Peer& peer);
-// "rank 2 (node17): step 11, 40 collectives, the last conv5, last sign 5.0 s ago, stopped"
+// Returns "rank 2 (node17): step 11, 40 collectives, the last conv5, last sign 5.0 s ago, stopped"
 // "rank 2 (node17): step 11, writing a checkpoint, 40 collectives, ..."
 std::string Describe(const Peer& peer);
-// The same for several, joined by "; ".
+// Returns the same for several, joined by "; ".
 std::string Describe(const std::vector<Peer>& peers);
 
 }  // namespace convoy

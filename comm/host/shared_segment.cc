@@ -20,7 +20,7 @@ std::optional<SharedSegment> SharedSegment::Create(int64_t bytes) {
   if (descriptor < 0) return std::nullopt;
   SharedSegment segment(descriptor, bytes);
   if (ftruncate(descriptor, bytes) != 0 || !segment.Map()) return std::nullopt;
-  // Takes the pages now, huge ones where it may, so that nothing is allocated in a step.
+  // Takes the pages now, huge ones if it may, so that nothing is allocated in a step.
   std::memset(segment.data(), 0, bytes);
   return segment;
 }

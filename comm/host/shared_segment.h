@@ -1,6 +1,6 @@
 // comm/host/shared_segment.h - memory that other processes of this host and user can map.
 //
-// An anonymous file (memfd): it has no name that could stay behind, and is not limited by the size
+// An anonymous file (memfd): it has no name that could be left over, and is not limited by the size
 // of /dev/shm. Peers open it through /proc/PID/fd.
 #pragma once
 
@@ -13,10 +13,10 @@ namespace convoy {
 // Unmaps and closes when destroyed. Move-only.
 class SharedSegment {
  public:
-  // Zeroed memory of this process, backed by huge pages where the kernel offers them; nothing where
+  // Zeroed memory of this process, backed by huge pages if the kernel offers them; nothing if
   // there is no such memory.
   static std::optional<SharedSegment> Create(int64_t bytes);
-  // The segment that `process` has open as `descriptor`; nothing where it cannot be reached.
+  // Returns the segment that `process` has open as `descriptor`; nothing if it cannot be reached.
   static std::optional<SharedSegment> Open(int process, int descriptor, int64_t bytes);
 
   SharedSegment(SharedSegment&& other) noexcept;

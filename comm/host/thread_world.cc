@@ -30,7 +30,7 @@ class ThreadWorldState {
     return {.world_rank = rank, .host = hosts_[rank], .progress = &progress(rank)};
   }
 
-  // The board of the group that the world's split number `split` made of `colour`.
+  // Returns the board of the group that the world's split number `split` made of `colour`.
   std::shared_ptr<void> BoardOf(int64_t split, int64_t colour, int ranks) {
     const std::lock_guard lock(mutex_);
     std::shared_ptr<Buffer>& board = boards_[{split, colour}];

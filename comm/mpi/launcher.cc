@@ -32,7 +32,7 @@ std::vector<std::string> NamesOfVariables() {
   return names;
 }
 
-// Whether MPI takes the variable as a sign that a launcher started this process as a rank.
+// Returns whether MPI takes the variable as a sign that a launcher started this process as a rank.
 bool BelongsToSlurmTask(const std::string& name) {
   return name.starts_with("PMI_") || name.starts_with("PMIX_") || name == "SLURM_STEP_ID" ||
          name == "SLURM_STEPID";

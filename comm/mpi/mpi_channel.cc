@@ -186,7 +186,7 @@ MpiChannel::MpiChannel(std::shared_ptr<MpiLibrary::State> library, std::unique_p
 MpiChannel::MpiChannel(MpiChannel&&) noexcept = default;
 
 MpiChannel::~MpiChannel() {
-  // Freeing is collective: not while this rank alone fails.
+  // Freeing is collective: not while only this rank fails.
   if (!handle_ || std::uncaught_exceptions() > 0) return;
   const std::shared_lock lock(library_->calls);
   if (!library_->shut) MPI_Comm_free(&handle_->comm);

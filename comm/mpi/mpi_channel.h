@@ -1,7 +1,7 @@
-// comm/mpi/mpi_channel.h - MPI behind a small interface: the library of this process, and channels
+// comm/mpi/mpi_channel.h - a small interface to MPI: the library of this process, and channels
 // (an MPI communicator each) with one non-blocking collective at a time.
 //
-// Errors of MPI become Errors (kPeer). Where a rank gives up a collective, MPI still owns its
+// Errors of MPI become Errors (kPeer). If a rank gives up a collective, MPI still owns its
 // buffers and may write to them in any later call; so the library is shut for good, every further
 // call throws, and only Abort is left.
 #pragma once
@@ -19,7 +19,7 @@ class MpiChannel;
 
 class MpiLibrary {
  public:
-  // Initialises MPI for calls from several threads. Throws (kUsage) where it cannot do that, or was
+  // Initialises MPI for calls from several threads. Throws (kUsage) if it cannot do that, or was
   // initialised before.
   MpiLibrary();
   // Finalises MPI unless it is shut.
@@ -27,11 +27,11 @@ class MpiLibrary {
   MpiLibrary(const MpiLibrary&) = delete;
   MpiLibrary& operator=(const MpiLibrary&) = delete;
 
-  // A channel of all ranks. Collective over them.
+  // Returns a channel of all ranks. Collective over them.
   MpiChannel World();
-  // "Open MPI 4.1.4"
+  // Returns "Open MPI 4.1.4"
   std::string name() const;
-  // "MPI 3.1"
+  // Returns "MPI 3.1"
   std::string standard() const;
   // Returns when no call is under way any more.
   void Shut();
@@ -53,7 +53,7 @@ struct MpiCall {
   void* send = nullptr;  // null: not on this rank, or in place
   void* receive = nullptr;
   int64_t count = 0;         // elements of one block
-  int64_t stride_bytes = 0;  // from block to block, where there are several
+  int64_t stride_bytes = 0;  // from block to block, if there are several
 };
 
 // Move-only. Outlived by its library.
@@ -68,12 +68,12 @@ class MpiChannel {
 
   // Blocking, spinning: for the start of a run. Collective over the channel.
   MpiChannel Split(int colour, int key) const;
-  // The ranks of this host.
+  // Returns the ranks of this host.
   MpiChannel SplitByHost() const;
   // values[r] is what rank r gave. `bytes` of a value is the same on all ranks.
   void AllGather(const void* value, int64_t bytes, void* values) const;
   void Broadcast(void* value, int64_t bytes, int root) const;
-  // Whether all ranks say yes.
+  // Returns whether all ranks say yes.
   bool Agree(bool yes) const;
 
   // Starts a collective; Test() moves it on and says whether it is done.

@@ -28,7 +28,7 @@
 namespace convoy {
 namespace {
 
-// Zeroed memory that all ranks of `channel` have mapped; null where one of them cannot reach it.
+// Zeroed memory that all ranks of `channel` have mapped; null if one of them cannot reach it.
 // Collective over the channel.
 std::shared_ptr<void> ShareMemory(const MpiChannel& channel, int64_t bytes) {
   struct Address {
@@ -69,7 +69,7 @@ class HostPeerMemory final : public PeerMemory {
   const std::vector<int> local_ranks_;
 };
 
-// Where a rank of the world runs.
+// The host and the processors of a rank of the world.
 struct Place {
   int32_t node = 0;  // the lowest world rank of its host
   int32_t local_rank = 0;
@@ -150,7 +150,7 @@ class MpiWorld final : public World {
             .is_remote = !IsHere(world_rank)};
   }
 
-  // The lowest rank of every host.
+  // Returns the lowest rank of every host.
   std::set<int> Nodes() const {
     std::set<int> nodes;
     for (const Place& place : places_) nodes.insert(place.node);

@@ -102,7 +102,7 @@ class CudaGraph final : public RecordedWork {
 void RequireSuccess(int code, const char* call) {
   if (code == cudaSuccess) return;
   const auto error = static_cast<cudaError_t>(code);
-  cudaGetLastError();  // the next call starts clean, where the error is not sticky
+  cudaGetLastError();  // the next call starts clean, if the error is not sticky
   int device = 0;
   cudaGetDevice(&device);
   char host[HOST_NAME_MAX + 1] = {};
@@ -227,7 +227,7 @@ std::unique_ptr<RecordedWork> Record(Stream& stream, const std::function<void()>
   const cudaStream_t handle = HandleOf(stream);
   cudaGraph_t graph = nullptr;
   // Other threads go on allocating and copying meanwhile, on streams of their own: the device as a
-  // whole, and the stream that CUDA takes where none is named, can be waited for by nobody.
+  // whole, and the stream that CUDA takes if none is named, can be waited for by nobody.
   CONVOY_CUDA_CALL(cudaStreamBeginCapture(handle, cudaStreamCaptureModeThreadLocal));
   try {
     queue_work();

@@ -17,8 +17,8 @@
 
 namespace convoy::cuda {
 
-// Visible devices (CUDA_VISIBLE_DEVICES). Throws where there is no driver, one that is too old, or
-// no device.
+// Returns the number of visible devices (CUDA_VISIBLE_DEVICES). Throws if there is no driver, one
+// that is too old, or no device.
 int DeviceCount();
 
 struct DeviceFacts {
@@ -37,7 +37,7 @@ struct Versions {
 };
 Versions RuntimeVersions();
 
-// Free and total bytes.
+// Returns free and total bytes.
 struct MemoryState {
   int64_t free_bytes = 0, total_bytes = 0;
 };
@@ -47,14 +47,15 @@ MemoryState MemoryOf(int device);
 enum class Priority { kNormal, kHigh };
 std::unique_ptr<Stream> MakeStream(int device, Priority priority = Priority::kNormal);
 
-// Device memory, zeroed. Throws with asked, free and total bytes.
+// Allocates device memory, zeroed. Throws with asked, free and total bytes.
 Buffer AllocateDevice(int device, int64_t bytes);
-// Page-locked host memory, zeroed: copies to and from it run at full speed and asynchronously.
+// Allocates page-locked host memory, zeroed: copies to and from it run at full speed and
+// asynchronously.
 Buffer AllocatePinned(int device, int64_t bytes);
 // Queues zeros.
 void SetZero(Stream& stream, void* data, int64_t bytes);
 
-// Whether device `from` can read the memory of device `to` directly.
+// Returns whether device `from` can read the memory of device `to` directly.
 bool CanAccessPeer(int from, int to);
 
 // Work that was queued on a stream once and can be queued again as a whole: a CUDA graph.
@@ -66,7 +67,7 @@ class RecordedWork {
 // Calls `queue_work`, which queues on `stream`, and on streams that it makes wait for `stream` and
 // `stream` for them in the end; nothing runs. It must not allocate, wait for the device, or throw.
 std::unique_ptr<RecordedWork> Record(Stream& stream, const std::function<void()>& queue_work);
-// Whether what is queued on `stream` is being recorded.
+// Returns whether what is queued on `stream` is being recorded.
 bool IsRecording(Stream& stream);
 
 }  // namespace convoy::cuda

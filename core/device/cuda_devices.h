@@ -13,7 +13,7 @@ struct CudaDevice {
   std::string name;            // "NVIDIA H200"
   std::string uuid;            // tells the devices of a host apart, however they are numbered
   std::string pci_bus_id;      // "0000:1b:00.0"
-  int numa_node = -1;          // of the host, -1 where it is not known
+  int numa_node = -1;          // of the host, -1 if it is not known
   int compute_capability = 0;  // 90
   int64_t memory_bytes = 0;
   std::vector<bool> reaches;  // whether it can read the memory of each visible device directly
@@ -24,7 +24,7 @@ struct CudaInstallation {
   std::vector<CudaDevice> devices;  // by ordinal; not empty
 };
 
-// Throws (kDevice) that says why no device can be used.
+// Throws (kDevice) an Error that says why no device can be used.
 CudaInstallation FindCudaDevices();
 
 }  // namespace convoy

@@ -41,8 +41,9 @@ class Buffer {
   Release release_;
 };
 
-// Host memory of `bytes` bytes (0 is allowed), zeroed, aligned to kAlignmentBytes, backed by huge
-// pages where the kernel offers them. Throws (kDevice) with the size when there is no memory left.
+// Allocates host memory of `bytes` bytes (0 is allowed), zeroed, aligned to kAlignmentBytes, backed
+// by huge pages if the kernel offers them. Throws (kDevice) with the size when there is no memory
+// left.
 Buffer AllocateHost(int64_t bytes);
 
 // How a caller hands its own kind of memory (pinned, device) to code that allocates.

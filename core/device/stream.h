@@ -17,9 +17,10 @@ class Event {
   virtual ~Event() = default;
   // Blocks the host until the point is reached.
   virtual void Synchronize() = 0;
-  // Whether it is reached, without waiting.
+  // Returns whether it is reached, without waiting.
   virtual bool Reached() = 0;
-  // Time from `earlier`, an event of the same device, to this one. Both have been reached.
+  // Returns the time from `earlier`, an event of the same device, to this one. Both have been
+  // reached.
   virtual double SecondsSince(const Event& earlier) const = 0;
 };
 
@@ -33,7 +34,7 @@ class Stream {
   virtual void WaitFor(Event& event) = 0;
   // Blocks the host until all queued work is done.
   virtual void Synchronize() = 0;
-  // Queues a copy of `bytes` bytes. Either side may be host memory; where that is not pinned, the
+  // Queues a copy of `bytes` bytes. Either side may be host memory; if that is not pinned, the
   // call may return only when the copy is done.
   virtual void Copy(void* to, const void* from, int64_t bytes) = 0;
   // The vendor's handle (cudaStream_t), null on the CPU.

@@ -5,7 +5,7 @@
 
 namespace convoy {
 
-// Never set back.
+// Monotonic: it is never set back.
 using Clock = std::chrono::steady_clock;
 
 inline double SecondsSince(Clock::time_point start) {

@@ -94,8 +94,8 @@ class FolderLock {
   FolderLock(FolderLock&& other) noexcept = default;
   FolderLock& operator=(FolderLock&& other) noexcept = default;
 
-  // What to tell the user if the file system knows no locks, so that this one keeps nobody out.
-  // Else empty.
+  // Returns what to tell the user if the file system knows no locks, so that this one keeps nobody
+  // out. Else empty.
   const std::string& warning() const { return warning_; }
   // Removes the file of the lock if it was not there before. Call it only at the end.
   void RemoveIfCreated();
@@ -108,27 +108,27 @@ class FolderLock {
   std::string warning_;
 };
 
-// Throws (kDisk) unless a file can be created in `folder`. Leaves nothing behind.
+// Throws (kDisk) unless a file can be created in `folder`. Leaves no file.
 void ProbeWriting(const std::string& folder);
-// The whole file as text. Throws with `exit_code` when it cannot be read, or is larger.
+// Returns the whole file as text. Throws with `exit_code` when it cannot be read, or is larger.
 std::string ReadText(const std::string& path, ExitCode exit_code, int64_t max_bytes = INT64_MAX);
 // Writes `text` by AtomicFile.
 void WriteText(const std::string& path, std::string_view text);
-// The same where others, of this host or another, may write `path` at the same time: whoever comes
-// last has it, and it is always one's alone.
+// The same for a `path` that others, of this host or another, may write at the same time: the last
+// one has it, and the file always holds what only one of them wrote.
 void WriteSharedText(const std::string& path, std::string_view text);
-// A suffix for the temporary file of an AtomicFile, which no other process, of this host or
+// Returns a suffix for the temporary file of an AtomicFile, which no other process, of this host or
 // another, and no other call gives. For files that several processes may write at the same time:
 // the last to commit has it, and the file is always written by only one of them.
 std::string UniquePartialSuffix();
-// Also false where nobody may look: reading or writing there says so. Of "" false.
+// Returns false for "" and for what this process may not look at: reading or writing there says so.
 bool PathExists(const std::string& path);
 // Creates the folder and its parents. Throws (kDisk).
 void MakeFolder(const std::string& path);
 // Returns $XDG_CACHE_HOME/convoy, or ~/.cache/convoy if that is not set; empty if $HOME is not set
 // either. Both must be absolute to count.
 std::string CacheFolder();
-// Bytes that an unprivileged process may still write to the file system of `path`.
+// Returns the bytes that an unprivileged process may still write to the file system of `path`.
 int64_t FreeBytes(const std::string& path);
 
 }  // namespace convoy

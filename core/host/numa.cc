@@ -15,7 +15,7 @@ namespace {
 // More than any host has: a longer list is damaged.
 constexpr int64_t kMostProcessors = 1 << 16;
 
-// The first line of a small file; empty where it cannot be read.
+// Returns the first line of a small file; empty if it cannot be read.
 std::string FirstLine(const std::string& path) {
   std::ifstream file(path);
   std::string line;

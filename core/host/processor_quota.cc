@@ -30,7 +30,7 @@ std::vector<std::string> LinesOf(const std::string& path) {
   return lines;
 }
 
-// The words of the first line; none if the file cannot be read.
+// Returns the words of the first line; none if the file cannot be read.
 std::vector<std::string> WordsOf(const std::string& path) {
   std::ifstream file(path);
   std::string line;
@@ -45,7 +45,7 @@ bool Contains(const std::vector<std::string>& words, std::string_view word) {
   return std::find(words.begin(), words.end(), word) != words.end();
 }
 
-// The kernel writes a blank as \040.
+// Returns `text` with its escapes undone: the kernel writes a blank as \040.
 std::string WithoutEscapes(const std::string& text) {
   std::string result;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -62,8 +62,9 @@ std::string WithoutEscapes(const std::string& text) {
   return result;
 }
 
-// Those that may limit processor time. A line of mountinfo: id, parent, device, root, mount point,
-// options, any number of optional fields, "-", file system, source, options of the file system.
+// Returns those that may limit processor time. A line of mountinfo: id, parent, device, root, mount
+// point, options, any number of optional fields, "-", file system, source, options of the file
+// system.
 std::vector<Hierarchy> FindHierarchies(const std::string& root) {
   std::vector<Hierarchy> hierarchies;
   for (const std::string& line : LinesOf(root + "/proc/self/mountinfo")) {
@@ -95,7 +96,7 @@ std::optional<std::string> OwnGroup(Version version, const std::string& root) {
   return std::nullopt;
 }
 
-// The quota of one group; nothing if it has none.
+// Returns the quota of one group; nothing if it has none.
 std::optional<double> QuotaOf(Version version, const std::string& folder) {
   std::vector<std::string> words;
   if (version == Version::kTwo) {
@@ -111,8 +112,8 @@ std::optional<double> QuotaOf(Version version, const std::string& folder) {
   return static_cast<double>(*quota) / static_cast<double>(*period);
 }
 
-// The path of `group` below what the mount point shows: "" or "/a/b". In a container the group may
-// be named as the host sees it; then the mount point is the best guess.
+// Returns the path of `group` below what the mount point shows: "" or "/a/b". In a container the
+// group may be named as the host sees it; then the mount point is the best guess.
 std::string PathBelow(const Hierarchy& hierarchy, const std::string& group) {
   const std::string& shown = hierarchy.root;
   std::string below;

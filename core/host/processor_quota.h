@@ -13,12 +13,12 @@ struct ProcessorQuota {
   std::string path;       // the folder of the control group that sets it
 };
 
-// The smallest quota of this process's own control group and those above it, of version 1 or 2;
-// nothing if there is none, or if the system does not say. Files are read below `root`, which
+// Returns the smallest quota of this process's own control group and those above it, of version 1
+// or 2; nothing if there is none, or if the system does not say. Files are read below `root`, which
 // stands in for "/".
 std::optional<ProcessorQuota> FindProcessorQuota(const std::string& root = "");
 
-// Threads that the quota lets run all the time, rounded up: 2 of 1.5; at least 1.
+// Returns how many threads the quota lets run all the time, rounded up: 2 of 1.5; at least 1.
 int WholeProcessors(const ProcessorQuota& quota);
 
 }  // namespace convoy

@@ -40,9 +40,9 @@ class ThreadPool {
   std::vector<std::thread> threads_;
 };
 
-// Processors that this process may run on (its affinity mask), at least 1.
+// Returns how many processors this process may run on (its affinity mask), at least 1.
 int AvailableProcessors();
-// Those processors: "0-3,8".
+// Returns those processors: "0-3,8".
 std::string ProcessorList();
 // Names the calling thread for tools such as top; at most 15 characters are kept.
 void NameThisThread(const std::string& name);

@@ -25,7 +25,7 @@ struct ArenaEntry {
 
 class ArenaLayout {
  public:
-  // Every tensor starts at a multiple of this many elements: 64 bytes even where one has 2.
+  // Every tensor starts at a multiple of this many elements: 64 bytes even if one has 2.
   static constexpr int64_t kAlignmentElements = kAlignmentBytes / 2;
 
   // Appends a tensor. Throws (kDefect) when the name is taken.
@@ -35,7 +35,7 @@ class ArenaLayout {
     count_ += RoundUp(shape.count(), kAlignmentElements);
   }
 
-  // Elements of the whole arena, gaps included.
+  // Returns the elements of the whole arena, gaps included.
   int64_t count() const { return count_; }
   const std::vector<ArenaEntry>& entries() const { return entries_; }
   bool Has(const std::string& name) const { return index_.contains(name); }
@@ -45,7 +45,7 @@ class ArenaLayout {
     CONVOY_CHECK(found != index_.end(), "no tensor is named {}", name);
     return entries_[found->second];
   }
-  // The named tensor as a view of `arena`, a flat tensor of this layout.
+  // Returns the named tensor as a view of `arena`, a flat tensor of this layout.
   Tensor View(const Tensor& arena, const std::string& name) const {
     const ArenaEntry& entry = Find(name);
     return arena.Range(entry.offset, entry.shape.count()).Reshape(entry.shape);

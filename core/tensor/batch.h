@@ -14,7 +14,7 @@ namespace convoy {
 struct SampleInfo {
   int64_t position = -1;  // place in the epoch's order, counted over all ranks; -1 for padding
   int64_t sample = -1;    // the sample's identity in its data set; -1 for padding
-  int32_t label = 0;      // 0 .. classes - 1; -1 where the data set has no labels
+  int32_t label = 0;      // 0 .. classes - 1; -1 if the data set has no labels
   float weight = 0;       // 1; 0 for padding and dropped samples
   float colour_shift[3] = {0, 0, 0};  // added to R, G, B, in units of the 0..255 pixel
   uint32_t mirror = 0;                // 1: the device flips the row left to right

@@ -5,7 +5,7 @@
 
 namespace convoy {
 
-// to = from, rounded to nearest where bf16 is written; fp32 to bf16 or bf16 to fp32, as many
+// to = from, rounded to nearest if bf16 is written; fp32 to bf16 or bf16 to fp32, as many
 // elements. Host memory.
 void ConvertOnHost(const Tensor& from, const Tensor& to);
 

@@ -10,7 +10,7 @@ namespace convoy {
 
 enum class DType : uint8_t { kFloat32, kBFloat16, kFloat64, kUInt8, kInt32, kInt64 };
 
-// Bytes of one element.
+// Returns the bytes of one element.
 constexpr int64_t SizeOf(DType dtype) {
   switch (dtype) {
     case DType::kFloat64:
@@ -27,7 +27,8 @@ constexpr int64_t SizeOf(DType dtype) {
   return 0;
 }
 
-// The name used in files and on the command line: "fp32", "bf16", "fp64", "u8", "i32", "i64".
+// Returns the name used in files and on the command line: "fp32", "bf16", "fp64", "u8", "i32",
+// "i64".
 constexpr const char* NameOf(DType dtype) {
   switch (dtype) {
     case DType::kFloat32:

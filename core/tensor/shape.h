@@ -20,17 +20,17 @@ class Shape {
   int rank() const { return rank_; }
   int64_t operator[](int dimension) const;
   int64_t back() const { return (*this)[rank_ - 1]; }
-  // Number of elements; 1 for rank 0.
+  // Returns the number of elements; 1 for rank 0.
   int64_t count() const;
-  // The same shape behind a new outermost size: [H, W, C] -> [n, H, W, C].
+  // Returns the same shape with a new outermost size: [H, W, C] -> [n, H, W, C].
   Shape Prepend(int64_t size) const;
-  // The same shape without its outermost size.
+  // Returns the same shape without its outermost size.
   Shape DropFirst() const;
-  // The same shape with another size at `dimension`.
+  // Returns the same shape with another size at `dimension`.
   Shape With(int dimension, int64_t size) const;
 
   bool operator==(const Shape&) const = default;
-  // "[128,27,27,48]"
+  // Returns "[128,27,27,48]"
   std::string ToString() const;
 
  private:

@@ -20,7 +20,7 @@ struct Tensor {
   int64_t bytes() const { return count() * SizeOf(dtype); }
   explicit operator bool() const { return data != nullptr; }
 
-  // The elements as T. Throws (kDefect) when T is not the tensor's type.
+  // Returns the elements as T. Throws (kDefect) when T is not the tensor's type.
   template <typename T>
   T* As() const {
     CONVOY_CHECK(DTypeOf<T>::value == dtype, "{} asked of a {} tensor {}",
@@ -28,7 +28,7 @@ struct Tensor {
     return static_cast<T*>(data);
   }
 
-  // Rows [begin, begin + count) of the outermost dimension.
+  // Returns rows [begin, begin + count) of the outermost dimension.
   Tensor Rows(int64_t begin, int64_t row_count) const {
     CONVOY_CHECK(begin >= 0 && row_count >= 0 && begin + row_count <= shape[0], "rows {}+{} of {}",
                  begin, row_count, shape.ToString());
@@ -36,21 +36,21 @@ struct Tensor {
     return {static_cast<std::byte*>(data) + begin * row_bytes, dtype, shape.With(0, row_count)};
   }
 
-  // Elements [begin, begin + count) of the flattened tensor, as a tensor of rank 1.
+  // Returns elements [begin, begin + count) of the flattened tensor, as a tensor of rank 1.
   Tensor Range(int64_t begin, int64_t element_count) const {
     CONVOY_CHECK(begin >= 0 && element_count >= 0 && begin + element_count <= count(),
                  "elements {}+{} of {}", begin, element_count, shape.ToString());
     return {static_cast<std::byte*>(data) + begin * SizeOf(dtype), dtype, Shape{element_count}};
   }
 
-  // The same elements under another shape of the same count.
+  // Returns the same elements under another shape of the same count.
   Tensor Reshape(const Shape& other) const {
     CONVOY_CHECK(other.count() == count(), "{} as {}", shape.ToString(), other.ToString());
     return {data, dtype, other};
   }
 };
 
-// The start of `buffer` as a tensor. Throws (kDefect) when the buffer is too small.
+// Returns the start of `buffer` as a tensor. Throws (kDefect) when the buffer is too small.
 inline Tensor ViewOf(const Buffer& buffer, DType dtype, const Shape& shape) {
   CONVOY_CHECK(shape.count() * SizeOf(dtype) <= buffer.bytes(), "{} {} in {} bytes", NameOf(dtype),
                shape.ToString(), buffer.bytes());

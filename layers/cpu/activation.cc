@@ -1,6 +1,6 @@
-// Activations that could not be fused. They run in place where the plan allows it, so that x below
+// Activations that could not be fused. They run in place if the plan allows it, so that x below
 // may hold y: its sign, which is all that a derivative asks of it, is the same (plan.cc keeps the
-// kinds apart where it is not).
+// kinds apart if it is not).
 #include "layers/cpu/numbers.h"
 #include "layers/cpu/operation.h"
 #include "layers/cpu/vector_math.h"

@@ -59,7 +59,7 @@ class Binder {
     return {weight_dims_, TypeOf(weights.dtype), arena_order_};
   }
 
-  // Memory for weights in the order `wanted`: the arena's own where that is the order.
+  // Memory for weights in the order `wanted`: the arena's own if that is the order.
   void* Place(const memory::desc& wanted, const Tensor& arena) {
     return wanted == ArenaOrder(arena) ? arena.data : Reserve(wanted);
   }
@@ -120,7 +120,7 @@ class Binder {
   // places of a line are one place of S * C channels, under which the stride along the line is 1:
   // more channels, which oneDNN's bf16 kernels need to be fast (a sixth faster for conv1, the zeros
   // that fill up the kernel included; in fp32 and backward nothing is gained).
-  // Returns the padding behind the folded line, or -1 where the shapes do not fit.
+  // Returns the padding after the folded line, or -1 if the shapes do not fit.
   int64_t FoldedPaddingAfter() const {
     constexpr int64_t kMostChannels = 16;
     const Shape& x = wiring_.x.shape;

@@ -1,4 +1,4 @@
-// Dropout. No mask is kept: behind a ReLU the output's zeros are the mask, elsewhere backward draws
+// Dropout. No mask is kept: after a ReLU the output's zeros are the mask, elsewhere backward draws
 // it again.
 #include <algorithm>
 
@@ -92,7 +92,7 @@ class DropoutOperation final : public Operation {
     }
   }
 
-  // y is zero where the value was dropped and where the ReLU before gave zero.
+  // y is zero if the value was dropped or the ReLU before gave zero.
   void BackwardBehindRelu() const {
     const float kept = KeptFactor(true);
     const T* y = wiring_.y.As<T>();

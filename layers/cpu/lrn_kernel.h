@@ -38,7 +38,7 @@ class LrnKernel {
     }
   }
 
-  // dy is fp32. mask_dx: dx is zero where x is not above zero.
+  // dy is fp32. mask_dx: dx is zero if x is not above zero.
   template <typename T>
   void Backward(const T* x, const float* dy, T* dx, bool mask_dx, float* scratch) const {
     if (is_paper_) {
@@ -68,7 +68,7 @@ class LrnKernel {
   int64_t padded_count() const { return channels_ + half_ * (groups_ + 1); }
   int64_t PaddedStart(int64_t group) const { return half_ + group * (per_group_ + half_); }
 
-  // The sum over the window around `middle`; kSize 0 stands for any size.
+  // Returns the sum over the window around `middle`; kSize 0 stands for any size.
   template <int kSize>
   float WindowSum(const float* middle) const {
     const int64_t half = kSize > 0 ? kSize / 2 : half_;

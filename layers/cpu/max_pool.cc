@@ -1,4 +1,4 @@
-// Max pooling, with LRN before it in the same pass where a network has the two in a row. Forward
+// Max pooling, with LRN before it in the same pass if a network has the two in a row. Forward
 // keeps the place of each maximum in its window; it keeps no LRN output: the rows that the windows
 // read stand in a ring, and backward computes the normalisation again.
 //
@@ -18,7 +18,7 @@
 namespace convoy::cpu {
 namespace {
 
-// Where in its window a maximum was: (h - start) * kernel + (w - start).
+// The place of a maximum in its window: (h - start) * kernel + (w - start).
 using Tap = uint16_t;
 
 // The maxima of one window of kSize x kSize places whose rows start at `rows`, for every channel,
@@ -123,7 +123,7 @@ class MaxPoolOperation final : public Operation {
     std::vector<const float*> window;  // the rows of a window
   };
 
-  // work(image, rows of the image, scratch) in parallel: whole images, or parts of them where there
+  // work(image, rows of the image, scratch) in parallel: whole images, or parts of them if there
   // are fewer images than threads.
   template <typename Work>
   void ForEachPart(int64_t height, Work&& work) {
@@ -141,7 +141,7 @@ class MaxPoolOperation final : public Operation {
   }
 
   Tap* taps() const { return static_cast<Tap*>(taps_.data()); }
-  // Without LRN, rows of fp32 are read where they lie.
+  // Without LRN, rows of fp32 are read in place.
   bool NeedsRing() const { return lrn_.has_value() || !kIsFloat; }
   const T* InputRow(int64_t image, int64_t h) const {
     return x_ + (image * height_ + h) * width_ * channels_;

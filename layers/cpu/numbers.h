@@ -14,12 +14,12 @@ inline float Load(const BFloat16* from) { return static_cast<float>(*from); }
 inline void Store(float value, float* to) { *to = value; }
 inline void Store(float value, BFloat16* to) { *to = BFloat16(value); }
 
-// value where `keep`, else 0; never a branch, which would keep a loop from being vectorised.
+// value if `keep`, else 0; never a branch, which would keep a loop from being vectorised.
 inline float ZeroUnless(bool keep, float value) {
   return std::bit_cast<float>(std::bit_cast<uint32_t>(value) & (0u - static_cast<uint32_t>(keep)));
 }
 
-// visit(T{}) where T is float or BFloat16, as `dtype` says.
+// Calls visit(T{}), T being float or BFloat16, as `dtype` says.
 template <typename Visit>
 decltype(auto) ForType(DType dtype, Visit&& visit) {
   CONVOY_CHECK(dtype == DType::kFloat32 || dtype == DType::kBFloat16, "{}", NameOf(dtype));

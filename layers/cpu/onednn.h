@@ -38,7 +38,7 @@ class BoundPrimitive {
   double MedianSeconds(int repetitions) const;
   // Of all arguments together, as the descriptors have them.
   int64_t bytes() const;
-  // The name of oneDNN's implementation: "brgconv:avx512_core".
+  // Returns the name of oneDNN's implementation: "brgconv:avx512_core".
   std::string implementation() const;
 
  private:
@@ -78,9 +78,9 @@ dnnl::primitive_attr AttributesOf(AfterPrimitive after = AfterPrimitive::kNothin
 // Calls `make` and turns what oneDNN throws into an Error (kDevice) that names the layer.
 void ExplainingFailure(const std::string& layer, const std::function<void()>& make);
 
-// "3.2"
+// Returns "3.2"
 std::string OneDnnVersion();
-// Whether this processor computes with bf16 at a useful speed.
+// Returns whether this processor computes with bf16 at a useful speed.
 bool OneDnnHasBFloat16();
 
 }  // namespace convoy::cpu

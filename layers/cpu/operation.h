@@ -18,7 +18,7 @@ std::unique_ptr<Operation> MakeForType(DType dtype, Args&&... args) {
   return std::make_unique<TypedOperation<float>>(std::forward<Args>(args)...);
 }
 
-// g becomes zero where y is not above zero. Same type and count.
+// g becomes zero if y is not above zero. Same type and count.
 void MaskGradient(const Tensor& y, const Tensor& g, int threads);
 
 // The gradient of a bias: the sum of dy [..., C] over all places. Summed in fp64, thread by thread.

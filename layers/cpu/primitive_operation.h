@@ -22,8 +22,8 @@ struct PrimitiveSequence {
 struct PrimitiveSet {
   PrimitiveSequence forward;
   PrimitiveSequence backward_weights;         // empty when the network does not train
-  std::optional<BiasGradient> bias_gradient;  // where backward_weights does not write it
-  PrimitiveSequence backward_data;            // empty where nobody can ask for dx
+  std::optional<BiasGradient> bias_gradient;  // if backward_weights does not write it
+  PrimitiveSequence backward_data;            // empty if nobody can ask for dx
   double flops = 0;                           // of each
   std::vector<Buffer> storage;                // weights in oneDNN's order
 };

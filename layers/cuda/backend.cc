@@ -44,7 +44,7 @@ class CudaFactory final : public OperationFactory {
 };
 
 // Bytes per second, read and written, of copies on the device: what an operation that computes
-// little can reach. Of less memory where the network leaves little.
+// little can reach. Of less memory if the network leaves little.
 double CopyRate(int device) {
   constexpr int64_t kMostBytes = 256 << 20;
   constexpr int kCopies = 8;
@@ -73,7 +73,7 @@ class CudaNetwork final : public OperationNetwork {
     state_.SetValues(*context.stream, context);
     OperationNetwork::Forward(context);
   }
-  // Products alone; the other operations at the rate of a copy.
+  // Measures only the products; takes the other operations at the rate of a copy.
   std::vector<OperationLimit> MeasureLimits(int repetitions) override {
     std::vector<OperationLimit> limits = OperationNetwork::MeasureLimits(repetitions);
     const double bytes_per_s = CopyRate(device_);

@@ -7,7 +7,7 @@ namespace {
 
 constexpr Lrn kLrnInTower{.size = 5, .alpha = 2e-5, .beta = 0.75, .k = 2, .groups = 2};
 
-// The part that all of them share: from the last pooling to the loss.
+// Returns the part that all of them share: from the last pooling to the loss.
 std::vector<LayerSpec> Classifier(Builder& net, int classes) {
   return net.Full("fc6", GaussianFull(4096, 0.01, 1))
       .Relu("relu6")
@@ -22,7 +22,7 @@ std::vector<LayerSpec> Classifier(Builder& net, int classes) {
 
 }  // namespace
 
-// Two towers: groups of 2 where a tower reads its own maps only (section 3.5, figure 2).
+// Two towers: groups of 2 if a tower reads its own maps only (section 3.5, figure 2).
 std::vector<LayerSpec> AlexNet2012(const Shape& input, int classes) {
   Builder net(input);
   net.Conv("conv1", GaussianConv(96, 11, 4, PaddingOf2012(input[0], 11, 4), 1, 0.01, 0))
@@ -43,8 +43,8 @@ std::vector<LayerSpec> AlexNet2012(const Shape& input, int classes) {
   return Classifier(net, classes);
 }
 
-// The net that the paper compares with on one GPU: half the kernels, the last convolution and the
-// fully connected layers as they were (section 3.2).
+// Returns the net that the paper compares with on one GPU: half the kernels, the last convolution
+// and the fully connected layers as they were (section 3.2).
 std::vector<LayerSpec> AlexNetHalf(const Shape& input, int classes) {
   Lrn lrn = kLrnInTower;
   lrn.groups = 1;
@@ -67,8 +67,8 @@ std::vector<LayerSpec> AlexNetHalf(const Shape& input, int classes) {
   return Classifier(net, classes);
 }
 
-// The two-tower network with batch norm in place of LRN, after every layer with weights but the
-// last. Batch norm makes the biases before it idle, so there are none.
+// Returns the two-tower network with batch norm in place of LRN, after every layer with weights but
+// the last. Batch norm makes the biases before it idle, so there are none.
 std::vector<LayerSpec> AlexNetBn(const Shape& input, int classes) {
   const auto conv = [](int out, int kernel, int stride, Padding padding, int groups) {
     return Convolution{.out_channels = out,

@@ -4,7 +4,7 @@
 namespace convoy::models {
 namespace {
 
-// The single column of "One weird trick" (arXiv 1404.5997): 64/192/384/256/256.
+// Returns the single column of "One weird trick" (arXiv 1404.5997): 64/192/384/256/256.
 Builder& Column(Builder& net, const std::vector<Convolution>& convs, bool with_lrn) {
   const Lrn lrn{.size = 5, .alpha = 2e-5, .beta = 0.75, .k = 2};
   for (size_t i = 0; i < convs.size(); ++i) {
@@ -18,7 +18,7 @@ Builder& Column(Builder& net, const std::vector<Convolution>& convs, bool with_l
 
 }  // namespace
 
-// The model of "One weird trick", trained with the settings of the 2012 code.
+// Returns the model of "One weird trick", trained with the settings of the 2012 code.
 std::vector<LayerSpec> AlexNetOwt(const Shape& input, int classes) {
   Builder net(input);
   Column(net,
@@ -59,8 +59,8 @@ std::vector<LayerSpec> AlexNetTorchvision(const Shape& input, int classes) {
       .Take();
 }
 
-// The paper's sizes on one device as single-device programs write them: groups of 2, but LRN
-// windows that reach across the groups; padding 2 all around conv1; dropout before fc6 and fc7.
+// Returns the paper's sizes on one device as single-device programs write them: groups of 2, but
+// LRN windows that reach across the groups; padding 2 all around conv1; dropout before fc6 and fc7.
 std::vector<LayerSpec> AlexNetGrouped(const Shape& input, int classes) {
   const Lrn lrn{.size = 5, .alpha = 1e-4, .alpha_use = LrnAlpha::kDividedBySize, .k = 2};
   return Builder(input)

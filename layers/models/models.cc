@@ -57,7 +57,7 @@ const std::vector<Entry>& Catalogue() {
   throw Error(ExitCode::kUsage, fmt::format("--{} {}: expected {}", option, value, expected));
 }
 
-// "name" or "name:number".
+// Returns "name" or "name:number".
 std::pair<std::string, std::optional<double>> SplitNumber(const std::string& option,
                                                           const std::string& value,
                                                           const std::string& expected) {

@@ -17,15 +17,15 @@ class DropoutMask {
       : key_{seed, Purpose::kDropout, static_cast<uint32_t>(layer_index),
              static_cast<uint32_t>(epoch), static_cast<uint64_t>(position)} {}
 
-  // Four draws at once: elements 4 * block .. 4 * block + 3 are kept where the word is not below
+  // Four draws at once: elements 4 * block .. 4 * block + 3 are kept if the word is not below
   // Threshold(rate).
   RandomWords Words(int64_t block) const { return RandomBlock(key_, static_cast<uint32_t>(block)); }
-  // The same in a kernel, where nothing checks the limits of core/random.h.
+  // Returns the same in a kernel, in which nothing checks the limits of core/random.h.
   constexpr RandomWords UncheckedWords(int64_t block) const {
     const RandomOrigin origin = OriginOf(key_, static_cast<uint32_t>(block));
     return Philox(origin.counter, origin.key);
   }
-  // The draws of elements 4 * first_block and on, four per block.
+  // Writes the draws of elements 4 * first_block and on, four per block.
   void FillWords(int64_t first_block, int64_t block_count, uint32_t* words) const {
     RandomBlocks(key_, static_cast<uint32_t>(first_block), block_count, words);
   }

@@ -23,7 +23,7 @@ class HostRows {
     }
   }
 
-  // Views of this object's memory.
+  // Returns views of this object's memory.
   RowInfo info() const {
     const Shape shape{std::ssize(labels_)};
     return {{labels_.data(), DType::kInt32, shape},

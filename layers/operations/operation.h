@@ -15,7 +15,7 @@
 
 namespace convoy {
 
-// The learned tensors and buffers of one layer; empty where there is none.
+// The learned tensors and buffers of one layer; empty if there is none.
 struct LayerParameters {
   const ArenaEntry* weight_entry = nullptr;
   const ArenaEntry* bias_entry = nullptr;
@@ -29,8 +29,8 @@ struct LayerParameters {
 };
 
 // What an operation is connected to. Activations are [N, H, W, C] or [N, F]; y may be x, and dx may
-// be dy, where the plan runs the operation in place. dx and dy are empty when the network does not
-// train; dx is empty too where nobody can ask for it.
+// be dy, if the plan runs the operation in place. dx and dy are empty when the network does not
+// train; dx is empty too if nobody can ask for it.
 struct Wiring {
   std::string name;  // as OperationTimer prints it: "conv1", "norm1+pool1"
   SegmentSpec::Item item;
@@ -41,8 +41,8 @@ struct Wiring {
 
   std::optional<Lrn> lrn;     // max pooling takes the maxima of this normalisation of x
   bool relu = false;          // the operation ends in a ReLU
-  bool dy_is_masked = false;  // dy arrives as zero where that ReLU gave zero
-  bool mask_dx = false;       // x comes from a ReLU: dx is zero where x is
+  bool dy_is_masked = false;  // dy arrives as zero if that ReLU gave zero
+  bool mask_dx = false;       // x comes from a ReLU: dx is zero if x is
 };
 
 struct BackwardRequest {
@@ -56,11 +56,11 @@ class Operation {
   virtual ~Operation() = default;
   virtual void Forward(const StepContext& context) = 0;
   virtual void Backward(const StepContext& context, const BackwardRequest& request) = 0;
-  // The vendor's primitives of this operation, timed alone.
+  // The vendor's primitives of this operation, each timed by itself.
   virtual void AppendLimits(int repetitions, std::vector<OperationLimit>& limits) {
     (void)repetitions, (void)limits;
   }
-  // Network::loss_sums; the loss alone answers.
+  // Network::loss_sums; only the loss answers.
   virtual Tensor loss_sums() { return {}; }
 };
 

@@ -5,7 +5,7 @@
 namespace convoy {
 namespace {
 
-// Whether the layer is of one of the kinds.
+// Returns whether the layer is of one of the kinds.
 template <typename... Kinds>
 bool Is(const Layer& layer) {
   return (std::holds_alternative<Kinds>(layer) || ...);
@@ -26,15 +26,15 @@ bool CanMaskDx(const Layer& layer, const PlanOptions& backend) {
          Is<Lrn, Dropout>(layer) || IsMaxPool(layer);
 }
 
-// Whether backward reads y, so that nothing may overwrite it.
+// Returns whether backward reads y, so that nothing may overwrite it.
 bool NeedsOutput(const PlannedOperation& operation) {
   if (operation.relu) return !operation.dy_is_masked;
   return Is<Activation, SoftmaxCrossEntropy>(operation.layer) ||
          (Is<Dropout>(operation.layer) && operation.mask_dx);
 }
 
-// Whether forward may write over x, and backward still finds what it needs there. A negative slope
-// would turn the sign that backward looks at.
+// Returns whether forward may write over x, and backward still finds what it needs there. A
+// negative slope would turn the sign that backward looks at.
 bool MayOverwriteInput(const Layer& layer) {
   if (Is<Dropout>(layer)) return true;
   const auto* activation = std::get_if<Activation>(&layer);
@@ -44,7 +44,7 @@ bool MayOverwriteInput(const Layer& layer) {
   return !has_slope || activation->slope >= 0;
 }
 
-// The operation that starts at item `begin`.
+// Returns the operation that starts at item `begin`.
 PlannedOperation MatchAt(const std::vector<SegmentSpec::Item>& items, size_t begin) {
   const LayerSpec& first = items[begin].layer;
   PlannedOperation operation{

@@ -27,7 +27,7 @@ struct WindowAxis {
 
 enum class Axis { kHeight, kWidth };
 
-// Throws (kUsage) when a window would lie in the padding alone.
+// Throws (kUsage) when a window would lie only in the padding.
 WindowAxis PoolWindows(const Pool& pool, Axis axis, int64_t in, int64_t out);
 // PyTorch's adaptive windows: from floor(i * in / out) to ceil((i + 1) * in / out).
 WindowAxis AdaptiveWindows(int64_t in, int64_t out);

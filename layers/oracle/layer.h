@@ -8,7 +8,7 @@
 
 namespace convoy::oracle {
 
-// Everything a layer knows of its place. Pointers are into the arenas; null where there is none.
+// Everything a layer knows of its place. Pointers are into the arenas; null if there is none.
 struct Site {
   SegmentSpec::Item item;
   Shape x, y;  // with the batch in front
@@ -26,10 +26,10 @@ class OracleLayer {
  public:
   virtual ~OracleLayer() = default;
   virtual void Forward(const StepContext& context, const double* x, double* y) = 0;
-  // dx may be null (not wanted). Weight gradients are written where `learns`.
+  // dx may be null (not wanted). Weight gradients are written if `learns`.
   virtual void Backward(const StepContext& context, bool learns, const double* x, const double* y,
                         const double* dy, double* dx) = 0;
-  // Network::loss_sums; the loss layer alone answers.
+  // Network::loss_sums; only the loss layer answers.
   virtual Tensor loss_sums() { return {}; }
 };
 

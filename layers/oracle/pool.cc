@@ -82,7 +82,7 @@ class OraclePool final : public OracleLayer {
     }
   }
 
-  // The first place, row by row, that holds the largest value.
+  // Returns the first place, row by row, that holds the largest value.
   int64_t MaximumOf(const Window& window, int64_t image, const double* x) const {
     double best = -std::numeric_limits<double>::infinity();
     int64_t place = image + (window.top * site_.x[2] + window.left) * site_.x[3];

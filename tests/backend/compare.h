@@ -17,13 +17,13 @@
 
 namespace convoy {
 
-// What a tensor in `backend`'s memory holds, and back, whatever its type. Behind all that is queued
-// on `stream`; both wait for it.
+// Reads and writes a tensor in `backend`'s memory, whatever its type. Both wait for all work queued
+// on `stream`.
 std::vector<double> ValuesOf(Backend& backend, Stream& stream, const Tensor& tensor);
 void SetValues(Backend& backend, Stream& stream, const Tensor& tensor,
                const std::vector<double>& values);
 
-// The same for elements of the tensor's own type.
+// Returns the same for elements of the tensor's own type.
 template <typename T>
 std::vector<T> ElementsOf(Backend& backend, Stream& stream, const Tensor& tensor) {
   std::vector<T> elements(static_cast<size_t>(tensor.count()));
@@ -96,7 +96,7 @@ class SegmentRun {
   const NetworkArenas& arenas() const { return arenas_; }
   const ArenaLayout& parameter_layout() const { return parameter_layout_; }
 
-  // Tensors of this run, behind all that was queued so far.
+  // Tensors of this run, after all that was queued so far.
   std::vector<double> Values(const Tensor& tensor) const;
   void Set(const Tensor& tensor, const std::vector<double>& values) const;
 

@@ -69,8 +69,8 @@ void CopyParameters(const SegmentRun& from, SegmentRun& to) {
   }
 }
 
-// Where bits may differ: the batch norm of a few rows magnifies 2^-24 a hundredfold, and numbers
-// are of order one, but for those that are rounding alone.
+// Bits may differ on a device: the batch norm of a few rows magnifies 2^-24 a hundredfold, and
+// numbers are of order one, but for those that are only rounding.
 void ExpectSame(const std::string& what, const std::vector<double>& got,
                 const std::vector<double>& want) {
   if (FusionKeepsBits()) {
@@ -130,7 +130,7 @@ TEST_P(Fusion, EqualsItsLayersOneByOne) {
   ExpectSame("input gradient", whole.InputGradient(), values);
 }
 
-// What a chain rounds in bf16 the oracle does not round: where two values of a pooling window are
+// What a chain rounds in bf16 the oracle does not round: if two values of a pooling window are
 // nearer than 2^-8, the gradient goes to the other one. One window in fifty moves a gradient by
 // sqrt(2 / 50) = 0.2 of its norm. In fp32 the batch norm of three rows magnifies 2^-24 a
 // hundredfold.
@@ -152,7 +152,7 @@ TEST_P(Fusion, AgreesWithTheOracle) {
     expect_near("output", both.tested.Output(), both.oracle.Output());
     expect_near("input gradient", both.tested.InputGradient(), both.oracle.InputGradient());
     for (const ArenaEntry& entry : both.tested.parameter_layout().entries()) {
-      // Batch norm makes the bias before it idle: its gradient is rounding alone.
+      // Batch norm makes the bias before it idle: its gradient is only rounding.
       const auto want = both.oracle.Gradient(entry.name);
       if (*std::max_element(want.begin(), want.end()) < 1e-9) continue;
       expect_near(entry.name, both.tested.Gradient(entry.name), want);

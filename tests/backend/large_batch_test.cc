@@ -12,7 +12,7 @@
 namespace convoy {
 namespace {
 
-// A thousand rows if a device computes them. Elsewhere the test itself is tested, in small.
+// Returns a thousand rows if a device computes them. Elsewhere the test itself is tested, in small.
 int64_t DistinctRows() { return IsOnADevice() ? 8 : 2; }
 int64_t Repetitions() { return IsOnADevice() ? 128 : 3; }
 
@@ -23,7 +23,7 @@ struct Product {
   int64_t fan_in = 0;
 };
 
-// Those of alexnet2012; on small images unless a device computes them.
+// Returns those of alexnet2012; on small images unless a device computes them.
 std::vector<Product> Products() {
   std::vector<Product> products;
   for (const LayerSite& site : SitesOf(MakeModel("alexnet2012", {}))) {

@@ -13,7 +13,7 @@ class MemoryTest : public testing::Test {
     backend_ = MakeTestedBackend(2);
     stream_ = backend_->MakeStream();
   }
-  // A tensor in the tested backend's memory.
+  // Returns a tensor in the tested backend's memory.
   Tensor Make(DType dtype, const Shape& shape) {
     memory_.push_back(backend_->Allocate(shape.count() * SizeOf(dtype)));
     return ViewOf(memory_.back(), dtype, shape);

@@ -14,18 +14,18 @@ namespace convoy {
 // `threads`: of the CPU backend. `choices`: those of a backend that is to give the same bits.
 std::unique_ptr<Backend> MakeTestedBackend(int threads, const KernelChoices& choices = {});
 
-// In the emulated and the CUDA program alone.
+// Only in the emulated and the CUDA program.
 std::unique_ptr<Backend> MakeTestedCudaBackend(const CudaOptions& options);
 
-// The types that it computes in on this machine: fp32, and bf16 where the CPU has AVX-512.
+// Returns the types that it computes in on this machine: fp32, and bf16 if the CPU has AVX-512.
 std::vector<DType> TestedTypes();
 
-// Whether layers that run as one operation give the bits that they give one by one. On a real
-// device a product without its ReLU may be computed by another kernel, which sums in another order,
-// and kernels contract multiplications and additions as nvcc likes.
+// Returns whether layers that run as one operation give the bits that they give one by one. On a
+// real device a product without its ReLU may be computed by another kernel, which sums in another
+// order, and kernels contract multiplications and additions as nvcc likes.
 bool FusionKeepsBits();
 
-// Whether a real CUDA device is tested.
+// Returns whether a real CUDA device is tested.
 bool IsOnADevice();
 
 // Products are plain loops of one thread: a large network takes minutes.

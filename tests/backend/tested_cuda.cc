@@ -1,4 +1,4 @@
-// The CUDA backend on a real device. Where there is none, every test is skipped.
+// The CUDA backend on a real device. If there is none, every test is skipped.
 #include <mutex>
 #include <string>
 #include <utility>

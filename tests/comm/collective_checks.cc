@@ -104,8 +104,8 @@ void ReduceScatterOfEveryType(World& world) {
   });
 }
 
-// Where in memory the two lie relative to each other must not matter: here the blocks begin just
-// where an all-gather would have this rank's own block.
+// How the two lie in memory relative to each other must not matter: here the blocks begin just
+// at the place that an all-gather would give this rank's own block.
 void ReduceScatterBesideItsResult(World& world) {
   Communicator& all = world.all();
   HostStream stream;

@@ -18,7 +18,7 @@ namespace convoy {
 
 struct CollectiveCheck {
   std::string name;
-  void (*run)(World& world);  // called by all ranks; throws where the world is wrong
+  void (*run)(World& world);  // called by all ranks; throws if the world is wrong
 };
 
 // Every collective, type and size.
@@ -31,7 +31,8 @@ enum class MemoryKind { kOrdinary, kShared, kMixed };
 inline constexpr MemoryKind kMemories[] = {MemoryKind::kOrdinary, MemoryKind::kShared,
                                            MemoryKind::kMixed};
 
-// A small whole number for element i of rank r: sums of a few of them are exact in every type.
+// Returns a small whole number for element i of rank r: sums of a few of them are exact in every
+// type.
 inline int Pattern(int rank, int64_t i) { return static_cast<int>((i * 3 + rank * 5) % 13); }
 
 // A zeroed tensor and its memory. kMixed: shared on the even ranks only.

@@ -51,7 +51,7 @@ std::string NameOf(const Case& tested) {
 
 std::ostream& operator<<(std::ostream& out, const Case& tested) { return out << NameOf(tested); }
 
-// Those of one layer after another, so that they share its reference.
+// Returns those of one layer after another, so that they share its reference.
 std::vector<Case> AllCases() {
   std::vector<Case> cases;
   for (const TestedLayer& layer : LayersWithProducts()) {
@@ -86,13 +86,13 @@ struct Device {
 struct Expected {
   Tensor tensor;
   const std::vector<double>& sums;            // of products
-  std::vector<double> want;                   // behind bias and ReLU, or the mask
+  std::vector<double> want;                   // after bias and ReLU, or the mask
   int64_t length;                             // products in a sum
-  const std::vector<double>* mask = nullptr;  // exactly zero where this is not above zero
+  const std::vector<double>* mask = nullptr;  // exactly zero if this is not above zero
 };
 
 // |got - want| <= rounding * (|sum| + |want|) + of_rms * rms(sums). The sum is rounded when it is
-// stored, and again where an own kernel adds the bias behind it.
+// stored, and again if an own kernel adds the bias after it.
 struct Allowed {
   double rounding, of_rms;
 };
@@ -103,7 +103,7 @@ Allowed AllowedFor(const Precision& precision, bool is_rounded, int64_t length) 
   double of_rms = 16 * 0x1p-24 * std::sqrt(products);
   // Tensor cores cut off what they add, 8 products at a time or more, instead of rounding it.
   if (precision.tf32 || precision.dtype == DType::kBFloat16) of_rms += 0x1p-23 * products / 8;
-  // The inputs are exact in TF32, but not where a kernel transforms them first.
+  // The inputs are exact in TF32, but not if a kernel transforms them first.
   if (precision.tf32) of_rms += 4 * 0x1p-11;
   // A little more than half a unit in the last place, because what is rounded is not exact.
   return {.rounding = is_rounded ? 0x1.02p-8 : 0x1.02p-24, .of_rms = of_rms};
@@ -187,7 +187,7 @@ class Candidates : public testing::TestWithParam<Case> {
           if (error.exit_code() != ExitCode::kDevice) throw;
           verdict = "refused: " + error.message();
           ++refused_;
-          // Throws where a kernel failed, and did not only refuse: no other can run any more.
+          // Throws if a kernel failed, and did not only refuse: no other can run any more.
           device_->stream->Synchronize();
         }
         fmt::print("{} {} {}\n", NameOf(GetParam()), candidate.name, verdict);
@@ -293,7 +293,7 @@ class Candidates : public testing::TestWithParam<Case> {
 
   using Bits = std::vector<std::vector<std::byte>>;  // of every result
 
-  // What it writes over numbers that are none.
+  // Returns what it writes over numbers that are none.
   Bits ResultsOf(BoundProduct& product, const std::vector<Expected>& all_expected) const {
     Stream& stream = *device_->stream;
     Bits bits;
@@ -308,7 +308,7 @@ class Candidates : public testing::TestWithParam<Case> {
     return bits;
   }
 
-  // Throws (kDevice) where the library refuses.
+  // Throws (kDevice) if the library refuses.
   std::string VerdictOn(const KernelCandidate& candidate, bool rounds,
                         const std::vector<Expected>& all_expected) const {
     const Precision& precision = GetParam().precision;

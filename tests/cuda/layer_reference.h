@@ -15,7 +15,7 @@ struct TestedLayer {
   Shape input;        // of one sample
   bool relu = false;  // follows it
 };
-// Of alexnet2012 on one rank and, where they differ, on the first of two that share it.
+// Of alexnet2012 on one rank and, if they differ, on the first of two that share it.
 std::vector<TestedLayer> LayersWithProducts();
 
 // Numbers that bf16 holds exactly, and what follows from them in fp64.

@@ -109,7 +109,7 @@ class PlansCheck {
   int failures() const { return failures_; }
 
  private:
-  // The first plan that can be built, empty where none can, and what is to be said of it.
+  // Returns the first plan that can be built, empty if none can, and what is to be said of it.
   std::pair<std::string, std::string> FirstPlanOf(const ConvolutionVariant& variant,
                                                   bool tensor_cores) {
     std::string refusal = "nothing is proposed";

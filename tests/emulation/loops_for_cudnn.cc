@@ -25,7 +25,7 @@ void Set(void* data, DType dtype, int64_t i, double value) {
 
 namespace {
 
-// The place of element (n, h, w, c) of images.
+// Returns the place of element (n, h, w, c) of images.
 int64_t PlaceOf(const ImageLayout& image, int64_t n, int64_t h, int64_t w, int64_t c) {
   return ((n * image.height + h) * image.width + w) * image.pixel_stride + c;
 }

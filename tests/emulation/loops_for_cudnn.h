@@ -12,7 +12,7 @@ namespace convoy::cuda {
 double At(const void* data, DType dtype, int64_t i);
 void Set(void* data, DType dtype, int64_t i, double value);
 
-// Writes the result of the problem where `memory` says.
+// Writes the result of the problem to the place that `memory` gives.
 void RunLoops(const ConvolutionProblem& problem, const ConvolutionMemory& memory);
 
 }  // namespace convoy::cuda

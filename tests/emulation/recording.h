@@ -49,7 +49,7 @@ class Recording {
     Work work;
     Place after;
   };
-  // Whether everything lies at or before `place`.
+  // Returns whether everything lies at or before `place`.
   bool IsAllBefore(const Place& place) const;
 
   static inline std::atomic<int> lost_wait_ = -1;

@@ -38,7 +38,7 @@ class TwoStreams {
       Enqueue(*main_, [this] { result_ = 2 * added_; });
     });
   }
-  // How many of `steps` replays give what they should.
+  // Returns how many of `steps` replays give what they should.
   int RightReplays(int steps) {
     int right = 0;
     for (int step = 1; step <= steps; ++step) {
@@ -56,7 +56,7 @@ class TwoStreams {
   int given_ = 0, doubled_ = 0, added_ = 0, result_ = 0;
 };
 
-// What Record throws.
+// Returns what Record throws.
 std::string FaultOf(TwoStreams& step) {
   try {
     step.Record();

@@ -1,5 +1,5 @@
 // What stands around the vendor's convolutions: slices of channels, packed copies, and own kernels
-// behind them. cuDNN is played by loops.
+// after them. cuDNN is played by loops.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -174,7 +174,7 @@ TEST_F(VendorProductsTest, FoldedLayersOfManySizes) {
     int64_t height, width, folded_kernel, channels;  // in bf16
   };
   const Case cases[] = {
-      // conv1: no padding, padding behind, padding all around; odd rows and even ones.
+      // conv1: no padding, padding after, padding all around; odd rows and even ones.
       {11, 4, {}, {2, 23, 19, 3}, 6, 5, 3, 48},
       {11, 4, {0, 0, 3, 3}, {2, 20, 16, 3}, 6, 5, 3, 48},
       {11, 4, {2, 4, 1, 3}, {1, 21, 20, 3}, 6, 7, 3, 48},
@@ -307,7 +307,7 @@ TEST_F(VendorProductsTest, NoiseFillsBothTypes) {
 }
 
 TEST_F(VendorProductsTest, PaddingThatIsNotReadIsMadeEven) {
-  // Behind the last window: 9 + 1 + 0 and 9 + 1 + 1 hold as many windows of 3, every second place.
+  // After the last window: 9 + 1 + 0 and 9 + 1 + 1 hold as many windows of 3, every second place.
   const Convolution conv{.out_channels = 4, .kernel = 3, .stride = 2, .padding = {1, 1, 0, 0}};
   const auto variants = ConvolutionVariants(ProductPass::kForward, conv,
                                             MakeOperands(conv, {1, 8, 8, 4}, DType::kFloat32));

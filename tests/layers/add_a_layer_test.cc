@@ -30,7 +30,7 @@ struct Piece {
   std::string file, code;
 };
 
-// A line `FILE` alone, an empty line, and a fenced block.
+// A piece is a line with only `FILE`, an empty line, and a fenced block.
 std::vector<Piece> PiecesOf(const std::string& page) {
   std::vector<Piece> pieces;
   std::string file;

@@ -1,6 +1,6 @@
-// Activations that could not be fused. They run in place where the plan allows it, so that x below
+// Activations that could not be fused. They run in place if the plan allows it, so that x below
 // may hold y: its sign, which is all that a derivative asks of it, is the same (operation_plan.cc
-// keeps the kinds apart where it is not).
+// keeps the kinds apart if it is not).
 //
 // Bytes per value, in the network's type: forward reads one value and writes one; backward reads dy
 // and x, or y, or both, and writes dx. Flops: 1 to 3, and about 20 for tanh, exp and expm1.

@@ -1,7 +1,7 @@
 // layers/cuda/kernels/batch_norm_kernels.h - the kernels of batch normalisation.
 //   forward   bytes per value in bf16: 2 read for the statistics; 2 read and 2 written; 3 flops in
 //             fp64, 3 in fp32
-//   backward  2 read each of x, dy and, where the ReLU masks, y, twice; 2 written; 3 flops in fp64,
+//   backward  2 read each of x, dy and, if the ReLU masks, y, twice; 2 written; 3 flops in fp64,
 //             8 in fp32
 // Twice the bytes in fp32. What is kept per channel comes from the cache.
 #pragma once
@@ -141,7 +141,7 @@ template <typename T, int kWidth>
 struct GradientReader {
   const T* x;
   const T* dy;
-  const T* mask;  // zero where dy is; null where dy is masked already, or there is no ReLU
+  const T* mask;  // zero if dy is; null if dy is masked already, or there is no ReLU
   const float* means;
   const float* inverse_deviations;
 
@@ -194,7 +194,7 @@ struct AddGradientsKernel {
   int32_t parts;
   int32_t channels;
   double* sums;
-  float* bias_gradient;  // null where the layer does not learn
+  float* bias_gradient;  // null if the layer does not learn
   float* weight_gradient;
 
   CONVOY_DEVICE void operator()(int32_t i, Group& group) const {

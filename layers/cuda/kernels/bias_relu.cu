@@ -1,4 +1,4 @@
-// Bias and ReLU behind products whose kernel has neither. Bytes per element: one read, one written,
+// Bias and ReLU after products whose kernel has neither. Bytes per element: one read, one written,
 // of the element's type; 2 flops.
 #include "layers/cuda/kernels/numbers.h"
 #include "layers/cuda/kernels/product_kernels.h"
@@ -9,7 +9,7 @@ namespace {
 // One thread per kWidth channels of a place.
 template <typename T, int kWidth>
 struct BiasReluKernel {
-  const float* bias;  // null where there is none
+  const float* bias;  // null if there is none
   T* y;
   Divider vectors_per_place;
   bool relu;

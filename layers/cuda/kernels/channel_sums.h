@@ -2,7 +2,7 @@
 //
 // In two stages, both in a fixed order: threads sum parts of the places, neighbouring threads
 // neighbouring channels, so that loads are coalesced; then a group of threads per sum adds the
-// parts. How places are parted depends on the shape alone, not on the device.
+// parts. How places are parted depends only on the shape, not on the device.
 #pragma once
 
 #include <algorithm>
@@ -78,7 +78,7 @@ struct SumPartsKernel {
   }
 };
 
-// The sum of part_sums[0 .. parts), in every thread of the group.
+// Returns the sum of part_sums[0 .. parts), in every thread of the group.
 CONVOY_DEVICE inline double AddParts(const double* part_sums, int32_t parts, Group& group) {
   double sum = 0;
   for (int32_t part = group.rank(); part < parts; part += group.size()) sum += part_sums[part];

@@ -1,4 +1,4 @@
-// Blocks of channels to whole activations and back, where the towers meet. Bytes per byte moved: 1
+// Blocks of channels to whole activations and back, between the towers. Bytes per byte moved: 1
 // read, 1 written, in units of up to 16; no flops.
 #include <cstddef>
 

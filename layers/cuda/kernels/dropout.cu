@@ -1,6 +1,6 @@
-// Dropout. No mask is kept: behind a ReLU the output's zeros are the mask, elsewhere backward draws
-// it again. Bytes per value in bf16: 2 read, 2 written, in backward behind a ReLU 2 more read;
-// twice that in fp32. A draw costs some 25 integer operations a value, 100 where a thread takes
+// Dropout. No mask is kept: after a ReLU the output's zeros are the mask, elsewhere backward draws
+// it again. Bytes per value in bf16: 2 read, 2 written, in backward after a ReLU 2 more read;
+// twice that in fp32. A draw costs some 25 integer operations a value, 100 if a thread takes
 // single values.
 #include "core/error.h"
 #include "layers/cuda/kernels/numbers.h"
@@ -51,7 +51,7 @@ struct DrawKernel {
   }
 };
 
-// y is zero where the value was dropped and where the ReLU before gave zero.
+// y is zero if the value was dropped or the ReLU before gave zero.
 template <typename T, int kWidth>
 struct BehindReluKernel {
   const T* y;
@@ -131,7 +131,7 @@ class DropoutOperation final : public Operation {
   }
 
   void Draw(const StepContext& context, const Tensor& from, const Tensor& to) const {
-    // A vector is whole blocks of draws where it divides all three.
+    // A vector is whole blocks of draws if it divides all three.
     ForWidth<T>(slice_.begin | slice_.count | slice_.total, [&](auto width) {
       ForEach(
           *context.stream, count_ / width,

@@ -33,7 +33,7 @@ struct FinishKernel {
 
   const uint8_t* pixels;
   const SampleInfo* samples;
-  const float* mean_image;  // null where there is none
+  const float* mean_image;  // null if there is none
   bool mean_is_aligned;     // every vector is whole in one row
   PerChannel means, factors;
   T* x;
@@ -73,7 +73,7 @@ struct FinishKernel {
     }
   }
 
-  // From the mean image's values to the finished ones, where all of them lie in one line: the
+  // From the mean image's values to the finished ones, if all of them lie in one line: the
   // common case, without a test or a division per value.
   CONVOY_HOST_DEVICE void FinishInLine(const Place& place, int32_t first, int32_t in_line,
                                        float* values) const {
@@ -252,7 +252,7 @@ class CudaInputStage final : public InputStage {
                  batch.samples.size(), options_.batch, options_.crop.ToString());
   }
 
-  // Where a batch is copied to, while the one before is still read from the other.
+  // The memory that a batch is copied to, while the one before is still read from the other.
   struct Slot {
     Buffer pixels, samples;
     std::unique_ptr<Event> read;  // by the last kernel that does

@@ -1,7 +1,7 @@
 // layers/cuda/kernels/launch.h - how kernels are written and started.
 //
 // A kernel is a small struct with the pointers and sizes that it needs and one operator(), written
-// once: nvcc compiles it for the device. Where nvcc is absent, tests/emulation compiles the same
+// once: nvcc compiles it for the device. If nvcc is absent, tests/emulation compiles the same
 // files with the host's compiler and runs the threads one after another, so that the arithmetic of
 // every kernel, its indices and the order of its sums are tested without a device.
 //

@@ -26,7 +26,7 @@ struct Neighbours {
   bool left = false, right = false;
 };
 
-// to[0 .. kHalo + kWidth + kHalo) = from[-kHalo .. kWidth + kHalo); zeros where no neighbours are.
+// to[0 .. kHalo + kWidth + kHalo) = from[-kHalo .. kWidth + kHalo); zeros if no neighbours are.
 // kHalo divides kWidth.
 template <int kWidth, int kHalo, typename T>
 CONVOY_HOST_DEVICE inline void LoadWithHalo(const T* from, Neighbours neighbours, float* to) {
@@ -38,15 +38,15 @@ CONVOY_HOST_DEVICE inline void LoadWithHalo(const T* from, Neighbours neighbours
   }
 }
 
-// Writes the gradient of kWidth channels. mask: zero where x is not above zero.
+// Writes the gradient of kWidth channels. mask: zero if x is not above zero.
 template <int kWidth, typename T>
 CONVOY_HOST_DEVICE inline void StoreGradient(const float* x, float* gradient, bool mask, T* dx) {
   for (int c = 0; c < kWidth; ++c) gradient[c] = mask && !(x[c] > 0) ? 0 : gradient[c];
   StoreVector<kWidth>(gradient, dx);
 }
 
-// Within 2^-22 on the device, one instruction where rsqrtf takes four to mind subnormal numbers: an
-// s is below 2^-126 only where k is.
+// Within 2^-22 on the device, one instruction in place of the four that rsqrtf takes for subnormal
+// numbers: an s is below 2^-126 only if k is.
 CONVOY_HOST_DEVICE inline float InverseSquareRoot(float value) {
 #ifdef __CUDA_ARCH__
   float result;
@@ -76,7 +76,7 @@ struct LrnNumbers {
   float factor, beta, k, slope;
 };
 
-// What stands in for LRN where there is none. A `Gradient` gives dy:
+// Stands in for LRN if there is none. A `Gradient` gives dy:
 //   Load<kWidth, kHalo>(channel, neighbours, to), to as LoadWithHalo has it.
 struct NoLrn {
   // Channels on either side whose dy Backward asks for.
@@ -106,7 +106,7 @@ struct NoLrn {
 //
 // Instructions, not bytes, bound kernels that do more than this for a value. Two neighbouring
 // windows share the sum of the four channels in both: with two products shared between sums of
-// four, a window costs less than three instructions of the five that it takes alone.
+// four, a window costs less than three instructions of the five that it takes by itself.
 class PaperLrn {
  public:
   static constexpr int kGradientHalo = 2;

@@ -1,4 +1,4 @@
-// Max pooling, with LRN before it in the same pass where a network has the two in a row. Forward
+// Max pooling, with LRN before it in the same pass if a network has the two in a row. Forward
 // keeps the tap of each maximum and no LRN output; backward computes the normalisation again.
 //
 // Bytes, AlexNet's 3 x 3 windows with stride 2, in values of the network's type per value of x:
@@ -8,7 +8,7 @@
 // paper's LRN: forward 16, backward 30 to 36 (the wider a thread, the fewer).
 //
 // Counted in the code for sm_90, bf16, 8 channels of a place with LRN take some 180 instructions
-// forward and 365 backward, where the bytes leave time for 150 and 260: instructions are what these
+// forward and 365 backward, while the bytes leave time for 150 and 260: instructions are what these
 // kernels save. Not measured.
 #include <algorithm>
 #include <memory>
@@ -24,8 +24,8 @@
 namespace convoy::cuda {
 namespace {
 
-// How many rows of windows a thread walks down: a few, where that leaves threads enough to fill the
-// device.
+// Returns how many rows of windows a thread walks down: a few, if that leaves threads enough to
+// fill the device.
 int64_t WindowsPerThread(const Shape& outputs, int width, int device) {
   constexpr int64_t kThreadsPerMultiprocessor = 1024, kLongest = 8;
   const int64_t threads = kThreadsPerMultiprocessor * FactsOf(device).multiprocessors;

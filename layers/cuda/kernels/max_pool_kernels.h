@@ -18,7 +18,7 @@ namespace convoy::cuda {
 
 template <typename T, typename Norm, int kWidth>
 struct MaxPoolForward {
-  // Where in its window a maximum was: (h - start) * kernel + (w - start).
+  // The place of a maximum in its window: (h - start) * kernel + (w - start).
   using Tap = uint16_t;
   static constexpr int kColumns = 1;  // of windows, per thread
 
@@ -30,7 +30,7 @@ struct MaxPoolForward {
   int32_t windows_per_thread;
   const T* x;
   T* y;
-  Tap* taps;  // null where no backward follows
+  Tap* taps;  // null if no backward follows
 
   // Of a row, or of some rows, of a window: the first of the largest values and its tap.
   struct Maxima {
@@ -126,7 +126,7 @@ struct PooledGradient {
 
 template <typename T, typename Norm, int kWidth>
 struct MaxPoolBackward {
-  // The shape of its threads, for that of dx.
+  // Returns the shape of its threads, for that of dx.
   static Shape ThreadsOf(const Shape& places, const PoolAxis&, const PoolAxis&) { return places; }
 
   Norm norm;

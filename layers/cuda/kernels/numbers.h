@@ -68,8 +68,8 @@ CONVOY_HOST_DEVICE inline void StoreWhole(const Whole& value, void* to) {
 template <typename T>
 inline constexpr int kVectorWidth = 16 / static_cast<int>(sizeof(T));
 
-// kWidth values of T as they lie in memory, in words of 32 bits where that is possible: halves of
-// a word are put together and taken apart again where the compiler sees them.
+// kWidth values of T as they lie in memory, in words of 32 bits if that is possible: halves of
+// a word are put together and taken apart again in code that the compiler sees.
 template <typename T, int kWidth>
 using Packed = std::conditional_t<sizeof(T) == 2 && kWidth % 2 == 0,
                                   Vector<uint32_t, std::max(kWidth / 2, 1)>, Vector<T, kWidth>>;
@@ -112,8 +112,8 @@ CONVOY_HOST_DEVICE inline void StoreVector(const float* values, T* to) {
   StoreWhole(vector, to);
 }
 
-// The largest of `widest`, `widest` / 2, ... 1 that divides `count`: how many values a thread takes
-// at once where rows are `count` long.
+// Returns the largest of `widest`, `widest` / 2, ... 1 that divides `count`: how many values a
+// thread takes at once if rows are `count` long.
 constexpr int VectorWidthFor(int64_t count, int widest) {
   return count % widest == 0 ? widest : VectorWidthFor(count, widest / 2);
 }
@@ -145,14 +145,14 @@ class Divider {
   uint32_t divisor_ = 1, multiplier_ = 1, shift_ = 0;
 };
 
-// visit(T{}) where T is float or BFloat16, as `dtype` says.
+// Calls visit(T{}), T being float or BFloat16, as `dtype` says.
 template <typename Visit>
 decltype(auto) ForType(DType dtype, Visit&& visit) {
   CONVOY_CHECK(dtype == DType::kFloat32 || dtype == DType::kBFloat16, "{}", NameOf(dtype));
   return dtype == DType::kFloat32 ? visit(float{}) : visit(BFloat16{});
 }
 
-// visit(std::integral_constant of the values per thread) where `count` of T follow one another.
+// visit(std::integral_constant of the values per thread) if `count` of T follow one another.
 template <typename T, typename Visit>
 decltype(auto) ForWidth(int64_t count, Visit&& visit) {
   constexpr int kWidest = kVectorWidth<T>;

@@ -59,7 +59,7 @@ std::unique_ptr<Operation> MakeAveragePool(const Pool& pool, const Wiring& wirin
 
 std::unique_ptr<InputStage> MakeInputStage(const InputOptions& options, int device);
 
-// g becomes zero where y is not above zero. Same type and count.
+// g becomes zero if y is not above zero. Same type and count.
 void MaskGradient(Stream& stream, const Tensor& y, const Tensor& g);
 
 // The gradient of a bias: db [C], fp32, the sum of dy [..., C] over all places, in a fixed order.

@@ -1,5 +1,5 @@
 // layers/cuda/kernels/overlapping_max_pool.h - max pooling of 3 x 3 windows with stride 2,
-// AlexNet's, alone or after LRN of the paper's numbers.
+// AlexNet's, with or without LRN of the paper's numbers before it.
 //
 // These kernels are bound by instructions before they are bound by bytes, so that both do as little
 // as possible twice:
@@ -22,8 +22,8 @@
 
 namespace convoy::cuda {
 
-// Where in its window a maximum was: bit 3 * row + column, none for the last of the nine. A place
-// is compared with the tap of any channel in a word by one instruction.
+// The place of a maximum in its window: bit 3 * row + column, none for the last of the nine. A
+// place is compared with the tap of any channel in a word by one instruction.
 using TapBits = uint8_t;
 
 template <typename T, typename Norm, int kWidth>
@@ -39,7 +39,7 @@ struct OverlappingMaxPoolForward {
   int32_t windows_per_thread;
   const T* x;
   T* y;
-  Tap* taps;  // null where no backward follows
+  Tap* taps;  // null if no backward follows
 
   // Of some places of a window: the first of the largest values and its bit.
   struct Maxima {
@@ -125,7 +125,7 @@ struct OverlappingMaxPoolForward {
     Load(row, 2);
     maxima.Take(row.values, false, 4u << shift);
   }
-  // Behind TakeLeft: the column that both windows have is there. The left edge is not among them.
+  // After TakeLeft: the column that both windows have is there. The left edge is not among them.
   CONVOY_HOST_DEVICE void TakeRight(Row& row, bool is_first, int shift, Maxima& maxima) const {
     maxima.Take(row.values, is_first, 1u << shift);
     Load(row, 3);
@@ -156,7 +156,7 @@ class TappedGradient {
     taps_ = LoadWhole<Taps>(taps);
   }
 
-  // sums[c] += dy where the maximum is the place that is tap `kTap`.
+  // sums[c] += dy if the maximum is the place that is tap `kTap`.
   template <int kTap>
   CONVOY_HOST_DEVICE void AddTo(float* sums) const {
     float gradient[kCount];
@@ -176,7 +176,7 @@ class TappedGradient {
                                   std::conditional_t<kPerWord == 2, uint16_t, uint8_t>>;
   using Taps = Vector<Word, kCount / kPerWord>;
 
-  Packed<T, kCount> dy_ = {};  // zeros where there is no window
+  Packed<T, kCount> dy_ = {};  // zeros if there is no window
   Taps taps_ = {};
 };
 template <typename T>
@@ -225,7 +225,7 @@ struct CellGradient {
 
 template <typename T, typename Norm, int kWidth>
 struct OverlappingMaxPoolBackward {
-  // The shape of its threads, for that of dx.
+  // Returns the shape of its threads, for that of dx.
   static Shape ThreadsOf(const Shape& places, const PoolAxis& rows, const PoolAxis& columns) {
     const Range down = rows.Cells(), across = columns.Cells();
     return places.With(1, down.end - down.begin).With(2, across.end - across.begin);

@@ -69,7 +69,7 @@ void LaunchPack(Stream& stream, const Tensor& from, const Packing& packing, cons
                                      .fold = CheckedCount(packing.fold)});
 }
 
-// Whether `width` values of `to` always lie side by side in `from`, or are all zeros.
+// Returns whether `width` values of `to` always lie side by side in `from`, or are all zeros.
 template <typename T>
 bool LieTogether(const Tensor& from, const Packing& packing, const Tensor& to, int width) {
   const int64_t channels = from.shape[3];

@@ -12,13 +12,13 @@
 
 namespace convoy::cuda {
 
-// Of one layer alone: between forward and backward nobody else writes there. A copy lives as long
+// Of only one layer: between forward and backward nobody else writes there. A copy lives as long
 // as a product holds it.
 class PackedImages {
  public:
   explicit PackedImages(int device) : device_(device) {}
 
-  // Null where nobody holds such a copy.
+  // Null if nobody holds such a copy.
   std::shared_ptr<const Buffer> Find(const Packing& packing, const Shape& shape) const {
     for (const Copy& copy : copies_) {
       if (copy.packing == packing && copy.shape == shape) {

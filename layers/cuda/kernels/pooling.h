@@ -29,16 +29,16 @@ class PoolAxis {
     PoolWindows(pool, axis, in, out);
   }
 
-  // Where the uncut window starts: in the padding, it may be.
+  // Returns the start of the uncut window, which may lie in the padding.
   CONVOY_HOST_DEVICE int32_t Start(int32_t window) const {
     return window * stride_.divisor() - before_;
   }
-  // The places of a window. There is at least one.
+  // Returns the places of a window. There is at least one.
   CONVOY_HOST_DEVICE Range Window(int32_t window) const {
     const int32_t start = Start(window);
     return {std::max(start, 0), std::min(start + kernel_, in_)};
   }
-  // The windows that contain a place.
+  // Returns the windows that contain a place.
   CONVOY_HOST_DEVICE Range Covering(int32_t place) const {
     const int32_t from_start = place + before_;
     const int32_t first = from_start < kernel_ ? 0 : stride_.Divide(from_start - kernel_) + 1;
@@ -46,7 +46,7 @@ class PoolAxis {
   }
   CONVOY_HOST_DEVICE int32_t windows() const { return out_; }
   CONVOY_HOST_DEVICE int32_t places() const { return in_; }
-  // The nearest place of the image.
+  // Returns the nearest place of the image.
   CONVOY_HOST_DEVICE int32_t Clamp(int32_t place) const {
     return std::min(std::max(place, 0), in_ - 1);
   }
@@ -76,7 +76,7 @@ class AdaptiveAxis {
   CONVOY_HOST_DEVICE Range Window(int32_t window) const {
     return {out_.Divide(window * in_.divisor()), DivideUp((window + 1) * in_.divisor(), out_)};
   }
-  // Window i ends behind p where (i + 1) * in > p * out, and begins behind p where
+  // Window i ends after p if (i + 1) * in > p * out, and begins after p if
   // i * in >= (p + 1) * out.
   CONVOY_HOST_DEVICE Range Covering(int32_t place) const {
     return {in_.Divide(place * out_.divisor()), DivideUp((place + 1) * out_.divisor(), in_)};
@@ -107,7 +107,7 @@ class Images {
   CONVOY_HOST_DEVICE int32_t height() const { return height_; }
   CONVOY_HOST_DEVICE int32_t channels() const { return channels_; }
   CONVOY_HOST_DEVICE int64_t row() const { return int64_t{width_} * channels_; }  // values
-  // Where the channels of a place start. Images may have more values than 32 bits count.
+  // Returns the start of the channels of a place. Images may have more values than 32 bits count.
   CONVOY_HOST_DEVICE int64_t OffsetOf(int32_t image, int32_t h, int32_t w) const {
     return int64_t{(image * height_ + h) * width_ + w} * channels_;
   }

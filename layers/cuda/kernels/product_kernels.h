@@ -20,8 +20,8 @@ struct Packing {
   bool operator==(const Packing&) const = default;
 };
 
-// `to` = `from`, [N, H, W, C], packed. Same type. `to` is zero behind the images, and images end
-// where `to` does.
+// `to` = `from`, [N, H, W, C], packed. Same type. `to` is zero after the images, and images
+// are cut at the end of `to`.
 void PackImages(Stream& stream, const Tensor& from, const Packing& packing, const Tensor& to);
 
 // to = the weights [O, K, K, C] that PackImages would have folded into `from`; fp32 or bf16 to

@@ -18,7 +18,7 @@ constexpr int64_t kMaxFoldedChannels = 64;
 
 // The alignment that the addresses of all calls share, 16 at most: what a thread loads at once.
 void FindAlignment(const ProductOperands& operands, ConvolutionVariant& variant) {
-  // Copies begin where memory of their own begins.
+  // A copy begins at the start of memory of its own.
   alignas(16) std::byte start_of_memory{};
   void* const copy = &start_of_memory;
   for (int64_t group = 0; group < variant.calls; ++group) {
@@ -43,7 +43,7 @@ ImageLayout LayoutOf(const Shape& shape) {
           .pixel_stride = shape[3]};
 }
 
-// Padding behind the last window does no harm where the size of y does not change by it, and more
+// Padding after the last window does no harm if the size of y does not change by it, and more
 // engines know even padding.
 Padding EvenWherePossible(const Convolution& conv, const Shape& x, const Shape& y) {
   Padding padding = conv.padding;
@@ -98,7 +98,7 @@ class VariantList {
     if (padding.top != padding.bottom || padding.left != padding.right) {
       Add(Packed("padded", plain.x.channels));
     }
-    // cuDNN's tensor core kernels load 8 values of bf16 at once, and copy x themselves where they
+    // cuDNN's tensor core kernels load 8 values of bf16 at once, and copy x themselves if they
     // cannot. With fewer than 3 channels, most of the work would be on zeros.
     const int64_t channels = plain.x.channels;
     if (groups_ == 1 && plain.dtype == DType::kBFloat16 && channels >= 3 && channels < 8) {

@@ -34,12 +34,12 @@ struct ConvolutionVariant {
   bool finishes = false;       // an own kernel adds bias and ReLU, or masks dx
 };
 
-// The most promising first. Looks at the operands' types, sizes and addresses alone.
+// Returns the most promising first. Looks only at the operands' types, sizes and addresses.
 std::vector<ConvolutionVariant> ConvolutionVariants(ProductPass pass, const Convolution& conv,
                                                     const ProductOperands& operands);
 
-// The operands of the call for group `group`. x, weights and their gradient lie where they are
-// given: in the caller's memory or in copies.
+// Returns the operands of the call for group `group`. x, weights and their gradient are given: they
+// lie in the caller's memory or in copies.
 ConvolutionMemory MemoryOfCall(const ConvolutionProblem& problem, const ProductOperands& operands,
                                int64_t group, void* x, void* weight, void* weight_gradient);
 

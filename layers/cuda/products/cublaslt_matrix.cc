@@ -35,7 +35,7 @@ struct RowMajor {
   bool transposed = false;  // in the product
 };
 
-// result = left * right. Behind it: result + bias per column, then the ReLU; or bias = the sum of
+// result = left * right. After it: result + bias per column, then the ReLU; or bias = the sum of
 // the rows of the transposed `left`, the gradient of a bias.
 struct MatrixProblem {
   RowMajor left, right, result;
@@ -73,7 +73,8 @@ class Layout {
   Owned<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy> layout_;
 };
 
-// The largest power of two that divides the address, at most 256: what cuBLASLt takes for granted.
+// Returns the largest power of two that divides the address, at most 256: what cuBLASLt takes for
+// granted.
 uint32_t AlignmentOf(const void* data) {
   uint32_t alignment = 256;
   while (reinterpret_cast<uintptr_t>(data) % alignment != 0) alignment /= 2;
@@ -93,7 +94,7 @@ class MatrixGraph {
     if (problem.bias != nullptr) Set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, problem.bias);
   }
 
-  // The most promising first. Throws (kDevice) where cuBLASLt has none.
+  // The most promising first. Throws (kDevice) if cuBLASLt has none.
   std::vector<cublasLtMatmulHeuristicResult_t> ProposeAlgorithms(
       const MatrixResources& resources) const {
     Owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy> preference;
@@ -154,7 +155,7 @@ class MatrixGraph {
   Layout a_, b_, d_;
 };
 
-// What an own kernel does behind a plain product.
+// What an own kernel does after a plain product.
 enum class Finish { kNothing, kBiasRelu, kMask, kBiasGradient };
 
 class MatrixProduct final : public BoundProduct {

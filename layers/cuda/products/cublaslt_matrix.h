@@ -1,7 +1,7 @@
 // layers/cuda/products/cublaslt_matrix.h - fully connected layers by cuBLASLt, without its headers.
 //
 //   fused   bias and ReLU, or the gradient of the bias, are part of cuBLASLt's kernel
-//   plain   own kernels do them behind it
+//   plain   own kernels do them after it
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ namespace convoy::cuda {
 // A device's cuBLASLt.
 class CublasLtContext {
  public:
-  // Throws (kDevice) where the library cannot be set up.
+  // Throws (kDevice) if the library cannot be set up.
   explicit CublasLtContext(int device);
   CublasLtContext(const CublasLtContext&) = delete;
   CublasLtContext& operator=(const CublasLtContext&) = delete;
@@ -28,7 +28,7 @@ class CublasLtContext {
   void* handle_ = nullptr;
 };
 
-// "cuBLASLt 13.1.0", the one that is loaded.
+// Returns "cuBLASLt 13.1.0", the one that is loaded.
 std::string CublasLtVersion();
 
 // What matrix products are made with; outlives them.

@@ -10,7 +10,7 @@
 namespace convoy::cuda {
 namespace {
 
-// The shapes of x and of the weights as cuDNN sees them.
+// Returns the shapes of x and of the weights as cuDNN sees them.
 Shape PackedShape(const ConvolutionProblem& problem) {
   return {problem.x.batch, problem.x.height, problem.x.width, problem.x.channels};
 }
@@ -73,7 +73,7 @@ class ConvolutionProduct final : public BoundProduct {
   }
 
  private:
-  // Forward keeps its copy of x, which the gradient of the weights reads where it needs the same.
+  // Forward keeps its copy of x, which the gradient of the weights reads if it needs the same.
   void FindPackedMemory(const Shape& shape, const ConvolutionResources& resources) {
     const int64_t bytes = BytesOf(shape, variant_.problem.dtype);
     PackedImages* const kept = operands_.packed_x.get();
@@ -105,7 +105,7 @@ class ConvolutionProduct final : public BoundProduct {
   std::vector<ConvolutionMemory> calls_;
 };
 
-// The plans that cuDNN proposes for a variant.
+// Returns the plans that cuDNN proposes for a variant.
 std::vector<KernelCandidate> CandidatesOf(const ConvolutionVariant& variant,
                                           const ProductOperands& operands,
                                           const ConvolutionResources& resources) {

@@ -18,7 +18,7 @@ namespace convoy::cuda {
 // Images [N, H, W, C], or a range of the channels of wider ones.
 struct ImageLayout {
   int64_t batch = 1, height = 1, width = 1, channels = 1;
-  int64_t pixel_stride = 1;  // elements from one place to the next; channels where they are all
+  int64_t pixel_stride = 1;  // elements from one place to the next; channels if they are all
 };
 
 // What a graph reads and writes: x, weights [O, kernel, kernel, I], dy, a bias [O], and its result:
@@ -33,11 +33,11 @@ struct ConvolutionProblem {
   DType result_dtype = DType::kFloat32;  // sums are fp32 in any case
   ImageLayout x, y;
   int64_t kernel = 1, stride = 1;
-  int64_t channels_per_group = 1;  // of x; the graph is grouped where x has more
+  int64_t channels_per_group = 1;  // of x; the graph is grouped if x has more
   Padding padding;
-  // Fused behind the convolution.
+  // Fused after the convolution.
   bool adds_bias = false, relu = false;  // forward
-  bool masks = false;                    // backward data: zero where x is not above zero
+  bool masks = false;                    // backward data: zero if x is not above zero
   // Bytes that every address is a multiple of.
   std::array<int64_t, kConvolutionOperands> alignment = {16, 16, 16, 16, 16};
 };
@@ -45,10 +45,10 @@ struct ConvolutionProblem {
 // A device's cuDNN, or cuDNN for a device that is only described.
 class CudnnContext {
  public:
-  // Throws (kDevice) where the library is too old or cannot be set up.
+  // Throws (kDevice) if the library is too old or cannot be set up.
   explicit CudnnContext(int device);
   // For a device that need not be there: plans can be proposed and built, but not executed.
-  // `properties` is the JSON of cuDNN's device property descriptor. Throws (kDevice) where cuDNN
+  // `properties` is the JSON of cuDNN's device property descriptor. Throws (kDevice) if cuDNN
   // does not know it.
   explicit CudnnContext(const std::string& properties);
   CudnnContext(const CudnnContext&) = delete;
@@ -64,7 +64,7 @@ class CudnnContext {
   std::unique_ptr<Parts> parts_;
 };
 
-// "cuDNN 9.19.0", the one that is loaded.
+// Returns "cuDNN 9.19.0", the one that is loaded.
 std::string CudnnVersion();
 
 // Which of cuDNN's plans may compute a graph. Those whose results differ from run to run, and those
@@ -76,17 +76,17 @@ struct PlanLimits {
 
 class ConvolutionGraph {
  public:
-  // Throws (kDevice) where cuDNN says that it makes no sense. Needs no device.
+  // Throws (kDevice) if cuDNN says that it makes no sense. Needs no device.
   explicit ConvolutionGraph(const ConvolutionProblem& problem);
   ConvolutionGraph(const ConvolutionGraph&) = delete;
   ConvolutionGraph& operator=(const ConvolutionGraph&) = delete;
   ~ConvolutionGraph();
 
   // Once: the names of the plans that cuDNN's heuristics propose, the best first. A name stands for
-  // an engine and its settings. Throws (kDevice) where cuDNN has none; one of them may still be
+  // an engine and its settings. Throws (kDevice) if cuDNN has none; one of them may still be
   // refused.
   std::vector<std::string> ProposePlans(CudnnContext& context, const PlanLimits& limits);
-  // Makes a plan ready and returns the bytes of workspace that it needs. Throws (kDevice) where it
+  // Makes a plan ready and returns the bytes of workspace that it needs. Throws (kDevice) if it
   // is refused.
   int64_t BuildPlan(const std::string& name);
   void Execute(CudnnContext& context, const std::string& name, const ConvolutionMemory& memory,

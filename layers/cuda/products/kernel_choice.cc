@@ -38,7 +38,7 @@ class FastestSoFar {
   int tried = 0, refused = 0;
 
  private:
-  // Drops the candidate where it cannot be made or run; says whether it ran.
+  // Drops the candidate if it cannot be made or run; says whether it ran.
   bool Try(const KernelCandidate& candidate, const KernelChooser::Measure& measure) {
     try {
       std::unique_ptr<BoundProduct> made = candidate.make();

@@ -15,7 +15,7 @@ namespace convoy::cuda {
 // One way to compute a product.
 struct KernelCandidate {
   std::string name;  // the same in every run on the same kind of device with the same libraries
-  // Throws (kDevice) where the library refuses.
+  // Throws (kDevice) if the library refuses.
   std::function<std::unique_ptr<BoundProduct>()> make;
 };
 
@@ -25,13 +25,13 @@ struct CandidateGroup {
   bool rounds = false;  // an fp32 result, to the type of the operands
 };
 
-// What `list` gives. Where it throws (kDevice), one candidate that tells why: others may work.
+// What `list` gives. If it throws (kDevice), one candidate that tells why: others may work.
 std::vector<KernelCandidate> CandidatesOrRefusal(
     const std::string& kind, const std::function<std::vector<KernelCandidate>()>& list);
 
 class KernelChooser {
  public:
-  // The seconds that one run takes. Throws (kDevice) where it fails.
+  // The seconds that one run takes. Throws (kDevice) if it fails.
   using Measure = std::function<double(BoundProduct&)>;
 
   // `given` is used if it names a candidate that there still is.
@@ -39,14 +39,14 @@ class KernelChooser {
 
   // `product` identifies the problem: layer, pass, sizes and types. `prepare` is called before its
   // candidates are measured. Throws (kDevice), naming the product, if no candidate runs, or if the
-  // given one fails: another would round differently than on the ranks where it works.
+  // given one fails: another would round differently than on the ranks on which it works.
   std::unique_ptr<BoundProduct> Choose(
       const std::string& product, const std::vector<CandidateGroup>& groups,
       const std::function<void()>& prepare = [] {});
 
   // Given too, from here on; instead of what was given or chosen for the same product.
   void Use(const KernelChoices& given);
-  // How the products are computed that were asked for.
+  // Returns how the products are computed that were asked for.
   const KernelChoices& choices() const { return choices_; }
   // Of the products that were measured since the last call.
   std::vector<KernelMeasurement> TakeMeasurements() { return std::exchange(measurements_, {}); }
@@ -61,7 +61,7 @@ class KernelChooser {
   Measure measure_;
 };
 
-// The median time of a few runs on `stream`, after one that is not counted.
+// Returns the median time of a few runs on `stream`, after one that is not counted.
 double MeasureSeconds(Stream& stream, BoundProduct& product);
 
 }  // namespace convoy::cuda

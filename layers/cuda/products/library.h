@@ -44,20 +44,20 @@ class BoundProduct {
 
 // The operands of a layer's products. Of a convolution, x and y are NHWC; of a fully connected
 // layer, x is [N, in] (any shape of that count), weight [out, in] and y [N, out]. `name` is the
-// layer's, for messages and kernel choices. In a network that was cut over towers, or behind a
+// layer's, for messages and kernel choices. In a network that was cut over towers, or after a
 // pooling, x and y are what Wiring says.
 struct ProductOperands {
   std::string name;
   Tensor x, weight, y;
-  Tensor bias;             // fp32 [O]; empty where there is none
+  Tensor bias;             // fp32 [O]; empty if there is none
   Tensor compute_bias;     // the same in the type of y
   bool relu = false;       // forward ends in a ReLU
-  Tensor dy, dx;           // dx is empty where nobody can ask for it
-  bool mask_dx = false;    // dx is zero where x is not above zero
+  Tensor dy, dx;           // dx is empty if nobody can ask for it
+  bool mask_dx = false;    // dx is zero if x is not above zero
   Tensor weight_gradient;  // fp32
-  Tensor bias_gradient;    // fp32; empty where there is no bias
-  // Where a convolution's forward always runs on the same x before the gradient of the weights:
-  // what forward leaves for it. Null where a network does not train.
+  Tensor bias_gradient;    // fp32; empty if there is no bias
+  // If a convolution's forward always runs on the same x before the gradient of the weights:
+  // what forward leaves for it. Null if a network does not train.
   std::shared_ptr<PackedImages> packed_x;
 };
 
@@ -67,21 +67,21 @@ class Library {
  public:
   virtual ~Library() = default;
 
-  // "cuDNN 9.19.0, cuBLASLt 13.1"
+  // Returns "cuDNN 9.19.0, cuBLASLt 13.1"
   virtual std::string Describe() const = 0;
 
   // Forward: y = x * weight + bias, then the ReLU. Backward of the weights writes bias_gradient
-  // too, for a fully connected layer alone.
+  // too, but only for a fully connected layer.
   virtual std::unique_ptr<BoundProduct> MakeConvolution(ProductPass pass, const Convolution& conv,
                                                         const ProductOperands& operands) = 0;
   virtual std::unique_ptr<BoundProduct> MakeFullyConnected(ProductPass pass,
                                                            const ProductOperands& operands) = 0;
 
-  // How the products are computed that were made so far.
+  // Returns how the products are computed that were made so far.
   virtual KernelChoices choices() const = 0;
   // Of the products that were measured since the last call.
   virtual std::vector<KernelMeasurement> TakeMeasurements() = 0;
-  // Products that are made from here on are computed as `choices` say, where they name them.
+  // Products that are made from here on are computed as `choices` say, if they name them.
   virtual void UseChoices(const KernelChoices& choices) = 0;
 };
 

@@ -12,7 +12,7 @@ namespace {
 
 struct Products {
   std::unique_ptr<BoundProduct> forward, backward_weights, backward_data;
-  std::optional<BiasGradient> bias_gradient;  // where backward_weights does not write it
+  std::optional<BiasGradient> bias_gradient;  // if backward_weights does not write it
 };
 
 class ProductOperation final : public Operation {

@@ -116,7 +116,7 @@ class VendorLibrary final : public Library {
   CudaOptions options_;
   CudnnContext cudnn_;
   CublasLtContext cublaslt_;
-  std::unique_ptr<Stream> stream_;  // where candidates are measured
+  std::unique_ptr<Stream> stream_;  // for measuring candidates
   WorkspacePool workspace_, packed_;
   KernelChooser chooser_;
 };

@@ -90,7 +90,7 @@ TEST(CollectiveHistory, NamesTheLastFewThatAreDoneAndForgetsTheirEvents) {
                                         Not(HasSubstr("conv of step 90"))));
 }
 
-// A watchdog whose thread never wakes: the test asks for its judgement.
+// Returns a watchdog whose thread never wakes: the test asks for its judgement.
 WatchdogOptions Asleep(double deadline_s) {
   return {.deadline_s = deadline_s, .poll_s = 1e6, .rank = 3, .host = "node17"};
 }
@@ -150,7 +150,7 @@ TEST(Watchdog, DeviceFaultIsNotThePeersFault) {
   const auto event = std::make_shared<FakeEvent>();
   member.Add("all-reduce of fc6", 12, event);
   event->fails = true;
-  // Even where the collective is late as well.
+  // Even if the collective is late as well.
   const std::optional<Error> error = watchdog.Judge(Clock::now() + seconds(100));
   ASSERT_TRUE(error);
   EXPECT_EQ(error->exit_code(), ExitCode::kDevice);

@@ -201,7 +201,7 @@ TEST(HeartbeatTest, ASilentRankIsMarkedLostAndTheProcessEnds) {
                               {.silence_s = 1, .report = {}, .on_loss = [](const Error& error) {
                                  fmt::print(stderr, "{}\n", error.what());
                                }});
-    poll(nullptr, 0, 60000);  // waits where no Error reaches it
+    poll(nullptr, 0, 60000);  // no Error reaches this wait
   };
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_EXIT(run(), testing::ExitedWithCode(6), "rank 1 \\(h1\\): step 9.*silent");

@@ -1,6 +1,6 @@
 // mpi_checks - what needs a real launcher: the collectives of an MPI world, late and lost ranks,
 // and how long a reduction takes. Started by ctest, or by hand:
-//   mpirun -n 2 mpi_checks                     every check, by shared memory and by MPI alone
+//   mpirun -n 2 mpi_checks                     every check, by shared memory and by only MPI
 //   mpirun -n 2 mpi_checks --late              rank 1 never calls, and is named; ends with 6
 //   mpirun -n 2 mpi_checks --stopped           the same for a rank that was stopped by a signal
 //   mpirun -n 2 mpi_checks --lost              rank 1 is killed
@@ -63,7 +63,8 @@ void CheckGrid(World& world) {
   }
 }
 
-// A group for devices cuts its reductions where MPI's would be cut: the bits stay the same.
+// A group for devices cuts its reductions at the places at which MPI's would be cut: the bits stay
+// the same.
 void CheckStagedBits(World& world) {
   constexpr int64_t kCount = 3500003;
   const auto staged =
@@ -149,7 +150,7 @@ void RunFault(World& world, const std::string& fault) {
     if (fault == "--lost") parts.push_back("lost");
     ExpectMissingRank(world, parts);
   } else {
-    // The others call, so that rank 1 alone is late; rank 0 speaks.
+    // The others call, so that only rank 1 is late; rank 0 speaks.
     try {
       HostStream stream;
       std::vector<float> values(100000);
@@ -237,7 +238,7 @@ void MeasureOverlap(World& world) {
   }
 }
 
-// The reductions alone, bucket by bucket, in ordinary and in shared memory.
+// Only the reductions, bucket by bucket, in ordinary and in shared memory.
 void Measure(World& world) {
   HostStream stream;
   if (world.rank() == 0) {

@@ -1,4 +1,4 @@
-// What is about the CPU backend alone: its threads, and the primitives that it measures. The tests
+// What concerns only the CPU backend: its threads, and the primitives that it measures. The tests
 // that every backend passes are in tests/backend.
 #include <map>
 #include <thread>
