@@ -5,7 +5,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -16,7 +15,7 @@
 #include "core/tensor/tensor.h"
 #include "layers/analysis.h"
 #include "layers/network.h"
-#include "layers/update_rules.h"
+#include "layers/updater.h"
 
 namespace convoy {
 
@@ -58,9 +57,9 @@ class StepRunner {
  public:
   virtual ~StepRunner() = default;
   // Queues what `queue_work` queues on `stream`. Between two calls of Forget that is the same, but
-  // for context.seed, epoch and loss_scale, and for the rates of `ranges`, those of every Update in
-  // it. Calls `queue_work` a second time if its recording fails half way.
-  virtual void Run(Stream& stream, const StepContext& context, std::span<const UpdateRange> ranges,
+  // for context.seed, epoch and loss_scale, and for the rates of updaters, which are set before the
+  // call. Calls `queue_work` a second time if its recording fails half way.
+  virtual void Run(Stream& stream, const StepContext& context,
                    const std::function<void()>& queue_work) = 0;
   // The next step's work is another.
   virtual void Forget() = 0;
@@ -107,7 +106,9 @@ class Backend {
   virtual void ConcatenateChannels(Stream& stream, const Tensor& blocks, const Tensor& whole) = 0;
   virtual void SplitChannels(Stream& stream, const Tensor& whole, const Tensor& blocks) = 0;
 
-  virtual void Update(Stream& stream, const UpdateRequest& request) = 0;
+  // The updater keeps no reference to `options`; the arenas outlive it.
+  virtual std::unique_ptr<Updater> CompileUpdate(const UpdateArenas& arenas,
+                                                 const UpdateOptions& options) = 0;
   // `records`: whether all that will be queued can be recorded, collectives included.
   virtual std::unique_ptr<StepRunner> MakeStepRunner(bool records);
   // Returns how the products are computed that were compiled so far; empty if there is nothing to

@@ -6,6 +6,7 @@
 //   network.h        Network: a compiled part of one: Forward, Backward
 //   backend.h        Backend: a device that compiles them; InputStage: from uint8 crops to its type
 //   update_rules.h   UpdateRule: how weights change
+//   updater.h        Updater: a rule compiled for the weights of a rank
 //
 // Rooms: models/, operations/ (what backends share), and the backends cpu/, cuda/ and oracle/.
 #pragma once
@@ -16,3 +17,4 @@
 #include "layers/network.h"
 #include "layers/spec.h"
 #include "layers/update_rules.h"
+#include "layers/updater.h"

@@ -158,7 +158,8 @@ StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& lo
   const NetworkSpec network = MakeModel(options.model, options.model_options);
   const RankPlan plan = MakePlan(network, grid.shape(), world.rank());
   const Allocator gradient_memory = CollectiveMemoryOf(resources, grid.replicas(), world);
-  ParameterStore store(backend, plan, options.compute.dtype, StoreUse::kTraining, gradient_memory);
+  ParameterStore store(backend, plan, options.compute.dtype, StoreUse::kTraining, gradient_memory,
+                       StateNamesOf(options.rule));
   store.Initialize(0, stream);
 
   const int replicas = grid.shape().replicas;
@@ -176,7 +177,7 @@ StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& lo
     model.emplace(backend, plan, store, grid.towers(), model_options);
   });
   // So small a rate that many steps on one batch of noise stay what a first step is.
-  const Optimizer optimizer({.lr = 1e-6}, plan);
+  Optimizer optimizer({.rule = options.rule, .lr = 1e-6}, plan);
   TrainingStep step(backend, stream, plan, store, *model, grid, optimizer, PlanBuckets(plan),
                     {.buckets = {.overlap = options.overlap,
                                  .wire = options.reduce_dtype,

@@ -9,6 +9,7 @@
 #include "comm/world.h"
 #include "core/host/log.h"
 #include "layers/backend.h"
+#include "layers/update_rules.h"
 #include "trainer/run_config.h"
 
 namespace convoy {
@@ -18,6 +19,7 @@ struct StepBenchOptions {
   ModelOptions model_options;
   ComputeConfig compute;
   int64_t batch_size = 128;  // global
+  UpdateRule rule;
   Overlap overlap = Overlap::kOn;
   DType reduce_dtype = DType::kFloat32;
   int warm_up = 2;

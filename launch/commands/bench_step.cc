@@ -10,6 +10,7 @@
 #include "core/json_line.h"
 #include "core/text.h"
 #include "launch/commands/bench.h"
+#include "launch/options/optimizer_options.h"
 #include "launch/options/run_options.h"
 #include "trainer/step_bench.h"
 
@@ -39,6 +40,7 @@ Json ToJson(const StepBenchOptions& options, const StepBenchResult& result, cons
       {"batch_size", options.batch_size},
       {"ranks", world.size()},
       {"towers", options.compute.towers},
+      {"optimizer", NameOf(options.rule)},
       {"overlap", options.overlap == Overlap::kOn},
       {"backend", result.backend},
       {"data", "synthetic"},
@@ -162,6 +164,7 @@ ExitCode BenchStepCommand(int argc, const char* const* argv, bool layers_only) {
   table.Add("warm-up", "N", "2", "steps before them",
             store::Integer("warm-up", 0, 1 << 20,
                            [&](int64_t n) { options.warm_up = static_cast<int>(n); }));
+  AddRuleOption(table, &options.rule);
   table.Add("limits", "on|off", "on", "measure the vendor's primitives alone too",
             store::Switch("limits", &options.limits));
   table.Add("overlap", "on|off", "on", "reduce gradients while backward goes on",

@@ -6,6 +6,7 @@
 #include "core/host/signal_thread.h"
 #include "core/text.h"
 #include "launch/command.h"
+#include "launch/options/optimizer_options.h"
 #include "launch/options/run_options.h"
 #include "trainer/trainer.h"
 
@@ -57,10 +58,6 @@ OptionTable::Store DeviationStore(RunConfig* config) {
   };
 }
 
-OptionTable::Store ScheduleStore(const std::string& option, Schedule* target) {
-  return [=](const std::string& value) { *target = Schedule::Parse(value, option); };
-}
-
 void AddLearningOptions(OptionTable& table, RunConfig* config) {
   table.Group("Learning");
   table.Add("epochs", "N", "90", "passes over the training images",
@@ -70,28 +67,7 @@ void AddLearningOptions(OptionTable& table, RunConfig* config) {
             store::Integer("steps", 1, INT64_MAX, [=](int64_t n) { config->steps = n; }));
   table.Add("batch-size,b", "N", "128", "images of a step over all ranks",
             store::Integer("batch-size", 1, 1 << 24, [=](int64_t n) { config->batch_size = n; }));
-  OptimizerOptions* optimizer = &config->optimizer;
-  table.Add("lr", "RATE", "0.01", "learning rate",
-            store::Number("lr", 0, 1e6, [=](double rate) { optimizer->lr = rate; }));
-  table.Add("lr-scheduler", "SCHEDULE", "constant",
-            "constant, step:E:F, multistep:E,E:F, piecewise:E=V,E=V, dexp:F:L, poly:P, cosine[:V], "
-            "plateau:F:P; behind it +warmup:E",
-            ScheduleStore("lr-scheduler", &optimizer->lr_scheduler));
-  table.Add("momentum", "M", "0.9", "momentum",
-            store::Number("momentum", 0, 0.99999, [=](double m) { optimizer->momentum = m; }));
-  table.Add("weight-decay", "D", "0.0005", "weight decay",
-            store::Number("weight-decay", 0, 1e6, [=](double d) { optimizer->weight_decay = d; }));
-  table.Add("update-rule", "RULE", "paper",
-            "paper (learning rate inside the velocity) or torch (outside)",
-            store::Choice<UpdateRule>(
-                "update-rule", {{"paper", UpdateRule::kPaper}, {"torch", UpdateRule::kTorch}},
-                &optimizer->rule));
-  table.AddRepeated(
-      "param-group", "'PATTERN K=V ..'",
-      "settings of the parameters that match, as '*.bias lr-multiplier=2 "
-      "weight-decay=0'; keys: lr, lr-multiplier, lr-scheduler, momentum, "
-      "weight-decay, decay-multiplier",
-      [=](const std::string& value) { optimizer->groups.push_back(ParameterGroup::Parse(value)); });
+  AddOptimizerOptions(table, &config->optimizer);
   table.Add("seed", "N", "0", "of weights, order, crops, colour and dropout",
             store::Integer("seed", 0, INT64_MAX,
                            [=](int64_t n) { config->seed = static_cast<uint64_t>(n); }));
@@ -189,6 +165,7 @@ ExitCode TrainCommand(int argc, const char* const* argv) {
       "  launch/convoyrun -n 2 train --towers 2 ...      the paper's two towers on two ranks\n"
       "  launch/convoyrun -n 8 train --towers 2 ...      four replicas of them\n");
   if (!table.Parse(argc, argv)) return ExitCode::kDone;
+  ShowOptimizerDefaults(table, config.optimizer);
   config.settings = table.Resolved();
   if (print_config) {
     if (RankBeforeMpi() == 0) std::cout << config.settings;

@@ -100,6 +100,14 @@ void OptionTable::AcceptFiles() {
   NotASetting();
 }
 
+void OptionTable::FormerName(const std::string& name) { options_.back().former_name = name; }
+
+void OptionTable::ShowDefault(const std::string& name, const std::string& value) {
+  Option* option = Find(name);
+  CONVOY_CHECK(option != nullptr, "no option {}", name);
+  if (option->taken.empty()) option->taken = {value};
+}
+
 bool OptionTable::NamesAFile(const Option& option) {
   return option.name == "config" || option.name == "recipe";
 }
@@ -107,8 +115,9 @@ bool OptionTable::NamesAFile(const Option& option) {
 void OptionTable::Examples(const std::string& text) { examples_ = text; }
 
 OptionTable::Option* OptionTable::Find(const std::string& name) {
-  const auto found = std::find_if(options_.begin(), options_.end(),
-                                  [&](const Option& option) { return option.name == name; });
+  const auto found = std::find_if(options_.begin(), options_.end(), [&](const Option& option) {
+    return option.name == name || option.former_name == name;
+  });
   return found == options_.end() ? nullptr : &*found;
 }
 
@@ -158,6 +167,9 @@ void OptionTable::TakeArguments(int argc, const char* const* argv) {
     auto* value = po::value<std::vector<std::string>>()->composing();
     if (option.flag) value->implicit_value({"on"}, "on")->zero_tokens();
     add(name.c_str(), value);
+    if (!option.former_name.empty()) {
+      add(option.former_name.c_str(), po::value<std::vector<std::string>>()->composing());
+    }
   }
   po::positional_options_description positional;
   positional.add(kPositional, -1);
@@ -189,9 +201,11 @@ void OptionTable::TakeArguments(int argc, const char* const* argv) {
                 fmt::format("options begin with --; see {} --help", command_));
   }
   for (Option& option : options_) {
-    if (values.count(option.name) == 0) continue;
-    option.taken = values[option.name].as<std::vector<std::string>>();
-    option.given = true;
+    for (const std::string& name : {option.former_name, option.name}) {
+      if (values.count(name) == 0) continue;
+      option.taken = values[name].as<std::vector<std::string>>();
+      option.given = true;
+    }
     if (!option.repeated && option.taken.size() > 1) option.taken = {option.taken.back()};
   }
 }

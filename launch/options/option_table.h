@@ -33,6 +33,9 @@ class OptionTable {
   // Says of the option added last that it belongs to one start, not to what a run is: Resolved()
   // leaves it out.
   void NotASetting();
+  // The option added last is also taken under `name`, which it had in earlier versions: on the
+  // command line, in files, and in the settings of old runs.
+  void FormerName(const std::string& name);
   // Words without dashes: at least `minimum` of them.
   void Positional(const std::string& name, const std::string& help, size_t minimum,
                   std::vector<std::string>* target);
@@ -46,6 +49,10 @@ class OptionTable {
   // the nearest valid option.
   bool Parse(int argc, const char* const* argv);
 
+  // After Parse: gives a value, which is not stored, to an option that nobody gave, so that
+  // Resolved shows it. For a default that hangs on other options.
+  void ShowDefault(const std::string& name, const std::string& value);
+
   std::string Help() const;
   // Every setting with the value that was taken, "name = value" a line, ready for --config.
   std::string Resolved() const;
@@ -57,7 +64,7 @@ class OptionTable {
 
  private:
   struct Option {
-    std::string name;
+    std::string name, former_name;
     char letter = 0;
     std::string value, fallback, help, heading;
     Store store;

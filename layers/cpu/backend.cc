@@ -39,8 +39,9 @@ class CpuBackend final : public HostBackend {
     return cpu::MakeNetwork(segment, options, arenas, threads_);
   }
 
-  void Update(Stream&, const UpdateRequest& request) override {
-    cpu::UpdateParameters(request, threads_);
+  std::unique_ptr<Updater> CompileUpdate(const UpdateArenas& arenas,
+                                         const UpdateOptions& options) override {
+    return cpu::MakeUpdater(arenas, options, threads_);
   }
   void RefreshCompute(Stream&, const Tensor& parameters, const Tensor& compute) override {
     if (compute.data == parameters.data) return;

@@ -106,10 +106,9 @@ class CudaStepRunner final : public StepRunner {
  public:
   CudaStepRunner(StepState& state, bool records) : state_(state), records_(records) {}
 
-  void Run(Stream& stream, const StepContext& context, std::span<const UpdateRange> ranges,
+  void Run(Stream& stream, const StepContext& context,
            const std::function<void()>& queue_work) override {
     state_.SetValues(stream, context);
-    state_.SetRanges(stream, ranges);
     if (!records_ || !has_run_) {
       has_run_ = true;
       return queue_work();
@@ -209,9 +208,9 @@ class CudaBackend final : public Backend {
     cuda::SplitChannels(stream, whole, blocks);
   }
 
-  void Update(Stream& stream, const UpdateRequest& request) override {
-    if (request.ranges.empty()) return;
-    UpdateParameters(stream, request, state_.RangesFor(stream, request.ranges));
+  std::unique_ptr<Updater> CompileUpdate(const UpdateArenas& arenas,
+                                         const UpdateOptions& options) override {
+    return MakeUpdater(arenas, options, options_.device);
   }
   void RefreshCompute(Stream& stream, const Tensor& parameters, const Tensor& compute) override {
     if (compute.data != parameters.data) Convert(stream, parameters, compute);

@@ -2,7 +2,6 @@
 
 #include "layers/backend.h"
 #include "layers/network.h"
-#include "layers/update_rules.h"
 
 namespace convoy {
 namespace {
@@ -10,8 +9,7 @@ namespace {
 // Queues the work itself every time.
 class DirectRunner final : public StepRunner {
  public:
-  void Run(Stream&, const StepContext&, std::span<const UpdateRange>,
-           const std::function<void()>& queue_work) override {
+  void Run(Stream&, const StepContext&, const std::function<void()>& queue_work) override {
     queue_work();
   }
   void Forget() override {}

@@ -5,6 +5,7 @@
 #include "layers/operations/host_backend.h"
 #include "layers/operations/host_rows.h"
 #include "layers/oracle/layer.h"
+#include "layers/oracle/update.h"
 
 namespace convoy {
 namespace {
@@ -200,28 +201,9 @@ class OracleBackend final : public HostBackend {
     return std::make_unique<OracleNetwork>(segment, options, arenas, threads_);
   }
 
-  void Update(Stream&, const UpdateRequest& request) override {
-    int32_t* non_finite = request.non_finite.As<int32_t>();
-    if (*non_finite != 0) return;
-    double* weights = request.parameters.As<double>();
-    double* velocities = request.states.at(0).As<double>();
-    const double* gradients = request.gradients.As<double>();
-    for (const UpdateRange& range : request.ranges) {
-      if (range.lr == 0) continue;
-      for (int64_t i = range.begin; i < range.begin + range.count; ++i) {
-        double& w = weights[i];
-        double& v = velocities[i];
-        const double g = gradients[i];
-        if (request.rule == UpdateRule::kPaper) {
-          v = range.momentum * v - range.lr * (range.weight_decay * w + g);
-          w += v;
-        } else {
-          v = range.momentum * v + (g + range.weight_decay * w);
-          w -= range.lr * v;
-        }
-        if (!std::isfinite(g) || !std::isfinite(w)) *non_finite = 1;
-      }
-    }
+  std::unique_ptr<Updater> CompileUpdate(const UpdateArenas& arenas,
+                                         const UpdateOptions& options) override {
+    return oracle::MakeUpdater(arenas, options);
   }
   void RefreshCompute(Stream&, const Tensor&, const Tensor&) override {}
 };

@@ -28,6 +28,18 @@ class Training {
     momentum_ = ViewOf(momentum_memory_, DType::kFloat32, Shape{count});
     flag_memory_ = run_.backend().Allocate(SizeOf(DType::kInt32));
     non_finite_ = ViewOf(flag_memory_, DType::kInt32, Shape{1});
+    UpdateOptions options{.rule = PaperRule{}};
+    for (const ArenaEntry& entry : run_.parameter_layout().entries()) {
+      options.ranges.push_back({.begin = entry.offset, .count = entry.shape.count()});
+    }
+    options.buckets = {{.first = 0, .count = 2},
+                       {.first = 2, .count = std::ssize(options.ranges) - 2}};
+    updater_ = run_.backend().CompileUpdate({.parameters = run_.arenas().parameters,
+                                             .compute = run_.arenas().compute,
+                                             .gradients = run_.arenas().gradients,
+                                             .states = {momentum_},
+                                             .non_finite = non_finite_},
+                                            options);
     run_.SetInput(4);
   }
   ~Training() { run_.stream().Synchronize(); }
@@ -39,15 +51,13 @@ class Training {
     context.seed = settings.seed;
     context.epoch = settings.epoch;
     context.loss_scale = settings.loss_scale;
-    const std::vector<UpdateRange> ranges = RangesWith(settings.lr);
-    const std::span<const UpdateRange> all = ranges;
-    runner_->Run(run_.stream(), context, ranges, [&] {
+    updater_->SetRates(run_.stream(), RatesWith(settings.lr));
+    runner_->Run(run_.stream(), context, [&] {
       ++times_queued;
       run_.Forward(true);
       if (allocates) run_.backend().Allocate(64);
       run_.Backward();
-      Update(all.first(2));
-      Update(all.subspan(2));
+      for (const int bucket : {0, 1}) updater_->Run(run_.stream(), bucket);
     });
   }
   // Layers below the last two with weights do not learn from now on.
@@ -76,30 +86,21 @@ class Training {
 
  private:
   // One per parameter, biases at twice the rate.
-  std::vector<UpdateRange> RangesWith(double lr) const {
-    std::vector<UpdateRange> ranges;
+  std::vector<ParameterRates> RatesWith(double lr) const {
+    std::vector<ParameterRates> rates;
     for (const ArenaEntry& entry : run_.parameter_layout().entries()) {
-      ranges.push_back({.begin = entry.offset,
-                        .count = entry.shape.count(),
-                        .lr = entry.name.ends_with(".bias") ? 2 * lr : lr,
-                        .momentum = 0.9,
-                        .weight_decay = 5e-4});
+      rates.push_back({.lr = entry.name.ends_with(".bias") ? 2 * lr : lr,
+                       .momentum = 0.9,
+                       .weight_decay = 5e-4});
     }
-    return ranges;
-  }
-  void Update(std::span<const UpdateRange> ranges) {
-    run_.backend().Update(run_.stream(), {.parameters = run_.arenas().parameters,
-                                          .compute = run_.arenas().compute,
-                                          .gradients = run_.arenas().gradients,
-                                          .states = {momentum_},
-                                          .ranges = ranges,
-                                          .non_finite = non_finite_});
+    return rates;
   }
 
   Buffer momentum_memory_, flag_memory_;
   Tensor momentum_, non_finite_;
   mutable SegmentRun run_;
   std::unique_ptr<StepRunner> runner_;
+  std::unique_ptr<Updater> updater_;
 };
 
 // Step by step. Settings stay for a step or two, as in a run, and go back too.

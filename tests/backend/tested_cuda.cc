@@ -83,8 +83,9 @@ class ChoosingOnce final : public Backend {
   void SplitChannels(Stream& stream, const Tensor& whole, const Tensor& blocks) override {
     backend_->SplitChannels(stream, whole, blocks);
   }
-  void Update(Stream& stream, const UpdateRequest& request) override {
-    backend_->Update(stream, request);
+  std::unique_ptr<Updater> CompileUpdate(const UpdateArenas& arenas,
+                                         const UpdateOptions& options) override {
+    return backend_->CompileUpdate(arenas, options);
   }
   std::unique_ptr<StepRunner> MakeStepRunner(bool records) override {
     return backend_->MakeStepRunner(records);

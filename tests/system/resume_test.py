@@ -195,6 +195,21 @@ class Resume(ConvoyTest):
         self.assert_exit(process, 0)
         self.assertIn("is finished", process.stderr)
 
+    @unittest.skipIf(BACKEND == "cuda", "two runs may choose other kernels")
+    def test_two_states_and_the_counts_of_updates_go_on_bitwise_too(self):
+        """Adam's. conv1 is frozen in the first epoch, so it has had fewer updates than the others."""
+        group = "conv1.* lr-scheduler=piecewise:0=0,1=0.001"
+        adam = ["--optimizer", "adam", "--param-group", group]
+        whole, folder = self.path("adam"), self.path("adam-in-parts")
+        self.assert_exit(run(*settings(whole, 2), *adam, ranks=2), 0)
+        for steps in (5, 13, STEPS):
+            self.assert_exit(run(*settings(folder, 2, steps), *adam, ranks=2), 0)
+        self.assert_same_run(folder, whole)
+        # Momentum means nothing to Adam, and nobody can tell what it would be.
+        process = run(*settings(folder, 2, STEPS + 1), "--optimizer", "sgd", ranks=2)
+        self.assert_exit(process, 4)
+        self.assertIn("optimizer: adam in the checkpoint, sgd in this run", process.stderr)
+
     def test_another_world_size_goes_on_with_the_same_images(self):
         folder = self.path("grown")
         short = [word if word != str(STEPS) else "10" for word in settings(folder, 1)]

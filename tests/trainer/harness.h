@@ -52,8 +52,10 @@ class Harness {
         grid_(world, options.grid, GroupOptionsFor(*backend_)),
         plan_(MakePlan(options.network, options.grid, world.rank())),
         optimizer_(options.optimizer, plan_),
-        store_(*backend_, plan_, options.dtype, StoreUse::kTraining,
-               [this](int64_t bytes) { return AllocateCollective(bytes); }),
+        store_(
+            *backend_, plan_, options.dtype, StoreUse::kTraining,
+            [this](int64_t bytes) { return AllocateCollective(bytes); },
+            StateNamesOf(options.optimizer.rule)),
         rows_((options.batch + options.grid.replicas - 1) / options.grid.replicas),
         model_(*backend_, plan_, store_, grid_.towers(),
                {.dtype = options.dtype,
@@ -107,6 +109,10 @@ class Harness {
     loss /= static_cast<double>(counts_.front());
     counts_.pop_front();
     return loss;
+  }
+  // As after going on from a checkpoint: every parameter has had so many updates.
+  void SetUpdates(int64_t updates) {
+    optimizer_.SetUpdates(std::vector<int64_t>(optimizer_.updates().size(), updates));
   }
   int steps_ahead() const { return step_.steps_ahead(); }
 

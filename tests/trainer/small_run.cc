@@ -58,7 +58,11 @@ RunResult RunSmall(const GridShape& grid, const SmallRunOptions& options) {
   std::mutex mutex;
   RunAsThreads(grid.ranks(), {}, [&](World& world) {
     const NetworkSpec network = SmallNetwork(options.batch_norm);
-    OptimizerOptions optimizer{.lr = options.lr, .momentum = 0.9, .weight_decay = 1e-3};
+    OptimizerOptions optimizer{.rule = options.rule,
+                               .lr = options.lr,
+                               .momentum = 0.9,
+                               .weight_decay = 1e-3,
+                               .clip_norm = options.clip_norm};
     if (options.frozen) {
       optimizer.groups = {ParameterGroup::Parse("conv1.* lr-scheduler=piecewise:2=0")};
     }
@@ -106,13 +110,13 @@ RunResult RunSmall(const GridShape& grid, const SmallRunOptions& options) {
                   .why_not_recorded = harness.step().why_not_recorded(),
                   .losses = losses,
                   .weights = {},
-                  .momentum = {}};
+                  .states = {}};
     for (const ParameterSlice& slice : MakePlan(network, {1, 1}, 0).parameters) {
       for (double w : harness.Uncut(harness.store().parameters(), slice.uncut.name)) {
         own.weights.push_back(w);
       }
-      for (double v : harness.Uncut(harness.store().states()[0], slice.uncut.name)) {
-        own.momentum.push_back(v);
+      for (const Tensor& state : harness.store().states()) {
+        for (double v : harness.Uncut(state, slice.uncut.name)) own.states.push_back(v);
       }
     }
     const std::lock_guard lock(mutex);

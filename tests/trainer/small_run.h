@@ -12,6 +12,8 @@ struct SmallRunOptions {
   Overlap overlap = Overlap::kOn;
   bool frozen = false;  // conv1 stops learning after the second epoch
   double lr = 0.02;
+  UpdateRule rule;
+  double clip_norm = 0;
   std::function<std::unique_ptr<Backend>()> make_backend = [] { return MakeOracleBackend(1); };
   DType dtype = DType::kFloat64;
   bool records = true;
@@ -23,7 +25,7 @@ struct RunResult {
   std::string why_not_recorded;  // TrainingStep::why_not_recorded() of rank 0
   std::vector<double> losses;
   std::vector<double> weights;  // all, uncut
-  std::vector<double> momentum;
+  std::vector<double> states;   // of the optimiser, all, uncut
 };
 
 // Ranks as threads. Expects all of them to see the same losses.

@@ -18,25 +18,20 @@ constexpr int64_t kPieceBytes = 8 << 20;
 
 // One uncut tensor of the state and where this rank's rows of it lie.
 struct StateTensor {
-  std::string name;
+  std::string name;    // "adam_m.conv1.weight"
+  std::string source;  // the parameter or buffer that says which rows are whose: "conv1.weight"
   Shape uncut;
-  Tensor local;       // empty where the rank has no row
+  Tensor local;       // empty if the rank has no row
   int64_t begin = 0;  // first row
 
   int64_t RowElements() const { return uncut.DropFirst().count(); }
 };
 
-// Name of the arena with the states: there is one as yet.
-std::string StateName(size_t index, const std::string& parameter) {
-  CONVOY_CHECK(index == 0);
-  return "momentum." + parameter;
-}
-
 // Everything that a checkpoint holds, in file order, the same list on every tower.
 std::vector<StateTensor> StateOf(const RankPlan& plan, const ParameterStore& store) {
   const auto tensor_of = [](const auto& slices, const ArenaLayout& layout, const Tensor& arena,
                             const std::string& name, const Shape& uncut) {
-    StateTensor tensor{.name = name, .uncut = uncut, .local = {}};
+    StateTensor tensor{.name = name, .source = name, .uncut = uncut, .local = {}};
     for (const auto& slice : slices) {
       if (slice.uncut.name != name) continue;
       tensor.local = layout.View(arena, name);
@@ -45,15 +40,15 @@ std::vector<StateTensor> StateOf(const RankPlan& plan, const ParameterStore& sto
     return tensor;
   };
   std::vector<StateTensor> state;
-  std::vector<StateTensor> momenta;
+  std::vector<StateTensor> optimizer_state;
   for (const LayerSite& site : SitesOf(plan.network)) {
     for (const ParameterInfo& parameter : site.parameters) {
       state.push_back(tensor_of(plan.parameters, store.parameter_layout(), store.parameters(),
                                 parameter.name, parameter.shape));
       for (size_t i = 0; i < store.states().size(); ++i) {
-        momenta.push_back(tensor_of(plan.parameters, store.parameter_layout(), store.states()[i],
-                                    parameter.name, parameter.shape));
-        momenta.back().name = StateName(i, parameter.name);
+        optimizer_state.push_back(tensor_of(plan.parameters, store.parameter_layout(),
+                                            store.states()[i], parameter.name, parameter.shape));
+        optimizer_state.back().name = store.state_names()[i] + "." + parameter.name;
       }
     }
     for (const BufferInfo& buffer : site.buffers) {
@@ -61,16 +56,14 @@ std::vector<StateTensor> StateOf(const RankPlan& plan, const ParameterStore& sto
                                 buffer.shape));
     }
   }
-  state.insert(state.end(), momenta.begin(), momenta.end());
+  state.insert(state.end(), optimizer_state.begin(), optimizer_state.end());
   return state;
 }
 
-// Which rows of `name` tower `tower` holds: (begin, count), count 0 where it holds none.
+// Returns which rows of a parameter or buffer a tower holds: (begin, count), count 0 if none.
 std::pair<int64_t, int64_t> RowsOfTower(const RankPlan& tower, const std::string& name) {
   for (const ParameterSlice& slice : tower.parameters) {
-    if (name == slice.uncut.name || name == StateName(0, slice.uncut.name)) {
-      return {slice.begin, slice.count};
-    }
+    if (name == slice.uncut.name) return {slice.begin, slice.count};
   }
   for (const BufferSlice& slice : tower.buffers) {
     if (name == slice.uncut.name) return {slice.begin, slice.count};
@@ -180,7 +173,8 @@ void SaveCheckpoint(const std::string& path, const CheckpointInfo& info, const R
   const Buffer piece = backend.AllocateStaging(kPieceBytes);
   for (const StateTensor& tensor : state) {
     for (int tower = 0; tower < plan.grid.towers; ++tower) {
-      const auto [begin, rows] = RowsOfTower(tower_plans[static_cast<size_t>(tower)], tensor.name);
+      const auto [begin, rows] =
+          RowsOfTower(tower_plans[static_cast<size_t>(tower)], tensor.source);
       const int64_t count = rows * tensor.RowElements();
       const int64_t piece_elements = kPieceBytes / SizeOf(dtype);
       for (int64_t first = 0; first < count; first += piece_elements) {

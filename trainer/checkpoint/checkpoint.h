@@ -1,10 +1,11 @@
 // trainer/checkpoint/checkpoint.h - the whole state of a run in one file.
 //
-// A checkpoint holds the uncut network whatever the cut: every parameter, its momentum
-// ("momentum.conv1.weight"), the buffers, and what is needed to go on or to evaluate
-// (docs/formats.md). It can be read by any number of ranks under any cut.
+// A checkpoint holds the uncut network whatever the cut: every parameter, the optimiser's states by
+// their names ("momentum.conv1.weight", "adam_v.fc8.bias"), the buffers, and what is needed to go
+// on or to evaluate (docs/formats.md). It can be read by any number of ranks under any cut.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -38,7 +39,9 @@ struct CheckpointInfo {
   int64_t samples = 0;              // of the training set
   std::vector<double> evaluations;  // top-1 error in percent after each evaluated epoch
   bool evaluation_due = false;      // the run was stopped before the evaluation of this step
-  std::string rule;                 // of the optimiser: what the momentum means
+  std::string rule;                 // of the optimiser, by its name: what the states mean
+  // How many updates a parameter has had, if that is not `step`: it was frozen for a while.
+  std::map<std::string, int64_t> updates;
   // How products were computed, and what computed them (Backend::Platform): a run that goes on
   // there computes them alike.
   std::string platform;
@@ -61,7 +64,7 @@ void SaveCheckpoint(const std::string& path, const CheckpointInfo& info, const R
 CheckpointInfo ReadCheckpointInfo(const std::string& path);
 
 // Collective over the world: rank 0 reads, every rank takes its slices of the weights, the buffers
-// and (where the store has states) the momentum. The file must have been checked. Throws
+// and, if the store has them, the optimiser's states. The file must have been checked. Throws
 // (kCheckpoint) on every rank, naming the tensors that are missing or of another shape.
 void LoadCheckpoint(const std::string& path, const RankPlan& plan, const ParameterStore& store,
                     Backend& backend, Stream& stream, World& world);

@@ -5,6 +5,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "layers/update_rules.h"
+
 namespace convoy {
 namespace {
 
@@ -68,6 +70,7 @@ std::map<std::string, std::string> MetadataOf(const CheckpointInfo& info) {
                        {"evaluations", info.evaluations},
                        {"evaluation_due", info.evaluation_due},
                        {"rule", info.rule},
+                       {"updates", info.updates},
                        {"platform", info.platform},
                        {"kernel_choices", info.kernel_choices},
                        {"ranks", info.ranks},
@@ -121,6 +124,9 @@ CheckpointInfo InfoFrom(const std::map<std::string, std::string>& metadata,
     info.evaluations = object.at("evaluations").get<std::vector<double>>();
     info.evaluation_due = object.at("evaluation_due").get<bool>();
     info.rule = object.at("rule").get<std::string>();
+    if (info.rule == "torch") info.rule = NameOf(UpdateRule(SgdRule{}));  // its former name
+    // Checkpoints of before there were rules that count have none.
+    info.updates = object.value("updates", std::map<std::string, int64_t>());
     // Checkpoints of before the CUDA backend have neither.
     info.platform = object.value("platform", std::string());
     info.kernel_choices = object.value("kernel_choices", KernelChoices());
@@ -158,7 +164,7 @@ std::vector<std::string> DifferencesThatForbidResume(const CheckpointInfo& saved
   compare("training images", saved.samples, current.samples);
   if (saved.classes != current.classes) differences.emplace_back("the classes' names differ");
   compare("seed", saved.seed, current.seed);
-  compare("optimiser rule", saved.rule, current.rule);
+  compare("optimizer", saved.rule, current.rule);
   compare("geometry", saved.geometry, current.geometry);
   compare("resize", saved.resize, current.resize);
   return differences;

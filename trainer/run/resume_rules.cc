@@ -15,10 +15,10 @@ using Names = std::set<std::string>;
 
 // Compared by their meaning: a run cannot change them. And what is no setting any more.
 const Names& FixedSettings() {
-  static const Names names = {
-      "model", "classes",         "input", "activation",  "norm",     "pooling", "dropout",
-      "init",  "label-smoothing", "seed",  "update-rule", "geometry", "resize",  "mean",
-      "std",   "resume"};
+  static const Names names = {"model",     "classes",     "input",    "activation",      "norm",
+                              "pooling",   "dropout",     "init",     "label-smoothing", "seed",
+                              "optimizer", "update-rule", "geometry", "resize",          "mean",
+                              "std",       "resume"};
   return names;
 }
 

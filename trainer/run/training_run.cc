@@ -22,8 +22,6 @@ constexpr int kMaxFailedSaves = 3;
 constexpr const char* kNumbersHint =
     "the last checkpoint is good; go on from it with a smaller --lr";
 
-const char* RuleName(UpdateRule rule) { return rule == UpdateRule::kPaper ? "paper" : "torch"; }
-
 }  // namespace
 
 TrainingResult TrainingRun::Run() {
@@ -325,6 +323,11 @@ bool TrainingRun::Evaluate(const SignalWatch& signals) {
 CheckpointInfo TrainingRun::InfoNow() const {
   KernelChoices choices = backend().kernel_choices();
   choices.merge(KernelChoices(resumed_choices_));
+  std::map<std::string, int64_t> updates;
+  const std::vector<std::string> names = optimizer_->ParameterNames();
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (optimizer_->updates()[i] != step_) updates[names[i]] = optimizer_->updates()[i];
+  }
   return {.model = config_.model,
           .options = config_.model_options,
           .classes = training_set_->classes(),
@@ -339,7 +342,8 @@ CheckpointInfo TrainingRun::InfoNow() const {
           .samples = training_set_->size(),
           .evaluations = evaluations_,
           .evaluation_due = evaluation_due_,
-          .rule = RuleName(config_.optimizer.rule),
+          .rule = NameOf(config_.optimizer.rule),
+          .updates = std::move(updates),
           .platform = backend().Platform(),
           .kernel_choices = std::move(choices),
           .settings = config_.settings,

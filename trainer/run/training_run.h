@@ -60,6 +60,7 @@ class TrainingRun {
                               const CheckpointInfo& saved, const std::string& path) const;
   void TakePosition(CheckpointInfo& saved);
   void LoadFrom(const std::string& origin, const CheckpointInfo& saved);
+  void TakeUpdates(const CheckpointInfo& saved);
   void MakeModelAndLoaders();
   void TakeFolder(Beginning beginning);
   int64_t EvaluationBatch() const;

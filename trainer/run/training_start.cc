@@ -89,7 +89,8 @@ TrainingRun::TrainingRun(const RunConfig& config, World& world, Log& log)
   if (beginning == Beginning::kAtTheEnd) return;
   store_ =
       std::make_unique<ParameterStore>(backend(), plan_, config_.compute.dtype, StoreUse::kTraining,
-                                       CollectiveMemoryOf(resources_, grid().replicas(), world_));
+                                       CollectiveMemoryOf(resources_, grid().replicas(), world_),
+                                       StateNamesOf(config_.optimizer.rule));
   if (beginning == Beginning::kFresh) {
     store_->Initialize(config_.seed, stream());
     preprocessing_ = PreprocessingOf(config_, network_, *training_set_, world_, log_);
@@ -143,12 +144,28 @@ TrainingRun::Beginning TrainingRun::ChooseBeginning(CheckpointInfo& saved, std::
 
 void TrainingRun::LoadFrom(const std::string& origin, const CheckpointInfo& saved) {
   LoadCheckpoint(origin, plan_, *store_, backend(), stream(), world_);
+  TakeUpdates(saved);
   store_->RefreshCompute(stream());
   // Timed choices are those of the kind of device that timed them.
   if (saved.platform == backend().Platform()) resumed_choices_ = saved.kernel_choices;
   KernelChoices choices = resumed_choices_;
   choices.merge(KernelChoices(resources_.kernel_cache.choices()));  // for other products
   ShareKernelChoices(world_, backend(), choices, 0);
+}
+
+// Rank 0's checkpoint says how many updates each parameter has had.
+void TrainingRun::TakeUpdates(const CheckpointInfo& saved) {
+  std::vector<int64_t> updates;
+  for (const std::string& name : optimizer_->ParameterNames()) {
+    const auto found = saved.updates.find(name);
+    updates.push_back(found != saved.updates.end() ? found->second : step_);
+  }
+  HostStream host;
+  world_.all()
+      .Broadcast(host, {updates.data(), DType::kInt64, Shape{std::ssize(updates)}}, 0,
+                 "where to start")
+      .Wait(host);
+  optimizer_->SetUpdates(updates);
 }
 
 // Says what differs. False: the run is finished.
@@ -297,7 +314,8 @@ void TrainingRun::TakeFolder(Beginning beginning) {
 }
 
 int64_t TrainingRun::StateBytes() const {
-  return 2 * CountsOf(network_).parameters * SizeOf(resources_.backend->master_dtype());
+  const int64_t arenas = 1 + std::ssize(StateNamesOf(config_.optimizer.rule));
+  return arenas * CountsOf(network_).parameters * SizeOf(resources_.backend->master_dtype());
 }
 
 RankModel::Options TrainingRun::ModelOptionsFor(const ReplicaLoader& loader, bool training) const {

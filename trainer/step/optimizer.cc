@@ -69,23 +69,38 @@ Optimizer::Optimizer(const OptimizerOptions& options, const RankPlan& plan) : op
                     plan.network.name),
         "parameters are named LAYER.weight and LAYER.bias; convoy summary lists the layers");
   }
+  updates_.resize(uncut_.size());
+  std::vector<int64_t> first_rows;
+  for (const Resolved& resolved : uncut_) {
+    first_rows.push_back(table_rows_);
+    table_rows_ += resolved.shape[0];
+  }
   const ArenaLayout layout = plan.ParameterLayout();
-  for (const ArenaEntry& entry : layout.entries()) {
+  for (const ParameterSlice& slice : plan.parameters) {
     const auto found = std::find_if(uncut_.begin(), uncut_.end(), [&](const Resolved& resolved) {
-      return resolved.name == entry.name;
+      return resolved.name == slice.uncut.name;
     });
-    CONVOY_CHECK(found != uncut_.end(), "{}", entry.name);
-    local_.emplace_back(static_cast<size_t>(found - uncut_.begin()),
-                        UpdateRange{.begin = entry.offset, .count = entry.shape.count()});
+    CONVOY_CHECK(found != uncut_.end(), "{}", slice.uncut.name);
+    const auto index = static_cast<size_t>(found - uncut_.begin());
+    local_.emplace_back(index, UpdateRange{.begin = layout.Find(slice.uncut.name).offset,
+                                           .count = slice.LocalShape().count(),
+                                           .rows = slice.count,
+                                           .first_row = first_rows[index] + slice.begin,
+                                           .uncut_first_row = first_rows[index],
+                                           .uncut_rows = found->shape[0],
+                                           // Biases and batch norm have one value per channel.
+                                           .adapts = found->shape.rank() > 1});
   }
 }
 
 Optimizer::Resolved Optimizer::Resolve(const ParameterInfo& parameter, const std::string& layer,
                                        std::vector<bool>& used) const {
-  double lr = options_.lr, lr_multiplier = parameter.spec.lr_multiplier;
-  double decay = options_.weight_decay, decay_multiplier = parameter.spec.decay_multiplier;
+  double lr = BaseLr(), lr_multiplier = parameter.spec.lr_multiplier;
+  double decay = options_.weight_decay.value_or(DefaultWeightDecay(options_.rule));
+  double decay_multiplier = parameter.spec.decay_multiplier;
   Resolved resolved{.name = parameter.name,
                     .layer = layer,
+                    .shape = parameter.shape,
                     .lr = 0,
                     .lr_multiplier = 1,
                     .momentum = options_.momentum,
@@ -113,20 +128,53 @@ double Optimizer::RateOf(const Resolved& resolved, const ScheduleInputs& inputs,
   return resolved.lr_multiplier * resolved.schedule.At(resolved.lr, inputs, step_epochs);
 }
 
-std::vector<UpdateRange> Optimizer::RangesAt(const ScheduleInputs& inputs,
-                                             double step_epochs) const {
-  std::vector<UpdateRange> ranges;
-  ranges.reserve(local_.size());
-  for (const auto& [index, place] : local_) {
-    const Resolved& resolved = uncut_[index];
-    UpdateRange range = place;
-    range.lr = RateOf(resolved, inputs, step_epochs);
-    range.momentum = resolved.momentum;
-    range.weight_decay = resolved.weight_decay;
-    ranges.push_back(range);
+UpdateOptions Optimizer::UpdatesOf(const std::vector<BucketRange>& buckets) const {
+  UpdateOptions options{
+      .rule = options_.rule, .clip_norm = options_.clip_norm, .table_rows = table_rows_};
+  for (const auto& [index, range] : local_) options.ranges.push_back(range);
+  for (const BucketRange& bucket : buckets) {
+    // Ranges are in arena order, so those of a bucket are neighbours.
+    const auto begins_before = [](const UpdateRange& range, int64_t element) {
+      return range.begin < element;
+    };
+    const auto& ranges = options.ranges;
+    const auto first = std::lower_bound(ranges.begin(), ranges.end(), bucket.begin, begins_before);
+    const auto end =
+        std::lower_bound(first, ranges.end(), bucket.begin + bucket.count, begins_before);
+    options.buckets.push_back({.first = first - ranges.begin(), .count = end - first});
   }
-  return ranges;
+  return options;
 }
+
+std::vector<ParameterRates> Optimizer::NextRates(const ScheduleInputs& inputs, double step_epochs) {
+  std::vector<ParameterRates> all;
+  all.reserve(uncut_.size());
+  for (size_t i = 0; i < uncut_.size(); ++i) {
+    const Resolved& resolved = uncut_[i];
+    all.push_back({.lr = RateOf(resolved, inputs, step_epochs),
+                   .momentum = resolved.momentum,
+                   .weight_decay = resolved.weight_decay,
+                   .updates = updates_[i]});
+    if (all.back().lr != 0) ++updates_[i];
+  }
+  std::vector<ParameterRates> own;
+  own.reserve(local_.size());
+  for (const auto& [index, range] : local_) own.push_back(all[index]);
+  return own;
+}
+
+void Optimizer::SetUpdates(const std::vector<int64_t>& updates) {
+  CONVOY_CHECK(updates.size() == updates_.size(), "{} counts", updates.size());
+  updates_ = updates;
+}
+
+std::vector<std::string> Optimizer::ParameterNames() const {
+  std::vector<std::string> names;
+  for (const Resolved& resolved : uncut_) names.push_back(resolved.name);
+  return names;
+}
+
+double Optimizer::BaseLr() const { return options_.lr.value_or(DefaultLr(options_.rule)); }
 
 bool Optimizer::Learns(const std::string& layer, const ScheduleInputs& inputs,
                        double step_epochs) const {
@@ -136,7 +184,7 @@ bool Optimizer::Learns(const std::string& layer, const ScheduleInputs& inputs,
 }
 
 double Optimizer::LearningRateAt(const ScheduleInputs& inputs, double step_epochs) const {
-  return options_.lr_scheduler.At(options_.lr, inputs, step_epochs);
+  return options_.lr_scheduler.At(BaseLr(), inputs, step_epochs);
 }
 
 }  // namespace convoy

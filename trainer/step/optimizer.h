@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "layers/update_rules.h"
+#include "layers/updater.h"
 #include "trainer/plan/plan.h"
 #include "trainer/step/schedule.h"
 
@@ -29,10 +29,11 @@ struct ParameterGroup {
 };
 
 struct OptimizerOptions {
-  UpdateRule rule = UpdateRule::kPaper;
-  double lr = 0.01;
-  double momentum = 0.9;
-  double weight_decay = 0.0005;
+  UpdateRule rule;
+  std::optional<double> lr;  // unset: the rule's own, like the decay
+  double momentum = 0.9;     // of the rules that have one
+  std::optional<double> weight_decay;
+  double clip_norm = 0;  // of the whole gradient; 0: not clipped
   Schedule lr_scheduler;
   std::vector<ParameterGroup> groups;  // later ones win
 };
@@ -42,9 +43,18 @@ class Optimizer {
   // Throws (kUsage) when a group matches no parameter of the uncut network.
   Optimizer(const OptimizerOptions& options, const RankPlan& plan);
 
-  UpdateRule rule() const { return options_.rule; }
-  // One range per parameter of the rank, in arena order, with the settings of this moment.
-  std::vector<UpdateRange> RangesAt(const ScheduleInputs& inputs, double step_epochs) const;
+  // What the backend compiles: one range per parameter of the rank, in arena order. `buckets`:
+  // ranges of the arena that are updated together.
+  UpdateOptions UpdatesOf(const std::vector<BucketRange>& buckets) const;
+  // The settings of the next update, one per range of UpdatesOf, at this moment. Counts the update
+  // of every parameter that is not frozen.
+  std::vector<ParameterRates> NextRates(const ScheduleInputs& inputs, double step_epochs);
+  // How many updates each parameter of the uncut network has had, in its order. Adam's correction
+  // rests on it, so a checkpoint keeps it.
+  const std::vector<int64_t>& updates() const { return updates_; }
+  void SetUpdates(const std::vector<int64_t>& updates);
+  // The names of these parameters.
+  std::vector<std::string> ParameterNames() const;
   // Whether any parameter of the (uncut) layer has a rate other than 0 at this moment: the same
   // answer on every rank.
   bool Learns(const std::string& layer, const ScheduleInputs& inputs, double step_epochs) const;
@@ -55,16 +65,21 @@ class Optimizer {
   // A parameter of the uncut network with its settings resolved.
   struct Resolved {
     std::string name, layer;
+    Shape shape;
     double lr, lr_multiplier, momentum, weight_decay;
     Schedule schedule;
   };
   static double RateOf(const Resolved& resolved, const ScheduleInputs& inputs, double step_epochs);
+  double BaseLr() const;
   Resolved Resolve(const ParameterInfo& parameter, const std::string& layer,
                    std::vector<bool>& used) const;
 
   OptimizerOptions options_;
-  std::vector<Resolved> uncut_;                        // every parameter of the network
-  std::vector<std::pair<size_t, UpdateRange>> local_;  // into uncut_, place in this rank's arena
+  std::vector<Resolved> uncut_;   // every parameter of the network
+  std::vector<int64_t> updates_;  // one per parameter
+  // Parameters of this rank: their places in uncut_ and in the arena.
+  std::vector<std::pair<size_t, UpdateRange>> local_;
+  int64_t table_rows_ = 0;  // rows of all parameters of the network
 };
 
 // Whether `name` matches a shell pattern of '*' and '?'.

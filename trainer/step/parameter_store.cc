@@ -6,7 +6,8 @@
 namespace convoy {
 
 ParameterStore::ParameterStore(Backend& backend, const RankPlan& plan, DType dtype, StoreUse use,
-                               const Allocator& gradient_memory, int states)
+                               const Allocator& gradient_memory,
+                               const std::vector<std::string>& state_names)
     : backend_(backend),
       plan_(plan),
       parameter_layout_(plan.ParameterLayout()),
@@ -21,7 +22,10 @@ ParameterStore::ParameterStore(Backend& backend, const RankPlan& plan, DType dty
   if (use == StoreUse::kInference) return;
   arenas_.gradients = gradient_memory ? Keep(gradient_memory(count * SizeOf(master)), count, master)
                                       : AllocateArena(count, master);
-  for (int i = 0; i < states; ++i) states_.push_back(AllocateArena(count, master));
+  for (const std::string& name : state_names) {
+    states_.push_back(AllocateArena(count, master));
+    state_names_.push_back(name);
+  }
 }
 
 Tensor ParameterStore::Keep(Buffer memory, int64_t count, DType dtype) {

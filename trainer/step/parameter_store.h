@@ -2,6 +2,7 @@
 // buffers.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "core/tensor/arena.h"
@@ -17,9 +18,10 @@ class ParameterStore {
  public:
   // Allocates from `backend`, which outlives the store; gradients from `gradient_memory`, where
   // collectives reach them fastest (CollectiveMemoryOf). `dtype`: of the network's activations.
-  // `states`: arrays per parameter that the optimiser keeps (momentum: one).
+  // `state_names`: of the arrays that the optimiser keeps, one per parameter each (StateNamesOf).
   ParameterStore(Backend& backend, const RankPlan& plan, DType dtype, StoreUse use,
-                 const Allocator& gradient_memory = {}, int states = 1);
+                 const Allocator& gradient_memory = {},
+                 const std::vector<std::string>& state_names = {});
 
   // Weights as their Init says, states zero, buffers at their initial values.
   void Initialize(uint64_t seed, Stream& stream);
@@ -33,6 +35,7 @@ class ParameterStore {
   const Tensor& compute() const { return arenas_.compute; }
   const Tensor& gradients() const { return arenas_.gradients; }
   const std::vector<Tensor>& states() const { return states_; }
+  const std::vector<std::string>& state_names() const { return state_names_; }
   const Tensor& buffers() const { return arenas_.buffers; }
   const NetworkArenas& arenas() const { return arenas_; }
 
@@ -46,6 +49,7 @@ class ParameterStore {
   std::vector<Buffer> memory_;
   NetworkArenas arenas_;
   std::vector<Tensor> states_;
+  std::vector<std::string> state_names_;  // one per state
 };
 
 }  // namespace convoy

@@ -95,7 +95,7 @@ bool AllFinite(const std::vector<char>& bytes) {
 
 TrainingStep::TrainingStep(Backend& backend, Stream& stream, const RankPlan& plan,
                            const ParameterStore& store, RankModel& model, ProcessGrid& grid,
-                           const Optimizer& optimizer, const std::vector<BucketRange>& buckets,
+                           Optimizer& optimizer, const std::vector<BucketRange>& buckets,
                            const TrainingStepOptions& options)
     : backend_(backend),
       stream_(stream),
@@ -110,6 +110,13 @@ TrainingStep::TrainingStep(Backend& backend, Stream& stream, const RankPlan& pla
       runner_(backend.MakeStepRunner(options.records && grid.replicas().queues_on_device() &&
                                      grid.towers().queues_on_device())),
       non_finite_(backend.Allocate(sizeof(int32_t))),
+      needs_norms_(NeedsNorms(optimizer.UpdatesOf(buckets))),
+      updater_(backend.CompileUpdate({.parameters = store.parameters(),
+                                      .compute = store.compute(),
+                                      .gradients = store.gradients(),
+                                      .states = store.states(),
+                                      .non_finite = ViewOf(non_finite_, DType::kInt32, Shape{1})},
+                                     optimizer.UpdatesOf(buckets))),
       overlap_(options.buckets.overlap) {
   for (ResultSlot& slot : results_) {
     slot.loss = backend.AllocateStaging(sizeof(LossSums));
@@ -160,7 +167,7 @@ StepTimes TrainingStep::Run(const Batch& batch, const ScheduleInputs& inputs, do
                             uint64_t seed) {
   StepTimes times;
   SetLearning(inputs, step_epochs);
-  const std::vector<UpdateRange> ranges = optimizer_.RangesAt(inputs, step_epochs);
+  updater_->SetRates(stream_, optimizer_.NextRates(inputs, step_epochs));
   StepContext context{.stream = &stream_,
                       .training = true,
                       .seed = seed,
@@ -182,12 +189,12 @@ StepTimes TrainingStep::Run(const Batch& batch, const ScheduleInputs& inputs, do
   const auto queue_work = [&] {
     // A recording of it failed half way.
     if (std::exchange(was_queued, true)) buckets_.Abandon();
-    Queue(context, ranges, times);
+    Queue(context, times);
   };
   if (timer_ != nullptr) {
     queue_work();
   } else {
-    runner_->Run(stream_, context, ranges, queue_work);
+    runner_->Run(stream_, context, queue_work);
   }
   QueueResult();
   return times;
@@ -215,8 +222,7 @@ StepResult TrainingStep::ReadResult() {
           .non_finite = *static_cast<const int32_t*>(slot.non_finite.data()) != 0};
 }
 
-void TrainingStep::Queue(const StepContext& context, const std::vector<UpdateRange>& ranges,
-                         StepTimes& times) {
+void TrainingStep::Queue(const StepContext& context, StepTimes& times) {
   const double waited_before = model_.exchange_wait_s();
   Clock::time_point start = Clock::now();
   model_.Forward(context);
@@ -227,14 +233,15 @@ void TrainingStep::Queue(const StepContext& context, const std::vector<UpdateRan
   std::vector<bool> is_updated(buckets.size());
   // Operation by operation, updates come after backward, where their time can be told. So they do
   // without overlap, since an update waits for its bucket's reduction.
+  // And an update that needs norms waits for all gradients.
   const bool updates_beside =
-      update_stream_ != nullptr && timer_ == nullptr && overlap_ == Overlap::kOn;
+      update_stream_ != nullptr && timer_ == nullptr && overlap_ == Overlap::kOn && !needs_norms_;
   buckets_.Begin(learning_ranges_);
   BucketFeeder feeder(buckets_, stream_, learning_ranges_, [&](size_t b) {
     if (!updates_beside) return;
     update_stream_->WaitFor(*stream_.Record());
     buckets_.Wait(*update_stream_, static_cast<int>(b));
-    Update(*update_stream_, buckets[b], ranges);
+    updater_->Run(*update_stream_, static_cast<int>(b));
     is_updated[b] = true;
   });
   model_.Backward(context, feeder);
@@ -246,37 +253,41 @@ void TrainingStep::Queue(const StepContext& context, const std::vector<UpdateRan
   if (std::find(is_updated.begin(), is_updated.end(), true) != is_updated.end()) {
     stream_.WaitFor(*update_stream_->Record());
   }
+  const auto wait = [&](size_t b) {
+    const Clock::time_point wait_start = Clock::now();
+    const PhaseTimer timer(context, buckets[b].name, "exposed reduction");
+    buckets_.Wait(stream_, static_cast<int>(b));
+    times.reduce_wait_s += SecondsSince(wait_start);
+  };
+  const auto update = [&](size_t b) {
+    const Clock::time_point update_start = Clock::now();
+    const PhaseTimer timer(context, buckets[b].name, "update");
+    updater_->Run(stream_, static_cast<int>(b));
+    times.update_s += SecondsSince(update_start);
+  };
+  if (needs_norms_) {
+    for (size_t b = 0; b < buckets.size(); ++b) wait(b);
+    const Clock::time_point norms_start = Clock::now();
+    {
+      const PhaseTimer timer(context, "norms", "update");
+      QueueNorms();
+    }
+    times.update_s += SecondsSince(norms_start);
+    for (size_t b = 0; b < buckets.size(); ++b) update(b);
+    return;
+  }
   for (size_t b = 0; b < buckets.size(); ++b) {
     if (is_updated[b]) continue;
-    start = Clock::now();
-    {
-      const PhaseTimer timer(context, buckets[b].name, "exposed reduction");
-      buckets_.Wait(stream_, static_cast<int>(b));
-    }
-    times.reduce_wait_s += SecondsSince(start);
-    start = Clock::now();
-    {
-      const PhaseTimer timer(context, buckets[b].name, "update");
-      Update(stream_, buckets[b], ranges);
-    }
-    times.update_s += SecondsSince(start);
+    wait(b);
+    update(b);
   }
 }
 
-void TrainingStep::Update(Stream& stream, const Bucket& bucket,
-                          const std::vector<UpdateRange>& ranges) {
-  // Ranges are in arena order, so those of a bucket are neighbours.
-  size_t first = 0;
-  while (first < ranges.size() && ranges[first].begin < bucket.begin) ++first;
-  size_t end = first;
-  while (end < ranges.size() && ranges[end].begin < bucket.begin + bucket.count) ++end;
-  backend_.Update(stream, {.rule = optimizer_.rule(),
-                           .parameters = store_.parameters(),
-                           .compute = store_.compute(),
-                           .gradients = store_.gradients(),
-                           .states = store_.states(),
-                           .ranges = {ranges.data() + first, end - first},
-                           .non_finite = ViewOf(non_finite_, DType::kInt32, Shape{1})});
+void TrainingStep::QueueNorms() {
+  const Tensor table = updater_->SumSquares(stream_);
+  Communicator& towers = grid_.towers();
+  if (towers.size() > 1) towers.AllReduce(stream_, table, ReduceOp::kSum, "norms").Wait(stream_);
+  updater_->Scale(stream_);
 }
 
 std::string TrainingStep::FirstNonFinite() {

@@ -47,7 +47,7 @@ class TrainingStep {
   // Everything given outlives the step. `buckets`: ranges of the arena to reduce and update, in the
   // order in which backward completes them: those of PlanBuckets.
   TrainingStep(Backend& backend, Stream& stream, const RankPlan& plan, const ParameterStore& store,
-               RankModel& model, ProcessGrid& grid, const Optimizer& optimizer,
+               RankModel& model, ProcessGrid& grid, Optimizer& optimizer,
                const std::vector<BucketRange>& buckets, const TrainingStepOptions& options);
   TrainingStep(const TrainingStep&) = delete;
   TrainingStep& operator=(const TrainingStep&) = delete;
@@ -84,17 +84,17 @@ class TrainingStep {
  private:
   void SetLearning(const ScheduleInputs& inputs, double step_epochs);
   // Queues forward, backward, reductions and updates.
-  void Queue(const StepContext& context, const std::vector<UpdateRange>& ranges, StepTimes& times);
+  void Queue(const StepContext& context, StepTimes& times);
+  // Queues the norms of the whole network, if the update needs them: all gradients are reduced.
+  void QueueNorms();
   void QueueResult();
-  // Queues the update of a bucket's ranges.
-  void Update(Stream& stream, const Bucket& bucket, const std::vector<UpdateRange>& ranges);
 
   Backend& backend_;
   Stream& stream_;
   const ParameterStore& store_;
   RankModel& model_;
   ProcessGrid& grid_;
-  const Optimizer& optimizer_;
+  Optimizer& optimizer_;
   std::vector<std::string> layers_;       // of the uncut network, those with parameters
   std::vector<bool> learning_;            // one per layer; empty before the first step
   std::vector<ArenaEntry> parameters_;    // of this rank
@@ -114,6 +114,8 @@ class TrainingStep {
   std::array<ResultSlot, kMaxStepsAhead + 1> results_;
   size_t next_result_ = 0, next_read_ = 0;  // in results_
   Buffer non_finite_;                       // int32, of the updates
+  const bool needs_norms_;
+  std::unique_ptr<Updater> updater_;
   OperationTimer* timer_ = nullptr;
   const Overlap overlap_;
 };

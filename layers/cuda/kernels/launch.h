@@ -12,16 +12,15 @@
 #include <cstdint>
 #include <functional>
 
+#include "core/device/host_device.h"
 #include "core/device/memory.h"
 #include "core/device/stream.h"
 #include "core/error.h"
 
-// CONVOY_DEVICE: what is called with a Group, which only the device has.
+// CONVOY_DEVICE marks what is called with a Group, which only the device has.
 #ifdef __CUDACC__
-#define CONVOY_HOST_DEVICE __host__ __device__
 #define CONVOY_DEVICE __device__
 #else
-#define CONVOY_HOST_DEVICE
 #define CONVOY_DEVICE
 #endif
 

@@ -79,16 +79,9 @@ void SplitChannels(Stream& stream, const Tensor& whole, const Tensor& blocks);
 // to = from, fp32 to bf16 or back.
 void Convert(Stream& stream, const Tensor& from, const Tensor& to);
 
-// A range of the optimiser as the device keeps it: its place in the arena does not change while a
-// step is recorded, its rates do.
-struct DeviceUpdateRange {
-  int64_t begin = 0, count = 0;
-  float lr = 0, momentum = 0, weight_decay = 0;
-  bool operator==(const DeviceUpdateRange&) const = default;
-};
-// Updates request.ranges in one launch. Their places are those of the host, their rates those that
-// `device_ranges`, device memory, holds when the kernel runs.
-void UpdateParameters(Stream& stream, const UpdateRequest& request,
-                      const DeviceUpdateRange* device_ranges);
+// As Backend::CompileUpdate says. Rates lie in device memory, so that a recorded step can be queued
+// again with others.
+std::unique_ptr<Updater> MakeUpdater(const UpdateArenas& arenas, const UpdateOptions& options,
+                                     int device);
 
 }  // namespace convoy::cuda

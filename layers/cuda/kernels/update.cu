@@ -1,9 +1,13 @@
-// The optimiser's pass. Bytes per parameter: 12 read (w, v, g), 8 written, 2 more where there is a
-// bf16 copy; 5 flops.
+// The optimiser's pass. Bytes per parameter with one state: 12 read (the weight, the state, the
+// gradient), 8 written, 2 more if there is a bf16 copy; 5 flops. A second state adds 8 bytes. Rules
+// that need norms read weights and gradients once more before that.
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <span>
 
+#include "core/cuda/runtime.h"
+#include "core/cuda/upload.h"
 #include "layers/cuda/kernels/numbers.h"
 #include "layers/cuda/kernels/operations.h"
 
@@ -16,73 +20,86 @@ constexpr int32_t kChunk = 4096;
 // Ranges of one launch; their places are arguments of the kernel.
 constexpr int kMaxRanges = 512;
 
-// Values of UpdateRequest::non_finite. What is found becomes kNonFinite after the launch, so that
+// Values of UpdateArenas::non_finite. What is found becomes kNonFinite after the launch, so that
 // all of its parameters are updated or none, whichever group comes first.
 constexpr int32_t kNonFinite = 1, kFoundNow = 2;
-
-struct PaperRule {
-  CONVOY_HOST_DEVICE static void Apply(const DeviceUpdateRange& range, float g, float& w,
-                                       float& v) {
-    v = range.momentum * v - range.lr * (range.weight_decay * w + g);
-    w += v;
-  }
-};
-struct TorchRule {
-  CONVOY_HOST_DEVICE static void Apply(const DeviceUpdateRange& range, float g, float& w,
-                                       float& v) {
-    v = range.momentum * v + (g + range.weight_decay * w);
-    w -= range.lr * v;
-  }
-};
 
 CONVOY_HOST_DEVICE inline bool IsFinite(float value) {
   constexpr uint32_t kExponent = 0x7F800000;
   return (std::bit_cast<uint32_t>(value) & kExponent) != kExponent;
 }
 
-// Which chunk is the first of every range.
-struct ChunkTable {
-  int32_t first_chunks[kMaxRanges];
-  int32_t range_count;
-
-  // The last range that starts at `chunk` or before: of several that start there, all but the last
-  // are empty.
-  CONVOY_HOST_DEVICE int32_t RangeOf(int32_t chunk) const {
-    int32_t low = 0, high = range_count;
-    while (high - low > 1) {
-      const int32_t middle = (low + high) / 2;
-      (first_chunks[middle] <= chunk ? low : high) = middle;
-    }
-    return low;
+// Returns the last of `count` neighbours in `firsts`, which rise, that is `place` or before: of
+// several that are equal, all but the last belong to empty ranges.
+CONVOY_HOST_DEVICE inline int32_t RangeOf(const int32_t* firsts, int32_t count, int32_t place) {
+  int32_t low = 0, high = count;
+  while (high - low > 1) {
+    const int32_t middle = (low + high) / 2;
+    (firsts[middle] <= place ? low : high) = middle;
   }
+  return low;
+}
+
+// An UpdateRange as the device keeps it.
+struct DevicePlace {
+  int64_t begin, count;
+  int32_t first_row, row_elements;
+  int32_t uncut_first_row, uncut_rows;
+  int32_t adapts;
 };
 
-template <typename Rule>
+// NormScale as the device keeps it.
+struct DeviceScale {
+  float gradient, rate;
+};
+
+// One launch: neighbouring ranges, and which chunk is the first of each.
+struct Launch {
+  int32_t first_range;
+  int32_t range_count;
+  int32_t chunks;
+  int32_t first_chunks[kMaxRanges];
+};
+
+// kIsScaled: gradients and rates have factors that come from norms.
+template <typename Rule, bool kIsScaled>
 struct UpdateKernel {
+  static constexpr int kStates = static_cast<int>(Rule::kStates.size());
+  using Rates = typename Rule::Rates;
+
   float* w;
-  float* v;
   const float* g;
-  BFloat16* copy;  // null where there is none
+  float* states[kStates];
+  BFloat16* copy;  // null if there is none
   int32_t* non_finite;
-  const DeviceUpdateRange* ranges;
-  ChunkTable table;
+  const DevicePlace* places;
+  const Rates* rates;
+  const DeviceScale* scales;
+  Launch launch;
 
   CONVOY_DEVICE void operator()(int32_t chunk, Group& group) const {
     if (*non_finite == kNonFinite) return;
-    const int32_t r = table.RangeOf(chunk);
-    const DeviceUpdateRange range = ranges[r];
-    if (range.lr == 0) return;
-    const int64_t begin = range.begin + int64_t{chunk - table.first_chunks[r]} * kChunk;
-    const int64_t left = range.begin + range.count - begin;
+    const int32_t in_launch = RangeOf(launch.first_chunks, launch.range_count, chunk);
+    const int32_t r = launch.first_range + in_launch;
+    Rates own = rates[r];
+    if (own.lr == 0) return;
+    float scale = 1;
+    if constexpr (kIsScaled) {
+      own.lr *= scales[r].rate;
+      scale = scales[r].gradient;
+    }
+    const int64_t begin =
+        places[r].begin + int64_t{chunk - launch.first_chunks[in_launch]} * kChunk;
+    const int64_t left = places[r].begin + places[r].count - begin;
     const auto count = static_cast<int32_t>(left < kChunk ? left : kChunk);
     const bool is_aligned = begin % kWidth == 0;
     bool is_finite = true;
     for (int32_t i = group.rank() * kWidth; i < count; i += group.size() * kWidth) {
       if (is_aligned && i + kWidth <= count) {
-        is_finite &= Update<kWidth>(range, begin + i);
+        is_finite &= Update<kWidth>(own, scale, begin + i);
       } else {
         for (int k = 0; k < kWidth && i + k < count; ++k) {
-          is_finite &= Update<1>(range, begin + i + k);
+          is_finite &= Update<1>(own, scale, begin + i + k);
         }
       }
     }
@@ -91,18 +108,22 @@ struct UpdateKernel {
 
   // Returns whether all was finite.
   template <int kCount>
-  CONVOY_HOST_DEVICE bool Update(const DeviceUpdateRange& range, int64_t at) const {
-    float weights[kCount], velocities[kCount], gradients[kCount];
+  CONVOY_HOST_DEVICE bool Update(const Rates& own, float scale, int64_t at) const {
+    float weights[kCount], gradients[kCount], held[kStates][kCount];
     LoadVector<kCount>(w + at, weights);
-    LoadVector<kCount>(v + at, velocities);
     LoadVector<kCount>(g + at, gradients);
+    for (int s = 0; s < kStates; ++s) LoadVector<kCount>(states[s] + at, held[s]);
     bool is_finite = true;
     for (int k = 0; k < kCount; ++k) {
-      Rule::Apply(range, gradients[k], weights[k], velocities[k]);
+      if constexpr (kIsScaled) gradients[k] *= scale;
+      float state[kStates];
+      for (int s = 0; s < kStates; ++s) state[s] = held[s][k];
+      Rule::Apply(own, gradients[k], weights[k], state);
+      for (int s = 0; s < kStates; ++s) held[s][k] = state[s];
       is_finite &= IsFinite(gradients[k]) & IsFinite(weights[k]);
     }
     StoreVector<kCount>(weights, w + at);
-    StoreVector<kCount>(velocities, v + at);
+    for (int s = 0; s < kStates; ++s) StoreVector<kCount>(held[s], states[s] + at);
     if (copy != nullptr) StoreVector<kCount>(weights, copy + at);
     return is_finite;
   }
@@ -115,40 +136,264 @@ struct SettleKernel {
   }
 };
 
-template <typename Rule>
-void UpdateRanges(Stream& stream, const UpdateRequest& request, std::span<const UpdateRange> ranges,
-                  const DeviceUpdateRange* device_ranges) {
-  const bool has_copy = request.compute.data != request.parameters.data;
-  UpdateKernel<Rule> kernel{.w = request.parameters.As<float>(),
-                            .v = request.states.at(0).As<float>(),
-                            .g = request.gradients.As<float>(),
-                            .copy = has_copy ? request.compute.As<BFloat16>() : nullptr,
-                            .non_finite = request.non_finite.As<int32_t>(),
-                            .ranges = device_ranges,
-                            .table = {.range_count = static_cast<int32_t>(ranges.size())}};
-  int64_t chunks = 0;
-  for (size_t r = 0; r < ranges.size(); ++r) {
-    kernel.table.first_chunks[r] = CheckedCount(chunks);
-    chunks += (ranges[r].count + kChunk - 1) / kChunk;
+// --- Norms ---------------------------------------------------------------------------------------
+
+// One group per row of this rank's parameters.
+template <typename Rates>
+struct RowSquaresKernel {
+  const float* w;
+  const float* g;
+  const DevicePlace* places;
+  const Rates* rates;
+  const int32_t* first_rows;  // of each range, among this rank's rows
+  int32_t range_count;
+  double* gradient_squares;  // places of the table
+  double* weight_squares;
+
+  CONVOY_DEVICE void operator()(int32_t row, Group& group) const {
+    const int32_t r = RangeOf(first_rows, range_count, row);
+    if (rates[r].lr == 0) return;
+    const DevicePlace& place = places[r];
+    const int32_t in_range = row - first_rows[r];
+    const int64_t begin = place.begin + int64_t{in_range} * place.row_elements;
+    double gradient = 0, weight = 0;
+    for (int32_t i = group.rank(); i < place.row_elements; i += group.size()) {
+      const double gi = g[begin + i], wi = w[begin + i];
+      gradient += gi * gi;
+      weight += wi * wi;
+    }
+    gradient = group.Sum(gradient);
+    weight = group.Sum(weight);
+    if (group.rank() != 0) return;
+    gradient_squares[place.first_row + in_range] = gradient;
+    weight_squares[place.first_row + in_range] = weight;
   }
-  if (chunks == 0) return;
-  ForEachGroup(stream, chunks, kernel);
+};
+
+// Norm of `rows` neighbours in the table, in the same order on every rank.
+CONVOY_DEVICE inline double NormOf(const double* squares, int32_t rows, Group& group) {
+  double sum = 0;
+  for (int32_t i = group.rank(); i < rows; i += group.size()) sum += squares[i];
+  return std::sqrt(group.Sum(sum));
 }
+
+// Works out the factor of all gradients; layers/operations/norm_scales.cc has the same on the host.
+struct ClipKernel {
+  const double* gradient_squares;
+  int32_t rows;
+  double most;
+  double* factor;
+
+  CONVOY_DEVICE void operator()(int32_t, Group& group) const {
+    const double norm = NormOf(gradient_squares, rows, group);
+    if (group.rank() == 0) *factor = most > 0 && most < norm + 1e-6 ? most / (norm + 1e-6) : 1;
+  }
+};
+
+// Works out the factors of every range: one group each.
+template <typename Rates>
+struct ScaleKernel {
+  const double* gradient_squares;
+  const double* weight_squares;
+  const DevicePlace* places;
+  const Rates* rates;
+  const double* clip;
+  double eta;  // 0: the rule has no trust ratio
+  DeviceScale* scales;
+
+  CONVOY_DEVICE void operator()(int32_t r, Group& group) const {
+    const DevicePlace& place = places[r];
+    double rate = 1;
+    if (eta > 0 && place.adapts != 0) {
+      const double gradient =
+          *clip * NormOf(gradient_squares + place.uncut_first_row, place.uncut_rows, group);
+      const double weight = NormOf(weight_squares + place.uncut_first_row, place.uncut_rows, group);
+      if (gradient > 0 && weight > 0) {
+        rate = eta * weight / (gradient + static_cast<double>(rates[r].decay) * weight);
+      }
+    }
+    if (group.rank() == 0) {
+      scales[r] = {.gradient = static_cast<float>(*clip), .rate = static_cast<float>(rate)};
+    }
+  }
+};
+
+double EtaOf(const UpdateRule& rule) {
+  const auto* lars = std::get_if<LarsRule>(&rule);
+  return lars != nullptr ? lars->eta : 0;
+}
+
+template <typename Rule>
+class CudaUpdater final : public Updater {
+ public:
+  CudaUpdater(const UpdateArenas& arenas, const UpdateOptions& options, int device)
+      : arenas_(arenas),
+        options_(options),
+        rule_(std::get<Rule>(options.rule)),
+        places_(AllocateDevice(device, SizeFor<DevicePlace>())),
+        rates_(AllocateDevice(device, SizeFor<Rates>())),
+        uploader_(device) {
+    CONVOY_CHECK(arenas.states.size() == Rule::kStates.size(), "{} states", arenas.states.size());
+    for (const UpdateOptions::Bucket& bucket : options.buckets) {
+      launches_.push_back(LaunchesOf(bucket));
+    }
+    std::vector<DevicePlace> places;
+    std::vector<int32_t> first_rows;
+    int64_t rows = 0;
+    for (const UpdateRange& range : options.ranges) {
+      places.push_back({.begin = range.begin,
+                        .count = range.count,
+                        .first_row = CheckedCount(range.first_row),
+                        .row_elements = CheckedCount(range.count / range.rows),
+                        .uncut_first_row = CheckedCount(range.uncut_first_row),
+                        .uncut_rows = CheckedCount(range.uncut_rows),
+                        .adapts = range.adapts ? 1 : 0});
+      first_rows.push_back(CheckedCount(rows));
+      rows += range.rows;
+    }
+    own_rows_ = CheckedCount(rows);
+    const std::unique_ptr<Stream> stream = MakeStream(device);
+    CopyAll(*stream, places, places_);
+    if (NeedsNorms(options)) {
+      first_rows_ = AllocateDevice(device, SizeFor<int32_t>());
+      scales_ = AllocateDevice(device, SizeFor<DeviceScale>());
+      clip_ = AllocateDevice(device, sizeof(double));
+      table_ = AllocateDevice(device, 2 * options.table_rows * SizeOf(DType::kFloat64));
+      CopyAll(*stream, first_rows, first_rows_);
+    }
+    stream->Synchronize();
+  }
+
+  void SetRates(Stream& stream, std::span<const ParameterRates> rates) override {
+    CONVOY_CHECK(rates.size() == options_.ranges.size(), "{} rates", rates.size());
+    CONVOY_CHECK(!IsRecording(stream), "rates are set before a step is recorded");
+    std::vector<Rates> wanted;
+    wanted.reserve(rates.size());
+    for (const ParameterRates& given : rates) wanted.push_back(rule_.RatesOf(given));
+    if (wanted == held_) return;
+    held_ = std::move(wanted);
+    CopyAll(stream, held_, rates_);
+  }
+
+  Tensor SumSquares(Stream& stream) override {
+    const int64_t rows = options_.table_rows;
+    SetZero(stream, table_.data(), table_.bytes());
+    ForEachGroup(stream, own_rows_,
+                 RowSquaresKernel<Rates>{.w = arenas_.parameters.template As<float>(),
+                                         .g = arenas_.gradients.template As<float>(),
+                                         .places = Data<DevicePlace>(places_),
+                                         .rates = Data<Rates>(rates_),
+                                         .first_rows = Data<int32_t>(first_rows_),
+                                         .range_count = CheckedCount(std::ssize(options_.ranges)),
+                                         .gradient_squares = Data<double>(table_),
+                                         .weight_squares = Data<double>(table_) + rows});
+    return {table_.data(), DType::kFloat64, Shape{2, rows}};
+  }
+
+  void Scale(Stream& stream) override {
+    const int32_t rows = CheckedCount(options_.table_rows);
+    ForEachGroup(stream, 1,
+                 ClipKernel{.gradient_squares = Data<double>(table_),
+                            .rows = rows,
+                            .most = options_.clip_norm,
+                            .factor = Data<double>(clip_)});
+    ForEachGroup(stream, std::ssize(options_.ranges),
+                 ScaleKernel<Rates>{.gradient_squares = Data<double>(table_),
+                                    .weight_squares = Data<double>(table_) + rows,
+                                    .places = Data<DevicePlace>(places_),
+                                    .rates = Data<Rates>(rates_),
+                                    .clip = Data<double>(clip_),
+                                    .eta = EtaOf(options_.rule),
+                                    .scales = Data<DeviceScale>(scales_)});
+  }
+
+  void Run(Stream& stream, int bucket) override {
+    const std::vector<Launch>& launches = launches_.at(static_cast<size_t>(bucket));
+    for (const Launch& launch : launches) {
+      if (scales_) {
+        ForEachGroup(stream, launch.chunks, KernelOf<true>(launch));
+      } else {
+        ForEachGroup(stream, launch.chunks, KernelOf<false>(launch));
+      }
+    }
+    if (launches.empty()) return;
+    ForEach(stream, 1, SettleKernel{.non_finite = arenas_.non_finite.template As<int32_t>()});
+  }
+
+ private:
+  using Rates = typename Rule::Rates;
+
+  template <typename T>
+  int64_t SizeFor() const {
+    return std::max<int64_t>(1, std::ssize(options_.ranges)) * static_cast<int64_t>(sizeof(T));
+  }
+  template <typename T>
+  static T* Data(const Buffer& buffer) {
+    return static_cast<T*>(buffer.data());
+  }
+  template <typename T>
+  void CopyAll(Stream& stream, const std::vector<T>& values, const Buffer& to) {
+    if (values.empty()) return;
+    uploader_.Copy(stream, values.data(), std::ssize(values) * static_cast<int64_t>(sizeof(T)),
+                   to.data());
+  }
+
+  std::vector<Launch> LaunchesOf(const UpdateOptions::Bucket& bucket) const {
+    std::vector<Launch> launches;
+    for (int64_t first = 0; first < bucket.count; first += kMaxRanges) {
+      Launch launch{};
+      launch.first_range = CheckedCount(bucket.first + first);
+      launch.range_count = CheckedCount(std::min<int64_t>(kMaxRanges, bucket.count - first));
+      int64_t chunks = 0;
+      for (int32_t i = 0; i < launch.range_count; ++i) {
+        launch.first_chunks[i] = CheckedCount(chunks);
+        const auto& range = options_.ranges[static_cast<size_t>(launch.first_range + i)];
+        chunks += (range.count + kChunk - 1) / kChunk;
+      }
+      launch.chunks = CheckedCount(chunks);
+      if (chunks > 0) launches.push_back(launch);
+    }
+    return launches;
+  }
+
+  template <bool kIsScaled>
+  UpdateKernel<Rule, kIsScaled> KernelOf(const Launch& launch) const {
+    const bool has_copy = arenas_.compute.data != arenas_.parameters.data;
+    UpdateKernel<Rule, kIsScaled> kernel{};
+    kernel.w = arenas_.parameters.template As<float>();
+    kernel.g = arenas_.gradients.template As<float>();
+    for (size_t s = 0; s < Rule::kStates.size(); ++s) {
+      kernel.states[s] = arenas_.states[s].template As<float>();
+    }
+    kernel.copy = has_copy ? arenas_.compute.template As<BFloat16>() : nullptr;
+    kernel.non_finite = arenas_.non_finite.template As<int32_t>();
+    kernel.places = Data<DevicePlace>(places_);
+    kernel.rates = Data<Rates>(rates_);
+    kernel.scales = Data<DeviceScale>(scales_);
+    kernel.launch = launch;
+    return kernel;
+  }
+
+  UpdateArenas arenas_;
+  UpdateOptions options_;
+  Rule rule_;
+  std::vector<std::vector<Launch>> launches_;  // per bucket
+  int32_t own_rows_ = 0;
+  Buffer places_, rates_;                      // on the device, like all that follow
+  Buffer first_rows_, scales_, clip_, table_;  // if norms are needed
+  std::vector<Rates> held_;                    // what rates_ holds
+  Uploader uploader_;
+};
 
 }  // namespace
 
-void UpdateParameters(Stream& stream, const UpdateRequest& request,
-                      const DeviceUpdateRange* device_ranges) {
-  for (size_t first = 0; first < request.ranges.size(); first += kMaxRanges) {
-    const auto ranges =
-        request.ranges.subspan(first, std::min<size_t>(kMaxRanges, request.ranges.size() - first));
-    if (request.rule == UpdateRule::kPaper) {
-      UpdateRanges<PaperRule>(stream, request, ranges, device_ranges + first);
-    } else {
-      UpdateRanges<TorchRule>(stream, request, ranges, device_ranges + first);
-    }
-  }
-  ForEach(stream, 1, SettleKernel{.non_finite = request.non_finite.As<int32_t>()});
+std::unique_ptr<Updater> MakeUpdater(const UpdateArenas& arenas, const UpdateOptions& options,
+                                     int device) {
+  return std::visit(
+      [&]<typename Rule>(const Rule&) -> std::unique_ptr<Updater> {
+        return std::make_unique<CudaUpdater<Rule>>(arenas, options, device);
+      },
+      options.rule);
 }
 
 }  // namespace convoy::cuda

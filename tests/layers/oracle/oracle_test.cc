@@ -9,7 +9,6 @@
 #include "layers/models.h"
 #include "layers/network.h"
 #include "layers/operations/dropout_mask.h"
-#include "layers/update_rules.h"
 
 namespace convoy {
 namespace {
@@ -100,74 +99,6 @@ INSTANTIATE_TEST_SUITE_P(
                     {5.884357, 11.631335, 17.447003, 23.279624, 28.438781, 0, 32.659863, 44.286665},
                     {}}),
     [](const auto& instance) { return instance.param.name; });
-
-TEST(OracleUpdate, ReproducesTheWorkedExampleOfBothRules) {
-  const auto backend = MakeOracleBackend(1);
-  HostStream stream;
-  const auto run = [&](UpdateRule rule) {
-    double w = 1, v = 0, g = 0.5;
-    int32_t non_finite = 0;
-    std::vector<double> path;
-    for (double lr : {0.01, 0.01, 0.001}) {
-      const UpdateRange range{0, 1, lr, 0.9, 5e-4};
-      const Tensor weight{&w, DType::kFloat64, Shape{1}};
-      backend->Update(stream, {.rule = rule,
-                               .parameters = weight,
-                               .compute = weight,
-                               .gradients = {&g, DType::kFloat64, Shape{1}},
-                               .states = {{&v, DType::kFloat64, Shape{1}}},
-                               .ranges = {&range, 1},
-                               .non_finite = {&non_finite, DType::kInt32, Shape{1}}});
-      path.push_back(w);
-    }
-    return path;
-  };
-  const std::vector<double> paper = run(UpdateRule::kPaper), torch = run(UpdateRule::kTorch);
-  EXPECT_NEAR(paper[0], 0.994995, 1e-12);
-  EXPECT_NEAR(paper[1], 0.985485525025, 1e-12);
-  EXPECT_NEAR(paper[2], 0.976426504805, 1e-12);
-  EXPECT_NEAR(torch[0], 0.994995, 1e-12);
-  EXPECT_NEAR(torch[1], 0.985485525025, 1e-12);
-  EXPECT_NEAR(torch[2], 0.984129179535, 1e-12);
-}
-
-TEST(OracleUpdate, LearningRateZeroFreezesWeightAndVelocity) {
-  const auto backend = MakeOracleBackend(1);
-  HostStream stream;
-  double w = 1, v = 0.25, g = 0.5;
-  int32_t non_finite = 0;
-  const UpdateRange range{0, 1, 0, 0.9, 5e-4};
-  const Tensor weight{&w, DType::kFloat64, Shape{1}};
-  const UpdateRequest request{.parameters = weight,
-                              .compute = weight,
-                              .gradients = {&g, DType::kFloat64, Shape{1}},
-                              .states = {{&v, DType::kFloat64, Shape{1}}},
-                              .ranges = {&range, 1},
-                              .non_finite = {&non_finite, DType::kInt32, Shape{1}}};
-  backend->Update(stream, request);
-  EXPECT_EQ(w, 1);
-  EXPECT_EQ(v, 0.25);
-}
-
-TEST(OracleUpdate, ANonFiniteGradientRaisesTheFlagAndTheFlagStopsUpdates) {
-  const auto backend = MakeOracleBackend(1);
-  HostStream stream;
-  double w[2] = {1, 1}, v[2] = {0, 0}, g[2] = {std::nan(""), 0.5};
-  int32_t non_finite = 0;
-  UpdateRange range{0, 1, 0.01, 0.9, 0};
-  const Tensor weight{w, DType::kFloat64, Shape{2}};
-  UpdateRequest request{.parameters = weight,
-                        .compute = weight,
-                        .gradients = {g, DType::kFloat64, Shape{2}},
-                        .states = {{v, DType::kFloat64, Shape{2}}},
-                        .ranges = {&range, 1},
-                        .non_finite = {&non_finite, DType::kInt32, Shape{1}}};
-  backend->Update(stream, request);
-  EXPECT_EQ(non_finite, 1);
-  range.begin = 1;
-  backend->Update(stream, request);
-  EXPECT_EQ(w[1], 1);
-}
 
 TEST(OracleDropout, The2012FormMasksInTrainingAndHalvesAtTest) {
   const int64_t count = 10000;

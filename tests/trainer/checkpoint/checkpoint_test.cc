@@ -59,11 +59,12 @@ NetworkSpec Small() {
   return network;
 }
 
-HarnessOptions Options(const GridShape& grid) {
+// One state per weight unless another rule is asked for.
+HarnessOptions Options(const GridShape& grid, const UpdateRule& rule = {}) {
   return {.network = Small(),
           .grid = grid,
           .batch = 4,
-          .optimizer = {.lr = 0.01},
+          .optimizer = {.rule = rule, .lr = std::holds_alternative<AdamRule>(rule) ? 1e-3 : 0.01},
           .preprocessing = {.mean = {120, 120, 120}, .standard_deviation = {60, 60, 60}}};
 }
 
@@ -80,7 +81,9 @@ double StepOn(Harness& harness, int64_t step) {
 std::vector<double> StateOf(Harness& harness) {
   std::vector<double> state;
   for (const ParameterSlice& slice : MakePlan(Small(), {1, 1}, 0).parameters) {
-    for (const Tensor& arena : {harness.store().parameters(), harness.store().states()[0]}) {
+    std::vector<Tensor> arenas = harness.store().states();
+    arenas.push_back(harness.store().parameters());
+    for (const Tensor& arena : arenas) {
       const std::vector<double> values = harness.Uncut(arena, slice.uncut.name);
       state.insert(state.end(), values.begin(), values.end());
     }
@@ -89,11 +92,12 @@ std::vector<double> StateOf(Harness& harness) {
 }
 
 // Three steps on `first`, a checkpoint, three more on `second`; the state at the end.
-std::vector<double> Interrupted(const GridShape& first, const GridShape& second) {
+std::vector<double> Interrupted(const GridShape& first, const GridShape& second,
+                                const UpdateRule& rule = {}) {
   const TemporaryFolder folder;
   const std::string path = folder.Path("c.safetensors");
   RunAsThreads(first.ranks(), {}, [&](World& world) {
-    Harness harness(world, Options(first));
+    Harness harness(world, Options(first, rule));
     for (int step = 0; step < 3; ++step) StepOn(harness, step);
     if (harness.grid().replica() == 0) {
       SaveCheckpoint(path, Info(), harness.plan(), harness.store(), harness.backend(),
@@ -103,14 +107,17 @@ std::vector<double> Interrupted(const GridShape& first, const GridShape& second)
   std::vector<double> state;
   std::mutex mutex;
   RunAsThreads(second.ranks(), {}, [&](World& world) {
-    Harness harness(world, Options(second));
+    Harness harness(world, Options(second, rule));
     // What the checkpoint did not bring would stay wrong.
-    for (const Tensor& arena :
-         {harness.store().parameters(), harness.store().states()[0], harness.store().buffers()}) {
+    std::vector<Tensor> arenas = harness.store().states();
+    arenas.push_back(harness.store().parameters());
+    arenas.push_back(harness.store().buffers());
+    for (const Tensor& arena : arenas) {
       std::fill_n(arena.As<double>(), arena.count(), 42.0);
     }
     LoadCheckpoint(path, harness.plan(), harness.store(), harness.backend(), harness.stream(),
                    world);
+    harness.SetUpdates(3);
     for (int step = 3; step < 6; ++step) StepOn(harness, step);
     const std::vector<double> own = StateOf(harness);
     const std::lock_guard lock(mutex);
@@ -119,11 +126,11 @@ std::vector<double> Interrupted(const GridShape& first, const GridShape& second)
   return state;
 }
 
-std::vector<double> Uninterrupted(const GridShape& grid) {
+std::vector<double> Uninterrupted(const GridShape& grid, const UpdateRule& rule = {}) {
   std::vector<double> state;
   std::mutex mutex;
   RunAsThreads(grid.ranks(), {}, [&](World& world) {
-    Harness harness(world, Options(grid));
+    Harness harness(world, Options(grid, rule));
     for (int step = 0; step < 6; ++step) StepOn(harness, step);
     const std::vector<double> own = StateOf(harness);
     const std::lock_guard lock(mutex);
@@ -137,6 +144,8 @@ TEST(Checkpoint, GoingOnAtTheSameCutIsBitwiseNeverHavingStopped) {
        {GridShape{1, 1}, GridShape{1, 2}, GridShape{2, 1}, GridShape{2, 2}}) {
     EXPECT_EQ(Interrupted(grid, grid), Uninterrupted(grid))
         << grid.replicas << " replicas, " << grid.towers << " towers";
+    EXPECT_EQ(Interrupted(grid, grid, AdamRule{}), Uninterrupted(grid, AdamRule{}))
+        << grid.replicas << " replicas, " << grid.towers << " towers, two states";
   }
 }
 

@@ -9,26 +9,37 @@
 namespace convoy {
 namespace {
 
-std::map<std::string, UpdateRange> RangesByName(const OptimizerOptions& options, double epoch,
-                                                const RankPlan& plan) {
-  const Optimizer optimizer(options, plan);
-  const auto ranges = optimizer.RangesAt({.epoch = epoch, .total_epochs = 90}, 0);
+// What the optimiser says of a parameter.
+struct Said {
+  UpdateRange range;
+  double lr = 0, momentum = 0, weight_decay = 0;
+};
+
+std::map<std::string, Said> SaidByName(const OptimizerOptions& options, double epoch,
+                                       const RankPlan& plan) {
+  Optimizer optimizer(options, plan);
+  const std::vector<UpdateRange> ranges = optimizer.UpdatesOf({}).ranges;
+  const auto rates = optimizer.NextRates({.epoch = epoch, .total_epochs = 90}, 0);
   const ArenaLayout layout = plan.ParameterLayout();
-  std::map<std::string, UpdateRange> by_name;
-  for (size_t i = 0; i < ranges.size(); ++i) by_name[layout.entries()[i].name] = ranges[i];
+  std::map<std::string, Said> by_name;
+  for (size_t i = 0; i < rates.size(); ++i) {
+    by_name[layout.entries()[i].name] = {ranges[i], rates[i].lr, rates[i].momentum,
+                                         rates[i].weight_decay};
+  }
   return by_name;
 }
 
 RankPlan Plan() { return MakePlan(MakeModel("alexnet2012"), {1, 1}, 0); }
 
 TEST(Optimizer, TheModelsMultipliersApply) {
-  auto ranges = RangesByName({.lr = 0.01, .weight_decay = 5e-4}, 0, Plan());
+  auto ranges = SaidByName({.lr = 0.01, .weight_decay = 5e-4}, 0, Plan());
   EXPECT_DOUBLE_EQ(ranges["conv1.weight"].lr, 0.01);
   EXPECT_DOUBLE_EQ(ranges["conv1.bias"].lr, 0.02);
   EXPECT_DOUBLE_EQ(ranges["fc8.weight"].weight_decay, 5e-4);
   EXPECT_DOUBLE_EQ(ranges["fc8.bias"].weight_decay, 0);
-  EXPECT_EQ(ranges["conv2.weight"].begin, Plan().ParameterLayout().Find("conv2.weight").offset);
-  EXPECT_EQ(ranges["conv2.weight"].count, 256 * 5 * 5 * 48);
+  EXPECT_EQ(ranges["conv2.weight"].range.begin,
+            Plan().ParameterLayout().Find("conv2.weight").offset);
+  EXPECT_EQ(ranges["conv2.weight"].range.count, 256 * 5 * 5 * 48);
 }
 
 // The 2012 run: the biases' rate is not cut with the weights', conv1 is frozen at the end.
@@ -39,12 +50,12 @@ TEST(Optimizer, GroupsSayTheScheduleOfThe2012Run) {
       ParameterGroup::Parse("*.bias lr=0.02 lr-multiplier=1 lr-scheduler=constant"),
       ParameterGroup::Parse("conv1.weight lr-scheduler=piecewise:25=0.001,67=0.00001,72=0"),
       ParameterGroup::Parse("conv1.bias lr-scheduler=piecewise:72=0")};
-  auto late = RangesByName(options, 73, Plan());
+  auto late = SaidByName(options, 73, Plan());
   EXPECT_DOUBLE_EQ(late["conv2.weight"].lr, 0.0001);
   EXPECT_DOUBLE_EQ(late["conv2.bias"].lr, 0.02);
   EXPECT_EQ(late["conv1.weight"].lr, 0);
   EXPECT_EQ(late["conv1.bias"].lr, 0);
-  EXPECT_DOUBLE_EQ(RangesByName(options, 68, Plan())["conv1.weight"].lr, 0.00001);
+  EXPECT_DOUBLE_EQ(SaidByName(options, 68, Plan())["conv1.weight"].lr, 0.00001);
 
   const Optimizer optimizer(options, Plan());
   EXPECT_TRUE(optimizer.Learns("conv1", {.epoch = 71}, 0));
@@ -53,8 +64,8 @@ TEST(Optimizer, GroupsSayTheScheduleOfThe2012Run) {
 }
 
 TEST(Optimizer, AMultiplierAppliesToScheduledValuesToo) {
-  auto ranges = RangesByName(
-      {.lr = 0.01, .lr_scheduler = Schedule::Parse("piecewise:1=0.001", "x")}, 1, Plan());
+  auto ranges = SaidByName({.lr = 0.01, .lr_scheduler = Schedule::Parse("piecewise:1=0.001", "x")},
+                           1, Plan());
   EXPECT_DOUBLE_EQ(ranges["conv1.bias"].lr, 0.002);
 }
 
@@ -62,7 +73,7 @@ TEST(Optimizer, LaterGroupsWin) {
   OptimizerOptions options;
   options.groups = {ParameterGroup::Parse("fc?.weight momentum=0.5 weight-decay=0.1"),
                     ParameterGroup::Parse("fc8.* momentum=0.7")};
-  auto ranges = RangesByName(options, 0, Plan());
+  auto ranges = SaidByName(options, 0, Plan());
   EXPECT_EQ(ranges["fc6.weight"].momentum, 0.5);
   EXPECT_EQ(ranges["fc8.weight"].momentum, 0.7);
   EXPECT_EQ(ranges["fc8.weight"].weight_decay, 0.1);
@@ -74,7 +85,7 @@ TEST(Optimizer, GroupsAreHeldAgainstTheUncutNetwork) {
   OptimizerOptions options;
   options.groups = {ParameterGroup::Parse("fc8.* lr-multiplier=3")};
   const RankPlan tower = MakePlan(MakeModel("alexnet2012"), {1, 2}, 1);
-  EXPECT_EQ(Optimizer(options, tower).RangesAt({}, 0).size(), 14u);
+  EXPECT_EQ(Optimizer(options, tower).NextRates({}, 0).size(), 14u);
   EXPECT_TRUE(Optimizer(options, tower).Learns("fc8", {}, 0));
 }
 
