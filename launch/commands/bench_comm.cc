@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/host/clock.h"
-#include "core/json_line.h"
+#include "core/host/json_line.h"
 #include "launch/commands/bench.h"
 #include "launch/options/run_options.h"
 #include "trainer/plan/plan.h"

@@ -9,7 +9,7 @@
 
 #include "core/hash.h"
 #include "core/host/clock.h"
-#include "core/json_line.h"
+#include "core/host/json_line.h"
 #include "core/median.h"
 #include "core/text.h"
 #include "dataloader/measure.h"

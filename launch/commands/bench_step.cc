@@ -7,7 +7,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "core/json_line.h"
+#include "core/host/json_line.h"
 #include "core/text.h"
 #include "launch/commands/bench.h"
 #include "launch/options/optimizer_options.h"

@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/host/files.h"
-#include "core/json_line.h"
+#include "core/host/json_line.h"
 #include "core/text.h"
 #include "dataloader/bad_samples.h"
 #include "dataloader/fingerprint.h"

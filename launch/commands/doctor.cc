@@ -11,8 +11,8 @@
 #include <nlohmann/json.hpp>
 
 #include "core/host/clock.h"
+#include "core/host/json_line.h"
 #include "core/host/thread_pool.h"
-#include "core/json_line.h"
 #include "core/text.h"
 #include "core/version.h"
 #include "launch/commands/bench.h"

@@ -10,9 +10,9 @@
 
 #include "comm/grid.h"
 #include "core/host/clock.h"
+#include "core/host/json_line.h"
 #include "core/host/numa.h"
 #include "core/host/thread_pool.h"
-#include "core/json_line.h"
 #include "core/text.h"
 #include "trainer/ranks/agreement.h"
 

@@ -5,7 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "core/json_line.h"
+#include "core/host/json_line.h"
 #include "core/text.h"
 #include "dataloader/bad_samples.h"
 #include "launch/command.h"

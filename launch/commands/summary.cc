@@ -6,7 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "core/json_line.h"
+#include "core/host/json_line.h"
 #include "core/text.h"
 #include "launch/command.h"
 #include "launch/options/run_options.h"

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/host/files.h"
-#include "core/json_line.h"
+#include "core/host/json_line.h"
 #include "trainer/trainer.h"
 
 namespace convoy {

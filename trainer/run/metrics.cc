@@ -6,7 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "core/json_line.h"
+#include "core/host/json_line.h"
 #include "core/text.h"
 
 namespace convoy {

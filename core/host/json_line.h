@@ -1,4 +1,4 @@
-// core/json_line.h - JSON as one line of text.
+// core/host/json_line.h - JSON as one line of text.
 #pragma once
 
 #include <string>
