@@ -28,12 +28,12 @@ class Stopwatch {
 
 }  // namespace
 
-ImageInfo CropRenderer::Open(const EncodedSample& sample) {
+const ImageInfo& CropRenderer::Open(const EncodedSample& sample) {
   decode_s_ = resize_s_ = 0;
   Stopwatch stopwatch;
-  const ImageInfo info = decoder_.Open(sample);
+  image_ = &decoder_.Open(sample);
   stopwatch.Into(decode_s_);
-  return info;
+  return image_->info();
 }
 
 void CropRenderer::Render(const CropPlan& plan, int width, int height, int channels, uint8_t* out) {
@@ -54,19 +54,19 @@ void CropRenderer::Render(const CropPlan& plan, int width, int height, int chann
     most_taps = std::max(most_taps, vertical.taps());
   }
   stopwatch.Into(resize_s_);
-  decoder_.Start(window, channels, plan.dct_scale);
+  image_->Start(window, channels, plan.dct_scale);
   // Filters count from the region's corner.
-  const int first_column = decoder_.first_column() - plan.region.x;
-  ring_.Configure(int64_t{decoder_.columns()} * decoder_.pixel_bytes(), most_taps + kRowsAtATime);
+  const int first_column = image_->first_column() - plan.region.x;
+  ring_.Configure(int64_t{image_->columns()} * image_->pixel_bytes(), most_taps + kRowsAtATime);
   for (size_t i = 0; i < static_cast<size_t>(places); ++i) {
-    resamplers_[i].Start(horizontal_[i], vertical_[i], first_column, decoder_.pixel_bytes(),
+    resamplers_[i].Start(horizontal_[i], vertical_[i], first_column, image_->pixel_bytes(),
                          channels, out + static_cast<int64_t>(i) * view_bytes);
   }
   for (int y = window.y0; y < window.y1;) {
     const int count = std::min(kRowsAtATime, window.y1 - y);
     uint8_t* rows[kRowsAtATime];
     for (int i = 0; i < count; ++i) rows[i] = ring_.Row(y - plan.region.y + i);
-    decoder_.ReadRows(rows, count);
+    image_->ReadRows(rows, count);
     y += count;
     stopwatch.Into(decode_s_);
     for (size_t i = 0; i < static_cast<size_t>(places); ++i) {

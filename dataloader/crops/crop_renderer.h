@@ -18,7 +18,7 @@ class CropRenderer {
       : decoder_(orientation) {}
 
   // Reads the header. Throws (kData), as Render() does. `sample` stays unchanged until Render().
-  ImageInfo Open(const EncodedSample& sample);
+  const ImageInfo& Open(const EncodedSample& sample);
   // Writes uint8 [plan.views, height, width, channels] to `out`. Only what the crops need is
   // decoded. Mirror is the device's work.
   void Render(const CropPlan& plan, int width, int height, int channels, uint8_t* out);
@@ -32,6 +32,7 @@ class CropRenderer {
   static constexpr int kMostPlaces = 5;
 
   ImageDecoder decoder_;
+  RowDecoder* image_ = nullptr;  // the one that was opened last
   RowRing ring_;
   std::array<AxisFilter, kMostPlaces> horizontal_, vertical_;
   std::array<RowResampler, kMostPlaces> resamplers_;

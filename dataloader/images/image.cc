@@ -5,8 +5,7 @@
 #include <string_view>
 
 #include "core/error.h"
-#include "dataloader/images/jpeg.h"
-#include "dataloader/images/png.h"
+#include "dataloader/images/decoders.h"
 
 namespace convoy {
 namespace {
@@ -18,98 +17,73 @@ bool StartsWith(const uint8_t* data, size_t bytes, std::string_view magic) {
 constexpr std::string_view kJpegMagic = "\xFF\xD8\xFF";
 constexpr std::string_view kPngMagic = "\x89PNG\r\n\x1A\n";
 
-}  // namespace
+// Pixels that a data set holds plain.
+class PlainDecoder final : public RowDecoder {
+ public:
+  void ReadRows(uint8_t* const* rows, int count) override {
+    const auto row_bytes = static_cast<size_t>(info_.width) * static_cast<size_t>(info_.components);
+    for (int i = 0; i < count; ++i, ++next_row_) {
+      const uint8_t* from = sample_->bytes.data() + row_bytes * static_cast<size_t>(next_row_);
+      ConvertRow(from, info_.width, info_.components, pixel_bytes_, rows[i]);
+    }
+  }
 
-struct ImageDecoder::State {
-  explicit State(ReadOrientation orientation) : jpeg(orientation) {}
+ private:
+  void Open(const EncodedSample& sample) override {
+    const int64_t expected = int64_t{sample.height} * sample.width * sample.channels;
+    CONVOY_CHECK(std::ssize(sample.bytes) == expected, "{} bytes of {}", sample.bytes.size(),
+                 expected);
+    sample_ = &sample;
+    info_ = {.format = ImageFormat::kPlain,
+             .width = sample.width,
+             .height = sample.height,
+             .components = sample.channels};
+  }
+  void Begin(const Window& window, int channels, int) override {
+    pixel_bytes_ = std::min(channels, info_.components) == 1 ? 1 : 4;
+    columns_ = info_.width;
+    next_row_ = window.y0;
+  }
 
-  ImageInfo info;
-  JpegDecoder jpeg;
-  PngDecoder png;
-  // Plain pixels:
-  const EncodedSample* plain = nullptr;
-  int plain_bytes = 0, next_row = 0;
+  const EncodedSample* sample_ = nullptr;
+  int next_row_ = 0;
 };
 
-ImageDecoder::ImageDecoder(ReadOrientation orientation)
-    : state_(std::make_unique<State>(orientation)) {}
-ImageDecoder::~ImageDecoder() = default;
+}  // namespace
 
-ImageInfo ImageDecoder::Open(const EncodedSample& sample) {
-  State& state = *state_;
-  const uint8_t* data = sample.bytes.data();
-  const size_t bytes = sample.bytes.size();
-  if (sample.height > 0) {
-    const int64_t expected = int64_t{sample.height} * sample.width * sample.channels;
-    CONVOY_CHECK(static_cast<int64_t>(bytes) == expected, "{} bytes of {}", bytes, expected);
-    state.plain = &sample;
-    state.info = {.format = ImageFormat::kPlain,
-                  .width = sample.width,
-                  .height = sample.height,
-                  .components = sample.channels};
-  } else if (StartsWith(data, bytes, kJpegMagic)) {
-    state.info = state.jpeg.Open(data, bytes);
-  } else if (StartsWith(data, bytes, kPngMagic)) {
-    state.info = state.png.Open(data, bytes);
-  } else {
-    throw Error(ExitCode::kData,
-                fmt::format("{}, a JPEG or PNG image expected", DescribeContent(data, bytes)));
-  }
-  return state.info;
-}
-
-void ImageDecoder::Start(const Window& window, int channels, int dct_scale) {
-  State& state = *state_;
-  CONVOY_CHECK(dct_scale == 1 || state.info.format == ImageFormat::kJpeg, "1 / {} of no JPEG",
+void RowDecoder::Start(const Window& window, int channels, int dct_scale) {
+  CONVOY_CHECK(dct_scale == 1 || info_.format == ImageFormat::kJpeg, "1 / {} of no JPEG",
                dct_scale);
-  const int width = ScaledSide(state.info.width, dct_scale);
-  const int height = ScaledSide(state.info.height, dct_scale);
+  const int width = ScaledSide(info_.width, dct_scale);
+  const int height = ScaledSide(info_.height, dct_scale);
   CONVOY_CHECK(0 <= window.x0 && window.x0 < window.x1 && window.x1 <= width && 0 <= window.y0 &&
                    window.y0 < window.y1 && window.y1 <= height,
                "[{}, {}) x [{}, {}) of {} x {}", window.x0, window.x1, window.y0, window.y1, width,
                height);
-  switch (state.info.format) {
-    case ImageFormat::kJpeg:
-      return state.jpeg.Start(window, channels, dct_scale);
-    case ImageFormat::kPng:
-      return state.png.Start(window, channels);
-    case ImageFormat::kPlain:
-      state.plain_bytes = std::min(channels, state.info.components) == 1 ? 1 : 4;
-      state.next_row = window.y0;
+  Begin(window, channels, dct_scale);
+}
+
+ImageDecoder::ImageDecoder(ReadOrientation orientation)
+    : jpeg_(MakeJpegDecoder(orientation)),
+      png_(MakePngDecoder()),
+      plain_(std::make_unique<PlainDecoder>()) {}
+
+RowDecoder& ImageDecoder::Open(const EncodedSample& sample) {
+  const uint8_t* data = sample.bytes.data();
+  const size_t bytes = sample.bytes.size();
+  RowDecoder* decoder = nullptr;
+  if (sample.height > 0) {
+    decoder = plain_.get();
+  } else if (StartsWith(data, bytes, kJpegMagic)) {
+    decoder = jpeg_.get();
+  } else if (StartsWith(data, bytes, kPngMagic)) {
+    decoder = png_.get();
+  } else {
+    throw Error(ExitCode::kData,
+                fmt::format("{}, a JPEG or PNG image expected", DescribeContent(data, bytes)));
   }
-}
-
-int ImageDecoder::pixel_bytes() const {
-  switch (state_->info.format) {
-    case ImageFormat::kJpeg:
-      return state_->jpeg.pixel_bytes();
-    case ImageFormat::kPng:
-      return state_->png.pixel_bytes();
-    case ImageFormat::kPlain:
-      break;
-  }
-  return state_->plain_bytes;
-}
-
-int ImageDecoder::first_column() const {
-  return state_->info.format == ImageFormat::kJpeg ? state_->jpeg.first_column() : 0;
-}
-
-int ImageDecoder::columns() const {
-  return state_->info.format == ImageFormat::kJpeg ? state_->jpeg.columns() : state_->info.width;
-}
-
-void ImageDecoder::ReadRows(uint8_t* const* rows, int count) {
-  State& state = *state_;
-  if (state.info.format == ImageFormat::kJpeg) return state.jpeg.ReadRows(rows, count);
-  if (state.info.format == ImageFormat::kPng) return state.png.ReadRows(rows, count);
-  const size_t row_bytes =
-      static_cast<size_t>(state.info.width) * static_cast<size_t>(state.info.components);
-  for (int i = 0; i < count; ++i, ++state.next_row) {
-    const uint8_t* from =
-        state.plain->bytes.data() + row_bytes * static_cast<size_t>(state.next_row);
-    ConvertRow(from, state.info.width, state.info.components, state.plain_bytes, rows[i]);
-  }
+  decoder->Open(sample);
+  return *decoder;
 }
 
 void ConvertRow(const uint8_t* from, int width, int channels, int pixel_bytes, uint8_t* to) {
@@ -125,6 +99,12 @@ void ConvertRow(const uint8_t* from, int width, int channels, int pixel_bytes, u
       to[4 * x + 3] = 0;
     }
   }
+}
+
+void RequireAtMostPixels(int width, int height) {
+  if (int64_t{width} * height <= kMostPixels) return;
+  throw Error(ExitCode::kData,
+              fmt::format("{} x {} pixels, at most {} expected", width, height, kMostPixels));
 }
 
 std::string DescribeContent(const uint8_t* data, size_t bytes) {

@@ -18,14 +18,14 @@ struct ImageInfo {
   int width = 0, height = 0;
   int components = 3;  // stored: 1 grey; 3; 4 CMYK or colour with alpha
   bool progressive = false;
-  int orientation = 1;  // of EXIF, ignored in decoding; 1 where nobody asked for it
+  int orientation = 1;  // of EXIF, ignored in decoding; 1 if it was not asked for
 
   bool is_grey() const { return components == 1; }
   bool is_cmyk() const { return format == ImageFormat::kJpeg && components == 4; }
   bool is_rotated() const { return orientation > 1; }
 };
 
-// Pixels of a side of `pixels`, decoded at 1 / dct_scale: rounded up.
+// Returns the length of a side of `pixels` that is decoded at 1 / dct_scale: rounded up.
 constexpr int ScaledSide(int pixels, int dct_scale) { return (pixels + dct_scale - 1) / dct_scale; }
 
 // Columns [x0, x1) of rows [y0, y1).
@@ -40,43 +40,63 @@ inline constexpr int kMostScans = 100;
 
 enum class ReadOrientation { kNo, kYes };
 
-// Reused from image to image, by one thread. All of its functions throw (kData) for an image that
-// cannot be decoded, with a reason that names neither file nor place: the caller knows them. The
-// same pixels on every machine: accurate integer DCT, interpolated chroma.
+// The rows of an image whose header was read. Used by one thread. Start() and ReadRows() throw
+// (kData) for an image that cannot be decoded, with a reason that names neither file nor place: the
+// caller knows them. The pixels are the same on every machine (accurate integer DCT, interpolated
+// chroma).
+class RowDecoder {
+ public:
+  virtual ~RowDecoder() = default;
+
+  const ImageInfo& info() const { return info_; }
+  // Makes ReadRows() give the rows of `window`, from its first. `channels` is 1 or 3. Only JPEGs
+  // can be decoded at 1 / dct_scale (1, 2 or 4) of their size, rounded up; the window then counts
+  // pixels of that size.
+  void Start(const Window& window, int channels, int dct_scale = 1);
+  // 1 (grey) if `channels` is 1 or the image is grey; else 4 (R, G, B and one without meaning,
+  // because vector units like fours).
+  int pixel_bytes() const { return pixel_bytes_; }
+  // The columns that each row holds: those of the window, and maybe more on both sides.
+  int first_column() const { return first_column_; }
+  int columns() const { return columns_; }
+  // Writes the next `count` rows, each of columns() * pixel_bytes() bytes.
+  virtual void ReadRows(uint8_t* const* rows, int count) = 0;
+
+ protected:
+  ImageInfo info_;
+  int pixel_bytes_ = 0, first_column_ = 0, columns_ = 0;
+
+ private:
+  friend class ImageDecoder;
+  // Reads the header of another image and fills info_.
+  virtual void Open(const EncodedSample& sample) = 0;
+  // Does the work of Start() and sets the three numbers above.
+  virtual void Begin(const Window& window, int channels, int dct_scale) = 0;
+};
+
+// Keeps a decoder of each form, and their memory, from image to image. Used by one thread.
 class ImageDecoder {
  public:
   explicit ImageDecoder(ReadOrientation orientation = ReadOrientation::kNo);
-  ~ImageDecoder();
 
-  // Reads the header. `sample` stays the caller's and unchanged until the next Open().
-  ImageInfo Open(const EncodedSample& sample);
-  // From now on ReadRows() gives the rows of `window`, from its first. JPEGs alone can be decoded
-  // at 1 / dct_scale (1, 2 or 4) of their size, rounded up, which the window then counts in.
-  void Start(const Window& window, int channels, int dct_scale = 1);
-  // 1 (grey) where `channels` is 1 or the image is grey; else 4 (R, G, B and one without meaning,
-  // because vector units like fours).
-  int pixel_bytes() const;
-  // Columns that each row holds: the window's, and maybe more on both sides.
-  int first_column() const;
-  int columns() const;
-  // The next `count` rows, each of columns() * pixel_bytes() bytes.
-  void ReadRows(uint8_t* const* rows, int count);
+  // Reads the header. `sample` stays the caller's, and unchanged until the next Open(). The result
+  // is valid until then. Throws (kData) as RowDecoder does.
+  RowDecoder& Open(const EncodedSample& sample);
 
  private:
-  struct State;
-  std::unique_ptr<State> state_;
+  std::unique_ptr<RowDecoder> jpeg_, png_, plain_;
 };
 
-// "a PNG image", "a GIF image", "text", "empty": for messages.
+// Says what the bytes are, for messages: "a PNG image", "a GIF image", "text", "empty".
 std::string DescribeContent(const uint8_t* data, size_t bytes);
 
-// Luma of R, G, B as JPEG defines it.
+// Returns the luma of R, G, B as JPEG defines it.
 constexpr uint8_t Luma(int r, int g, int b) {
   return static_cast<uint8_t>((19595 * r + 38470 * g + 7471 * b + 32768) >> 16);
 }
 
-// A row of plain grey or R, G, B pixels as ImageDecoder gives it: `channels` is 1 or 3 and
-// `pixel_bytes` 1 or 4, and 1 where `channels` is.
+// Writes a row of plain grey or R, G, B pixels as a RowDecoder gives it. `channels` is 1 or 3;
+// `pixel_bytes` is 1 or 4, and 1 if `channels` is.
 void ConvertRow(const uint8_t* from, int width, int channels, int pixel_bytes, uint8_t* to);
 
 }  // namespace convoy

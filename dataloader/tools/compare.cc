@@ -44,15 +44,16 @@ struct Worker {
 };
 
 void Decode(ImageDecoder& decoder, const EncodedSample& sample, Picture& picture) {
-  picture.info = decoder.Open(sample);
-  decoder.Start({0, 0, picture.info.width, picture.info.height}, 3);
-  picture.pixel_bytes = decoder.pixel_bytes();
+  RowDecoder& image = decoder.Open(sample);
+  picture.info = image.info();
+  image.Start({0, 0, picture.info.width, picture.info.height}, 3);
+  picture.pixel_bytes = image.pixel_bytes();
   const auto row_bytes =
-      static_cast<size_t>(decoder.columns()) * static_cast<size_t>(picture.pixel_bytes);
+      static_cast<size_t>(image.columns()) * static_cast<size_t>(picture.pixel_bytes);
   picture.pixels.resize(row_bytes * static_cast<size_t>(picture.info.height));
   for (int y = 0; y < picture.info.height; ++y) {
     uint8_t* row = picture.pixels.data() + row_bytes * static_cast<size_t>(y);
-    decoder.ReadRows(&row, 1);
+    image.ReadRows(&row, 1);
     // The fourth byte of a pixel means nothing.
     for (size_t i = 3; picture.pixel_bytes == 4 && i < row_bytes; i += 4) row[i] = 0;
   }

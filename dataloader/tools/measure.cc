@@ -75,13 +75,14 @@ struct Decoding {
 };
 
 void Decode(Decoding& tools, DecodeWork work) {
-  const ImageInfo info = tools.decoder.Open(tools.sample);
+  RowDecoder& image = tools.decoder.Open(tools.sample);
+  const ImageInfo& info = image.info();
   // The decoder parses all that lies above its window, and transforms nothing of it.
   const Window window = work == DecodeWork::kFull ? Window{0, 0, info.width, info.height}
                                                   : Window{0, info.height - 1, 1, info.height};
-  tools.decoder.Start(window, 3);
-  const auto row_bytes = static_cast<size_t>(tools.decoder.columns()) *
-                         static_cast<size_t>(tools.decoder.pixel_bytes());
+  image.Start(window, 3);
+  const auto row_bytes =
+      static_cast<size_t>(image.columns()) * static_cast<size_t>(image.pixel_bytes());
   const int rows = window.y1 - window.y0;
   const size_t bytes = row_bytes * static_cast<size_t>(rows);
   if (tools.pixels.size() < bytes) tools.pixels.resize(bytes);
@@ -89,7 +90,7 @@ void Decode(Decoding& tools, DecodeWork work) {
   for (int y = 0; y < rows; ++y) {
     tools.rows.push_back(tools.pixels.data() + row_bytes * static_cast<size_t>(y));
   }
-  tools.decoder.ReadRows(tools.rows.data(), rows);
+  image.ReadRows(tools.rows.data(), rows);
 }
 
 }  // namespace

@@ -107,19 +107,18 @@ PackedSample SamplePacker::Pack(const Dataset& dataset, int64_t sample,
 }
 
 bool SamplePacker::PixelsAreEqual(const EncodedSample& a, const EncodedSample& b) {
-  const EncodedSample* const samples[] = {&a, &b};
   std::vector<uint8_t> rows[2];
-  ImageInfo info[2];
+  RowDecoder* const images[] = {&decoders_[0].Open(a), &decoders_[1].Open(b)};
+  const int width = images[0]->info().width, height = images[0]->info().height;
+  if (images[1]->info().width != width || images[1]->info().height != height) return false;
   for (size_t i = 0; i < 2; ++i) {
-    info[i] = decoders_[i].Open(*samples[i]);
-    if (info[i].width != info[0].width || info[i].height != info[0].height) return false;
-    decoders_[i].Start({0, 0, info[i].width, info[i].height}, 3);
-    rows[i].resize(static_cast<size_t>(decoders_[i].columns() * decoders_[i].pixel_bytes()));
+    images[i]->Start({0, 0, width, height}, 3);
+    rows[i].resize(static_cast<size_t>(images[i]->columns() * images[i]->pixel_bytes()));
   }
-  for (int y = 0; y < info[0].height; ++y) {
+  for (int y = 0; y < height; ++y) {
     for (size_t i = 0; i < 2; ++i) {
       uint8_t* row = rows[i].data();
-      decoders_[i].ReadRows(&row, 1);
+      images[i]->ReadRows(&row, 1);
     }
     if (rows[0] != rows[1]) return false;
   }

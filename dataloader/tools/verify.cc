@@ -18,12 +18,13 @@ struct Worker {
 
 // Decodes all of an image, row by row.
 ImageInfo DecodeAll(Worker& worker) {
-  const ImageInfo info = worker.decoder.Open(worker.sample);
-  worker.decoder.Start({0, 0, info.width, info.height}, 3);
-  worker.row.resize(static_cast<size_t>(worker.decoder.columns()) *
-                    static_cast<size_t>(worker.decoder.pixel_bytes()));
+  RowDecoder& image = worker.decoder.Open(worker.sample);
+  const ImageInfo& info = image.info();
+  image.Start({0, 0, info.width, info.height}, 3);
+  worker.row.resize(static_cast<size_t>(image.columns()) *
+                    static_cast<size_t>(image.pixel_bytes()));
   uint8_t* row = worker.row.data();
-  for (int y = 0; y < info.height; ++y) worker.decoder.ReadRows(&row, 1);
+  for (int y = 0; y < info.height; ++y) image.ReadRows(&row, 1);
   return info;
 }
 

@@ -15,27 +15,28 @@ namespace {
 std::string Outcome(ImageDecoder& decoder, const EncodedSample& sample, const DecodeForm& form) {
   Hasher hasher;
   try {
-    const ImageInfo info = decoder.Open(sample);
+    RowDecoder& image = decoder.Open(sample);
+    const ImageInfo& info = image.info();
     Window window;
     window.x0 = info.width * form.left / 256;
     window.x1 = std::clamp(info.width * (form.right + 1) / 256, window.x0 + 1, info.width);
     window.y0 = info.height * form.top / 256;
     window.y1 = std::clamp(info.height * (form.bottom + 1) / 256, window.y0 + 1, info.height);
-    decoder.Start(window, form.channels);
-    Require(decoder.first_column() <= window.x0 &&
-                decoder.first_column() + decoder.columns() >= window.x1,
-            "the window's columns are not decoded");
+    image.Start(window, form.channels);
+    Require(
+        image.first_column() <= window.x0 && image.first_column() + image.columns() >= window.x1,
+        "the window's columns are not decoded");
     // Each row is memory of its own, so that the address sanitizer sees where it ends.
     std::vector<std::vector<uint8_t>> memory(static_cast<size_t>(form.rows));
     std::vector<uint8_t*> rows;
-    const auto row_bytes = static_cast<size_t>(decoder.columns() * decoder.pixel_bytes());
+    const auto row_bytes = static_cast<size_t>(image.columns() * image.pixel_bytes());
     for (std::vector<uint8_t>& row : memory) {
       row.resize(row_bytes);
       rows.push_back(row.data());
     }
     for (int y = window.y0; y < window.y1; y += form.rows) {
       const int count = std::min(form.rows, window.y1 - y);
-      decoder.ReadRows(rows.data(), count);
+      image.ReadRows(rows.data(), count);
       for (int i = 0; i < count; ++i) hasher.Add(rows[static_cast<size_t>(i)], row_bytes);
     }
   } catch (const Error& error) {

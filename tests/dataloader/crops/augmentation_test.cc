@@ -136,23 +136,22 @@ TEST(DctScaling, AWindowHasThePixelsOfTheWholeScaledDecode) {
       sample.bytes.assign(file.begin(), file.end());
       for (const int scale : {1, 2, 4}) {
         const int width = ScaledSide(301, scale), height = ScaledSide(203, scale);
-        decoder.Open(sample);
-        decoder.Start({0, 0, width, height}, 3, scale);
+        RowDecoder& image = decoder.Open(sample);
+        image.Start({0, 0, width, height}, 3, scale);
         std::vector<uint8_t> whole(static_cast<size_t>(width * height * 4));
         for (int y = 0; y < height; ++y) {
           uint8_t* row = whole.data() + y * width * 4;
-          decoder.ReadRows(&row, 1);
+          image.ReadRows(&row, 1);
         }
         const Window window{width / 3, height / 4, width - 7, height - 3};
-        decoder.Open(sample);
-        decoder.Start(window, 3, scale);
-        std::vector<uint8_t> row(static_cast<size_t>(decoder.columns() * 4));
+        decoder.Open(sample).Start(window, 3, scale);
+        std::vector<uint8_t> row(static_cast<size_t>(image.columns() * 4));
         for (int y = window.y0; y < window.y1; ++y) {
           uint8_t* pointer = row.data();
-          decoder.ReadRows(&pointer, 1);
+          image.ReadRows(&pointer, 1);
           for (int x = window.x0; x < window.x1; ++x) {
             for (int c = 0; c < 3; ++c) {
-              ASSERT_EQ(row[static_cast<size_t>((x - decoder.first_column()) * 4 + c)],
+              ASSERT_EQ(row[static_cast<size_t>((x - image.first_column()) * 4 + c)],
                         whole[static_cast<size_t>((y * width + x) * 4 + c)])
                   << h << "x" << v << " 1/" << scale << " at " << x << ", " << y;
             }

@@ -32,17 +32,18 @@ struct Decoded {
 Decoded Decode(ImageDecoder& decoder, const EncodedSample& sample, int channels,
                Window window = {}) {
   Decoded decoded;
-  decoded.info = decoder.Open(sample);
+  RowDecoder& image = decoder.Open(sample);
+  decoded.info = image.info();
   if (window.x1 == 0) window = {0, 0, decoded.info.width, decoded.info.height};
-  decoder.Start(window, channels);
-  const int pixel_bytes = decoder.pixel_bytes();
+  image.Start(window, channels);
+  const int pixel_bytes = image.pixel_bytes();
   decoded.channels = pixel_bytes == 4 ? 3 : 1;
-  std::vector<uint8_t> row(static_cast<size_t>(decoder.columns() * pixel_bytes));
+  std::vector<uint8_t> row(static_cast<size_t>(image.columns() * pixel_bytes));
   uint8_t* pointer = row.data();
   for (int y = window.y0; y < window.y1; ++y) {
-    decoder.ReadRows(&pointer, 1);
+    image.ReadRows(&pointer, 1);
     for (int x = window.x0; x < window.x1; ++x) {
-      const uint8_t* pixel = row.data() + (x - decoder.first_column()) * pixel_bytes;
+      const uint8_t* pixel = row.data() + (x - image.first_column()) * pixel_bytes;
       decoded.pixels.insert(decoded.pixels.end(), pixel, pixel + decoded.channels);
     }
   }
@@ -321,9 +322,9 @@ TEST(ImageDecoder, ReadsOrientationWhenAskedAndNeverAppliesIt) {
   const EncodedSample sample =
       Encoded(testing::ReadFile(testing::SharedPath("data/odd/exif-rotated.JPEG")));
   ImageDecoder asked(ReadOrientation::kYes), not_asked;
-  EXPECT_EQ(asked.Open(sample).orientation, 6);
-  EXPECT_EQ(asked.Open(sample).width, 160);
-  EXPECT_EQ(not_asked.Open(sample).orientation, 1);
+  EXPECT_EQ(asked.Open(sample).info().orientation, 6);
+  EXPECT_EQ(asked.Open(sample).info().width, 160);
+  EXPECT_EQ(not_asked.Open(sample).info().orientation, 1);
 }
 
 TEST(DescribeContent, NamesWhatUsersMistakeForImages) {

@@ -258,15 +258,16 @@ void ExpectEqualToWholeDecode(const EncodedSample& sample, const std::string& na
   ImageDecoder decoder;
   ImageInfo info;
   try {
-    info = decoder.Open(sample);
-    decoder.Start({0, 0, info.width, info.height}, 3);
-    const int pixel_bytes = decoder.pixel_bytes();
+    RowDecoder& image = decoder.Open(sample);
+    info = image.info();
+    image.Start({0, 0, info.width, info.height}, 3);
+    const int pixel_bytes = image.pixel_bytes();
     EncodedSample plain{
         .height = info.height, .width = info.width, .channels = pixel_bytes == 4 ? 3 : 1};
     std::vector<uint8_t> row(static_cast<size_t>(info.width * pixel_bytes));
     uint8_t* pointer = row.data();
     for (int y = 0; y < info.height; ++y) {
-      decoder.ReadRows(&pointer, 1);
+      image.ReadRows(&pointer, 1);
       for (int x = 0; x < info.width; ++x) {
         const uint8_t* pixel = row.data() + x * pixel_bytes;
         plain.bytes.insert(plain.bytes.end(), pixel, pixel + plain.channels);

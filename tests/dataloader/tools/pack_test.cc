@@ -69,7 +69,7 @@ TEST(Pack, ScalesToTheShortSide) {
   for (int64_t i = 0; i < 12; ++i) {
     packed->Read(i, sample);
     dataset.Read(i, original);
-    const ImageInfo before = decoder.Open(original), after = decoder.Open(sample);
+    const ImageInfo before = decoder.Open(original).info(), after = decoder.Open(sample).info();
     EXPECT_EQ(std::min(after.width, after.height), 55);
     EXPECT_EQ(std::max(after.width, after.height),
               55 * std::max(before.width, before.height) / std::min(before.width, before.height));
@@ -102,13 +102,13 @@ TEST(Pack, MakesJpegsOfPlainPixelsThatLookTheSame) {
     EXPECT_EQ(packed->Label(i), dataset->Label(i)) << "the same identity";
     packed->Read(i, sample);
     dataset->Read(i, plain);
-    const ImageInfo info = decoder.Open(sample);
-    EXPECT_EQ(info.components, 1);
-    decoder.Start({0, 0, 28, 28}, 1);
+    RowDecoder& image = decoder.Open(sample);
+    EXPECT_EQ(image.info().components, 1);
+    image.Start({0, 0, 28, 28}, 1);
     std::vector<uint8_t> row(28);
     uint8_t* pointer = row.data();
     for (size_t y = 0; y < 28; ++y) {
-      decoder.ReadRows(&pointer, 1);
+      image.ReadRows(&pointer, 1);
       // Quality 100 rounds coefficients to whole numbers.
       for (size_t x = 0; x < 28; ++x) EXPECT_NEAR(row[x], plain.bytes[28 * y + x], 3);
     }
