@@ -9,7 +9,7 @@ namespace convoy {
 namespace {
 
 // How long NCCL may take to abort.
-constexpr double kAbort_s = 2;
+constexpr double kAbortSeconds = 2;
 
 class NcclOperation final : public Request::Operation {
  public:
@@ -61,12 +61,12 @@ class NcclCommunicator final : public Communicator {
         // A peer is gone, or the group was given up.
       }
     }
-    AbortAll({group_}, kAbort_s);
+    AbortAll({group_}, kAbortSeconds);
   }
 
   int rank() const override { return host_.rank(); }
   int size() const override { return host_.size(); }
-  void GiveUp(const std::string&) override { AbortAll({group_}, kAbort_s); }
+  void GiveUp(const std::string&) override { AbortAll({group_}, kAbortSeconds); }
   bool queues_on_device() const override { return true; }
   Buffer AllocateRegistered(int64_t bytes) override { return group_->AllocateRegistered(bytes); }
 
@@ -118,7 +118,7 @@ std::unique_ptr<Communicator> MakeNccl(Communicator& host, Watchdog& watchdog,
   try {
     group->Connect(id);
   } catch (...) {
-    AbortAll({group}, kAbort_s);
+    AbortAll({group}, kAbortSeconds);
     throw;
   }
   return MakeNcclOf(group, host, watchdog, options);

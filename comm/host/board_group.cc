@@ -150,12 +150,12 @@ class BoardGroup final : public RankGroup {
 
   void AwaitChange(const Collective& collective, uint32_t phase) {
     // How soon the loss of a process is seen.
-    constexpr int64_t kSlice_ms = 250;
+    constexpr int64_t kSliceMs = 250;
     const uint32_t seen = board_->completed.load(std::memory_order_acquire);
     if ((seen & kPhaseMask) >= phase) return;
     ThrowIfGivenUp(collective, Missing(phase));
     if ((seen & kWakeAll) != 0) ThrowBroken();
-    const bool changed = FutexWait(board_->completed, seen, kSlice_ms);
+    const bool changed = FutexWait(board_->completed, seen, kSliceMs);
     if (!changed && SomebodyIsLost(phase)) {
       const std::string reason = Message(collective, "a rank is lost", Missing(phase));
       if (Break(reason)) throw PeerFailure(reason, kLostHint);

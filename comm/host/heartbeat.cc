@@ -17,7 +17,7 @@
 namespace convoy {
 namespace {
 
-constexpr double kBeat_s = 0.5;
+constexpr double kBeatSeconds = 0.5;
 constexpr int64_t kReportAfter = 20, kReportEvery = 60;  // beats
 // A rank that has not ended so many beats after it could know of a loss waits somewhere else.
 constexpr int64_t kGrace = 16;
@@ -26,7 +26,7 @@ constexpr int64_t kGrace = 16;
 constexpr int64_t kHeardWithin = 20;
 constexpr size_t kMostNamed = 3;
 
-double SecondsOf(int64_t beats) { return beats * kBeat_s; }
+double SecondsOf(int64_t beats) { return beats * kBeatSeconds; }
 
 std::string NameOf(const Peer& peer) {
   return fmt::format("rank {} ({})", peer.world_rank, peer.host);
@@ -144,7 +144,7 @@ void Heartbeat::Send() {
 bool Heartbeat::ReceiveUntilNextBeat() {
   const Clock::time_point start = Clock::now();
   while (true) {
-    const double left_s = kBeat_s - SecondsSince(start);
+    const double left_s = kBeatSeconds - SecondsSince(start);
     if (left_s <= 0) return true;
     std::array<pollfd, 2> sources{
         {{.fd = stop_descriptor_, .events = POLLIN, .revents = 0},

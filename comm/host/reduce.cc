@@ -28,14 +28,14 @@ T Add(T a, T b) {
   }
 }
 
-template <ReduceOp op, typename T>
+template <ReduceOp kOp, typename T>
 T Apply(T a, T b) {
-  if constexpr (op == ReduceOp::kSum) return Add(a, b);
-  if constexpr (op == ReduceOp::kMax) return a < b ? b : a;
-  if constexpr (op == ReduceOp::kMin) return b < a ? b : a;
+  if constexpr (kOp == ReduceOp::kSum) return Add(a, b);
+  if constexpr (kOp == ReduceOp::kMax) return a < b ? b : a;
+  if constexpr (kOp == ReduceOp::kMin) return b < a ? b : a;
 }
 
-template <typename T, ReduceOp op>
+template <typename T, ReduceOp kOp>
 void Reduce(std::span<const void* const> sources, std::span<void* const> destinations,
             int64_t count) {
   using Accumulator = typename AccumulatorOf<T>::Type;
@@ -47,7 +47,7 @@ void Reduce(std::span<const void* const> sources, std::span<void* const> destina
     for (const void* source : sources.subspan(1)) {
       const T* next = static_cast<const T*>(source) + begin;
       for (int64_t i = 0; i < n; ++i) {
-        sum[i] = Apply<op>(sum[i], static_cast<Accumulator>(next[i]));
+        sum[i] = Apply<kOp>(sum[i], static_cast<Accumulator>(next[i]));
       }
     }
     for (void* destination : destinations) {

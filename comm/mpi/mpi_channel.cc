@@ -25,10 +25,10 @@ void Check(int result, const char* call) {
 }
 
 // MPI has no bf16. `inout` = `in` op `inout`, `in` from the lower ranks.
-template <ReduceOp op>
+template <ReduceOp kOp>
 void ReduceBFloat16(void* in, void* inout, int* count, MPI_Datatype*) {
   const std::array<const void*, 2> sources{in, inout};
-  ReduceArrays(DType::kBFloat16, op, sources, {&inout, 1}, *count);
+  ReduceArrays(DType::kBFloat16, kOp, sources, {&inout, 1}, *count);
 }
 
 MPI_Datatype TypeOf(DType dtype) {

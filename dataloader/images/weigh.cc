@@ -233,11 +233,11 @@ void WeighRows(const uint8_t* const* rows, const int32_t* weights, int taps, int
   }
 }
 
-void ColumnWeights::Build(const int* first_pixels, const int32_t* weights, int begin, int taps_,
-                          int outputs_, int values_) {
-  taps = taps_;
-  outputs = outputs_;
-  values = values_;
+void ColumnWeights::Build(const int* first_pixels, const int32_t* weights, int begin,
+                          int taps_of_each, int all_outputs, int values_of_pixel) {
+  taps = taps_of_each;
+  outputs = all_outputs;
+  values = values_of_pixel;
   const auto count = static_cast<size_t>(outputs);
   starts.resize(count);
   for (size_t i = 0; i < count; ++i) starts[i] = (first_pixels[i] - begin) * values;

@@ -9,11 +9,13 @@
 
 #include "core/device/memory.h"
 
+// NOLINTBEGIN(readability-identifier-naming): the library's own names
 namespace dnnl {
 struct engine;
 struct primitive_attr;
 struct primitive_desc_base;
 }  // namespace dnnl
+// NOLINTEND(readability-identifier-naming)
 
 namespace convoy::cpu {
 

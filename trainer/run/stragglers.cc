@@ -12,7 +12,7 @@ namespace convoy {
 namespace {
 
 constexpr double kTimesMedian = 1.5;
-constexpr double kShareOfStep = 0.1, kLeast_ms = 1;
+constexpr double kShareOfStep = 0.1, kLeastMs = 1;
 // More than these do not fit into a line.
 constexpr size_t kMostNamed = 4, kMostListed = 32;
 
@@ -60,7 +60,7 @@ std::vector<int> FindStragglers(const std::vector<RankTime>& times, double step_
   const auto keeps_up = [&](int rank) {
     const double own = times[static_cast<size_t>(rank)].own_ms;
     return own <= kTimesMedian * median ||
-           own - median < std::max(kLeast_ms, kShareOfStep * step_ms);
+           own - median < std::max(kLeastMs, kShareOfStep * step_ms);
   };
   ranks.erase(std::find_if(ranks.begin(), ranks.end(), keeps_up), ranks.end());
   return ranks;
