@@ -37,7 +37,12 @@ int64_t CountBadPositions(const std::vector<BadSample>& bad);
 // "" or " (2 bad ones left out)", for messages that say of how many images something is.
 std::string DescribeLeftOut(int64_t bad);
 
-// The bad samples of one epoch, held against a limit.
+// Says (kData) that `found` bad samples are more than `limit`, and names `last`. `where` is "" or "
+// in epoch 3".
+Error TooManyBadSamples(int64_t found, const std::string& where, int64_t limit,
+                        const BadSample& last);
+
+// The bad samples of one epoch, compared with a limit.
 class BadSampleCount {
  public:
   explicit BadSampleCount(int64_t limit) : limit_(limit) {}
@@ -47,7 +52,7 @@ class BadSampleCount {
   void Restart() { found_ = 0; }
   int64_t found() const { return found_; }
   bool TooMany() const { return found_ > limit_; }
-  // Says (kData) that there are too many, and names `last`.
+  // TooManyBadSamples() of the epoch.
   Error TooManyError(const BadSample& last) const;
 
  private:

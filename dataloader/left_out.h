@@ -8,7 +8,7 @@
 
 namespace convoy {
 
-// A kind is the extension of a name (".webp"), or a word for what has none of its own ("FIFO").
+// A kind is the extension of a name (".webp"), or a word for what has none of its own ("pipe").
 class LeftOut {
  public:
   struct Kind {
@@ -25,7 +25,7 @@ class LeftOut {
   int64_t count() const;
   bool empty() const { return kinds_.empty(); }
   const std::map<std::string, Kind>& kinds() const { return kinds_; }
-  // "12 .webp, 3 .bmp, 1 FIFO (cat/a.jpg)", the largest first; empty if there is none.
+  // "12 .webp, 3 .bmp, 1 pipe (cat/a.jpg)", the largest first; empty if there is none.
   std::string Listing() const;
   // "left out 15 files that are no JPEG or PNG: 12 .webp, 3 .bmp"; empty if there is none.
   std::string Sentence() const;

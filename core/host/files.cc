@@ -44,6 +44,13 @@ const char* KindOf(mode_t mode) {
   return S_ISCHR(mode) || S_ISBLK(mode) ? "a device" : "neither a file nor a folder";
 }
 
+[[noreturn]] void RefuseAsNoFile(const std::string& path, mode_t mode, ExitCode exit_code) {
+  throw Error(exit_code, fmt::format("{} is {}, expected a file", path, KindOf(mode)),
+              S_ISDIR(mode)
+                  ? "give a file"
+                  : "it is read at any place and more than once: write it to a file first");
+}
+
 void SyncFolderOf(const std::string& path) {
   const std::string folder = std::filesystem::absolute(path).parent_path().string();
   const int descriptor = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -83,6 +90,15 @@ void File::Close() noexcept {
   descriptor_ = -1;
 }
 
+void RequireRegularFile(const std::string& path, ExitCode exit_code) {
+  struct stat status {};
+  if (stat(path.c_str(), &status) != 0) {
+    throw Error(exit_code, fmt::format("cannot examine {}: {}", path, ErrnoText()),
+                "check the path and its permissions");
+  }
+  if (!S_ISREG(status.st_mode)) RefuseAsNoFile(path, status.st_mode, exit_code);
+}
+
 File File::OpenForReading(const std::string& path, ExitCode exit_code) {
   // Without O_NONBLOCK the opening of a pipe would wait for a writer.
   const int descriptor =
@@ -94,7 +110,7 @@ File File::OpenForReading(const std::string& path, ExitCode exit_code) {
   struct stat status {};
   if (fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode)) {
     close(descriptor);
-    throw Error(exit_code, fmt::format("{} is {}, expected a file", path, KindOf(status.st_mode)));
+    RefuseAsNoFile(path, status.st_mode, exit_code);
   }
   return File(descriptor, path, status.st_size);
 }

@@ -10,6 +10,9 @@
 
 namespace convoy {
 
+// Throws with the given exit code unless `path` is a regular file. Never opens it.
+void RequireRegularFile(const std::string& path, ExitCode exit_code);
+
 // An open file, closed when destroyed. Move-only.
 class File {
  public:

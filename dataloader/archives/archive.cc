@@ -7,7 +7,6 @@
 
 #include "core/host/clock.h"
 #include "core/text.h"
-#include "dataloader/archives/archive_stamp.h"
 #include "dataloader/archives/inner_tar.h"
 #include "dataloader/archives/names.h"
 #include "dataloader/archives/tar.h"

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "core/host/log.h"
-#include "dataloader/archives/archive_stamp.h"
 #include "dataloader/archives/bytes.h"
 #include "dataloader/archives/members.h"
 #include "dataloader/left_out.h"
@@ -25,6 +24,8 @@ struct ArchiveContents {
   LeftOut left_out;  // files that are neither images nor labels
   MemberTable members;
 };
+
+using Archives = std::vector<std::unique_ptr<FileBytes>>;
 
 // Reads the headers of every archive. Says on `log` how far it is if it takes long. Throws (kData)
 // with archive and byte for anything malformed, for archives that mix the kinds, and for one of

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "core/device/memory.h"
-#include "dataloader/images/weigh.h"
+#include "dataloader/images/filter_kernels.h"
 
 namespace convoy {
 

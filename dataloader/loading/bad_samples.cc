@@ -46,12 +46,16 @@ void BadSampleCount::Add(int64_t epoch, int64_t found) {
   found_ += found;
 }
 
+Error TooManyBadSamples(int64_t found, const std::string& where, int64_t limit,
+                        const BadSample& last) {
+  return {ExitCode::kData,
+          fmt::format("{} bad samples{}, at most {} expected; the last is {} ({}): {}", found,
+                      where, limit, last.name, last.location, last.reason),
+          "check the data set with: convoy data verify"};
+}
+
 Error BadSampleCount::TooManyError(const BadSample& last) const {
-  return Error(ExitCode::kData,
-               fmt::format("{} bad samples in epoch {}, at most {} expected; the last is {} ({}): "
-                           "{}",
-                           found_, epoch_, limit_, last.name, last.location, last.reason),
-               "check the data set with: convoy data verify");
+  return TooManyBadSamples(found_, fmt::format(" in epoch {}", epoch_), limit_, last);
 }
 
 }  // namespace convoy

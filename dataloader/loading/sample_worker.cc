@@ -6,7 +6,6 @@
 #include "core/error.h"
 #include "core/host/clock.h"
 #include "dataloader/crops/colour.h"
-#include "dataloader/crops/colour_jitter.h"
 #include "dataloader/loading/bad_samples.h"
 #include "dataloader/loading/permutation.h"
 
@@ -118,8 +117,7 @@ void SampleWorker::Fill(const CropKey& key, double colour_strength, uint8_t* pix
   info.sample = sample;
   info.label = dataset_.Label(sample);
   if (crop.random) {
-    const std::array<float, 3> shift =
-        DrawColourShift(crop.colour, colour_strength, key.seed, key.epoch, key.position);
+    const std::array<float, 3> shift = DrawColourShift(crop.colour, colour_strength, key);
     std::copy(shift.begin(), shift.end(), info.colour_shift);
   }
   for (int view = 0; view < plan.views; ++view) {

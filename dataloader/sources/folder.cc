@@ -24,7 +24,7 @@ constexpr int kDeepestFolder = 4;
 const char* KindOf(fs::file_type type) {
   switch (type) {
     case fs::file_type::fifo:
-      return "FIFO";
+      return "pipe";
     case fs::file_type::socket:
       return "socket";
     case fs::file_type::block:
@@ -275,15 +275,6 @@ FolderListing ListFolder(const std::string& path) {
   std::sort(listing.strays.begin(), listing.strays.end(),
             [](const auto& a, const auto& b) { return a.path < b.path; });
   return listing;
-}
-
-void RequireRegularFile(const std::string& path) {
-  std::error_code unknown;
-  const fs::file_type type = fs::status(path, unknown).type();
-  if (type == fs::file_type::regular) return;
-  throw Error(ExitCode::kData,
-              fmt::format("{} is a {}, a regular file expected", path, KindOf(type)),
-              "data are read at any place and more than once: write them to a file first");
 }
 
 bool IsTarFile(const std::string& path) { return ReadStart(path).IsTar(); }

@@ -45,9 +45,6 @@ struct FolderListing {
 // Opens the files that may be tars. Throws (kData).
 FolderListing ListFolder(const std::string& path);
 
-// Throws (kData) unless `path` is a regular file. Never opens it.
-void RequireRegularFile(const std::string& path);
-
 // Whether a tar begins at the start of a file. Throws (kData) if it cannot be opened.
 bool IsTarFile(const std::string& path);
 

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/host/files.h"
 #include "core/text.h"
 #include "dataloader/archives/names.h"
 #include "dataloader/sources/folder.h"
@@ -177,7 +178,7 @@ std::shared_ptr<const Dataset> OpenImages(const std::vector<std::string>& paths)
                   "give image files, or folders of them");
     }
     if (!fs::is_directory(status)) {
-      RequireRegularFile(path);
+      RequireRegularFile(path, ExitCode::kData);
       files.push_back(path);
       continue;
     }

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/host/files.h"
 #include "core/text.h"
 #include "dataloader/archives/archive.h"
 #include "dataloader/archives/index.h"
@@ -295,7 +296,7 @@ std::shared_ptr<const Dataset> OpenDataset(const std::string& location,
   try {
     const Place place = ParseLocation(location);
     if (fs::is_directory(place.path)) return OpenFolder(place, options, log);
-    RequireRegularFile(place.path);
+    RequireRegularFile(place.path, ExitCode::kData);
     if (IsTarFile(place.path)) {
       return OpenArchives({.paths = {place.path},
                            .place = place,

@@ -7,10 +7,11 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "core/hash.h"
 #include "core/host/files.h"
 #include "core/host/parallel.h"
 #include "dataloader/archives/checked_file.h"
-#include "dataloader/archives/companion.h"
+#include "dataloader/archives/index.h"
 #include "dataloader/crop_options.h"
 #include "dataloader/crops/crop_plan.h"
 #include "dataloader/crops/crop_renderer.h"
@@ -61,13 +62,11 @@ void AddImage(const std::vector<uint8_t>& square, size_t channels, Partial& part
   }
 }
 
-Error TooManyError(size_t found, int64_t limit, const BadSample& last) {
-  const std::string which = fmt::format("{} ({}): {}", last.name, last.location, last.reason);
-  constexpr const char* kHint = "check the data set with: convoy data verify";
-  if (limit == 0) return {ExitCode::kData, "bad sample " + which, kHint};
+Error TooManyError(int64_t found, int64_t limit, const BadSample& last) {
+  if (limit > 0) return TooManyBadSamples(found, "", limit, last);
   return {ExitCode::kData,
-          fmt::format("{} bad samples, at most {} expected; the last is {}", found, limit, which),
-          kHint};
+          fmt::format("bad sample {} ({}): {}", last.name, last.location, last.reason),
+          "check the data set with: convoy data verify"};
 }
 
 }  // namespace
@@ -122,7 +121,7 @@ void StatisticsAccumulator::Add(const Dataset& dataset, std::span<const int64_t>
           const std::lock_guard lock(bad_mutex);
           bad_.push_back(BadSampleOf(dataset, sample, error.message()));
           sums_[kBad] += 1;
-          if (TooManyBad()) throw TooManyError(bad_.size(), bad_limit_, bad_.back());
+          if (TooManyBad()) throw TooManyError(std::ssize(bad_), bad_limit_, bad_.back());
           return;
         }
         AddImage(worker.square, channels, worker.partial);
@@ -155,8 +154,7 @@ DataStatistics StatisticsAccumulator::Finish() const {
   const auto images = sums_[kImages];
   const auto left_out = static_cast<int64_t>(sums_[kBad]);
   if (TooManyBad()) {
-    throw TooManyError(static_cast<size_t>(left_out), bad_limit_,
-                       bad_.empty() ? BadSample{} : bad_.back());
+    throw TooManyError(left_out, bad_limit_, bad_.empty() ? BadSample{} : bad_.back());
   }
   if (images < 1) {
     throw Error(ExitCode::kData, "statistics of no image", "the data set is empty or unreadable");
@@ -197,7 +195,25 @@ std::vector<float> DataStatistics::CentralMean(int crop) const {
   return mean;
 }
 
-uint64_t StampOf(const Dataset& dataset) { return StampOfImages(dataset); }
+uint64_t StampOf(const Dataset& dataset) {
+  constexpr int64_t kSampled = 1024;
+  const std::vector<std::string> archives = dataset.Archives();
+  const int64_t size = dataset.size(), count = std::min(size, kSampled);
+  if (archives.empty() && (size == 0 || !dataset.FileBytes(0))) return 0;
+  Hasher hasher;
+  const auto add = [&hasher](const std::string& path) {
+    FileStamp stamp{.name = {}, .bytes = -1, .modified_ns = 0};
+    try {
+      stamp = StampOf(path);
+    } catch (const Error&) {  // NOLINT(bugprone-empty-catch): the file is bad when it is read
+    }
+    hasher.Add(&stamp.bytes, sizeof(stamp.bytes));
+    hasher.Add(&stamp.modified_ns, sizeof(stamp.modified_ns));
+  };
+  for (const std::string& path : archives) add(path);
+  for (int64_t k = 0; k < count && archives.empty(); ++k) add(dataset.Location(k * size / count));
+  return hasher.Digest();
+}
 
 std::string StatisticsPath(const std::string& location, const std::string& index_folder,
                            const Dataset& dataset, Geometry geometry, int resize, int channels) {

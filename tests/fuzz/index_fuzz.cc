@@ -28,7 +28,7 @@ void Append(std::string& to, T value) {
 }
 
 std::string Stamps(const std::string& archive) {
-  const ArchiveStamp stamp = StampOf(archive);
+  const FileStamp stamp = StampOf(archive);
   std::string stamps;
   Append<uint64_t>(stamps, 1);
   Append<uint64_t>(stamps, stamp.name.size());

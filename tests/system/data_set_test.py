@@ -54,14 +54,14 @@ class DataSetTest(ConvoyTest):
     def test_fifos_are_refused_at_once(self):
         os.mkfifo(self.path("fifo"))
         process = self.train("--data", self.path("fifo"), "--output-dir", self.path("run"))
-        self.assert_error(process, 3, "a FIFO")
+        self.assert_error(process, 3, "a pipe")
         process = self.train(
             "--data", self.path("flowers"), "--steps", "1", "--output-dir", self.path("run")
         )
         self.assert_exit(process, 0)
         checkpoint = self.path("run/checkpoints/step-000000001.safetensors")
         process = run("predict", "--checkpoint", checkpoint, self.path("fifo"))
-        self.assert_error(process, 3, "a FIFO")
+        self.assert_error(process, 3, "a pipe")
 
     def test_a_part_is_held_out_and_evaluated_alike(self):
         data = ["--data", self.path("flowers"), "--val-split", "0.25"]

@@ -7,7 +7,7 @@
 #include <set>
 
 #include "core/tensor/dtype.h"
-#include "dataloader/crops/colour_jitter.h"
+#include "dataloader/crops/colour.h"
 #include "dataloader/crops/crop_plan.h"
 #include "dataloader/crops/crop_renderer.h"
 #include "tests/dataloader/fake_dataset.h"

@@ -134,7 +134,7 @@ TEST(Colour, DrawsHaveTheCovarianceOfTheComponents) {
   for (const ColourNoise noise : {ColourNoise::k2012, ColourNoise::kLighting}) {
     double found[3][3] = {};
     for (int64_t position = 0; position < kDraws; ++position) {
-      const auto shift = DrawColourShift(noise, 0.1, 3, 7, position);
+      const auto shift = DrawColourShift(noise, 0.1, {3, 7, position});
       for (size_t a = 0; a < 3; ++a) {
         for (size_t b = 0; b < 3; ++b) found[a][b] += shift[a] * shift[b] / double{kDraws};
       }
@@ -159,7 +159,7 @@ TEST(Colour, ScaleIsOneOverOnePlusStrengthInThe2012Form) {
   EXPECT_EQ(ColourScale(ColourNoise::k2012, 0), 1);
   EXPECT_EQ(ColourScale(ColourNoise::kLighting, 0.1), 1);
   EXPECT_EQ(ColourScale(ColourNoise::kNone, 0.1), 1);
-  EXPECT_EQ(DrawColourShift(ColourNoise::k2012, 0, 1, 2, 3), (std::array<float, 3>{0, 0, 0}));
+  EXPECT_EQ(DrawColourShift(ColourNoise::k2012, 0, {1, 2, 3}), (std::array<float, 3>{0, 0, 0}));
 }
 
 TEST(Permutation, IsABijectionForEverySize) {

@@ -118,7 +118,7 @@ TEST_F(FolderTest, LinksToNothingFifosAndEmptyTarsAmongTarsAreNamed) {
   ExpectError(Refused("link"), ExitCode::kData, {"1.tar", "a link to nothing"});
   WriteShard("fifo/0.tar");
   ASSERT_EQ(mkfifo((folder_ / "fifo/1.tar").c_str(), 0600), 0);
-  ExpectError(Refused("fifo"), ExitCode::kData, {"1.tar", "a FIFO"});
+  ExpectError(Refused("fifo"), ExitCode::kData, {"1.tar", "a pipe"});
   for (const char* form : {"shards", "classes"}) {
     WriteShard(std::string(form) + "/0.tar");
     folder_.Write(std::string(form) + "/1.tar",
@@ -240,7 +240,7 @@ TEST_F(FolderTest, LinksToNothingAndSpecialFilesAmongImagesAreNamed) {
   const FolderContents contents = ReadFolders(folder_ / "links");
   EXPECT_EQ(contents.members.size(), 5) << "a link to nothing is a bad image, as a torn file is";
   EXPECT_EQ(contents.dangling.Listing(), "1 link to nothing (cat/2.jpg)");
-  EXPECT_EQ(contents.left_out.Listing(), "1 FIFO (cat/3.jpg)");
+  EXPECT_EQ(contents.left_out.Listing(), "1 pipe (cat/3.jpg)");
   fs::create_symlink("/no/such/folder", folder_ / "links/eel");
   ExpectError(Refused("links"), ExitCode::kData, {"links/eel", "link to nothing"});
 }
@@ -255,10 +255,10 @@ TEST_F(FolderTest, FoldersThatAreTooDeepAreCounted) {
 TEST_F(FolderTest, OnlyRegularFilesAndFoldersAreData) {
   const std::string fifo = folder_ / "fifo.tar";
   ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
-  ExpectError(Refused("fifo.tar"), ExitCode::kData, {"fifo.tar is a FIFO"});
+  ExpectError(Refused("fifo.tar"), ExitCode::kData, {"fifo.tar is a pipe"});
   ExpectError(ErrorOf([] { OpenDataset("/dev/null", {}, testing::QuietLog()); }), ExitCode::kData,
               {"/dev/null is a device"});
-  ExpectError(ErrorOf([&] { OpenImages({fifo}); }), ExitCode::kData, {"fifo.tar is a FIFO"});
+  ExpectError(ErrorOf([&] { OpenImages({fifo}); }), ExitCode::kData, {"fifo.tar is a pipe"});
   ASSERT_EQ(mkfifo((folder_ / "idx/train-images-idx3-ubyte").c_str(), 0600), 0);
   folder_.Write("idx/train-labels-idx1-ubyte", "x");
   ExpectError(Refused("idx:train"), ExitCode::kData, {"train-images-idx3-ubyte"});

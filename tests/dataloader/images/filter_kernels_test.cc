@@ -1,4 +1,4 @@
-#include "dataloader/images/weigh.h"
+#include "dataloader/images/filter_kernels.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,5 @@
-// dataloader/images/weigh.h - the inner loops of resampling: weighted sums of rows and of columns.
+// dataloader/images/filter_kernels.h - the inner loops of resampling: weighted sums of rows and of
+// columns.
 //
 // Values between the two have 8 fraction bits and fit 16 bits. A weight is a fraction of 2^16; the
 // product is the high half of a 16-bit multiplication, which is what vector units are best at. It

@@ -1,10 +1,11 @@
 // What a loader's statistics say: where the time goes, and what limits it.
+#include "dataloader/loader_report.h"
+
 #include <algorithm>
 #include <string>
 
 #include "core/error.h"
 #include "core/text.h"
-#include "dataloader/loader_report.h"
 
 namespace convoy {
 namespace {
