@@ -48,7 +48,7 @@ double ResidentKib() {
   return static_cast<double>(resident) * static_cast<double>(sysconf(_SC_PAGESIZE)) / 1024;
 }
 
-// Slope and deviation of the residuals of y over 0, 1, 2, ...
+// Returns the slope of a line through y over 0, 1, 2, ..., and the deviation of the residuals.
 std::pair<double, double> Fit(const std::vector<double>& y) {
   const auto n = static_cast<double>(y.size());
   double sum_x = 0, sum_y = 0, sum_xx = 0, sum_xy = 0;
@@ -94,7 +94,7 @@ int Run(const Options& options) {
     }
     resident.push_back(ResidentKib());
   }
-  // Buffers reach their size in the first epochs: those of the largest image of every thread.
+  // Buffers reach their full size in the first epochs, when every thread has met its largest image.
   const size_t warm = std::min<size_t>(5, resident.size() / 2);
   const auto [slope, deviation] =
       Fit({resident.begin() + static_cast<std::ptrdiff_t>(warm), resident.end()});

@@ -5,7 +5,7 @@
 //   dataset_view.h    SplitByName: a part held out for validation, and other data sets made of one
 //   crop_options.h    CropOptions: which part of an image, and its random changes
 //   loader.h          Loader: the batches of an epoch, made by a pool of threads
-//   bad_samples.h     BadSample: what cannot be decoded, and how much of it is put up with
+//   bad_samples.h     BadSample: what cannot be decoded, and how much of it is tolerated
 //   loader_report.h   LoaderReport: where its time goes
 //   statistics.h      DataStatistics: mean image and colours of a data set
 //   fingerprint.h     Fingerprint: whether two copies are the same

@@ -12,7 +12,7 @@
 
 namespace convoy {
 
-// Passes every call on to the other one. Derived classes override what differs.
+// Passes every call on to another data set. Derived classes override what differs.
 class DatasetView : public Dataset {
  public:
   int64_t size() const override { return whole_->size(); }
@@ -38,7 +38,7 @@ class DatasetView : public Dataset {
   explicit DatasetView(std::shared_ptr<const Dataset> whole) : whole_(std::move(whole)) {}
 
  private:
-  // The sample of the whole data set that is shown as `sample`.
+  // Returns the sample of the whole data set that this one shows as `sample`.
   virtual int64_t InWhole(int64_t sample) const { return sample; }
 
   const std::shared_ptr<const Dataset> whole_;
@@ -48,10 +48,11 @@ struct DatasetSplit {
   std::shared_ptr<const Dataset> training, held_out;
 };
 
-// Holds out about `share` (above 0, below 1) of the samples. Which ones is a function of each one's
-// "class/file" name, without the extension: it depends on no other sample, on no order and no form
-// of the archive, so images that are added later leave the others where they were. Both parts have
-// all classes, and their samples in the order of `dataset`. Throws (kUsage) if one would be empty.
+// Holds out about `share` (above 0, below 1) of the samples. Whether a sample is held out is a
+// function of its "class/file" name without the extension. It depends on no other sample and on no
+// order or form of the archive, so images that are added later change nothing for the others. Both
+// parts have all classes, and their samples in the order of `dataset`. Throws (kUsage) if one part
+// would be empty.
 DatasetSplit SplitByName(const std::shared_ptr<const Dataset>& dataset, double share);
 
 }  // namespace convoy

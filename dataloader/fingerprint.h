@@ -10,8 +10,8 @@
 
 namespace convoy {
 
-// Told without reading the images. Equal for equal copies, whatever their paths, and whatever form
-// they have: a folder and a tar of the same files.
+// Computed without reading the images. It is equal for equal copies, whatever their paths and
+// whatever their form: a folder and a tar of the same files.
 struct Fingerprint {
   int64_t images = 0;
   uint64_t names = 0;     // of the names and labels of all images
@@ -22,8 +22,8 @@ struct Fingerprint {
 };
 Fingerprint FingerprintOf(const Dataset& dataset);
 
-// The images whose contents a Fingerprint looks at, one a line: "class/name SIZE". The first line
-// in which the texts of two copies differ is an example of how they differ.
+// Returns the images whose contents a Fingerprint looks at, one per line: "class/name SIZE". The
+// first line in which the texts of two copies differ is an example of how they differ.
 std::string DescribeSampledImages(const Dataset& dataset);
 
 // Returns the size in bytes that an archive of ILSVRC-2012 was published with, if `path` has the

@@ -8,7 +8,7 @@
 
 namespace convoy {
 
-// A kind is the extension of a name (".webp"), or a word for what has none of its own ("pipe").
+// A kind is the extension of a name (".webp"), or a word if there is no extension ("pipe").
 class LeftOut {
  public:
   struct Kind {
@@ -16,18 +16,20 @@ class LeftOut {
     std::string first;  // the first of the names, in byte order
   };
 
-  // A file of the kind that its name says.
+  // Counts a file of the kind that its name says.
   void AddFile(std::string_view name);
-  // `count` files. After so many kinds, further ones are counted as "other files".
+  // Counts `count` files of a kind. After a certain number of kinds, further ones are counted as
+  // "other files".
   void Add(const std::string& kind, std::string_view first_name, int64_t count = 1);
   void Add(const LeftOut& others);
 
   int64_t count() const;
   bool empty() const { return kinds_.empty(); }
   const std::map<std::string, Kind>& kinds() const { return kinds_; }
-  // "12 .webp, 3 .bmp, 1 pipe (cat/a.jpg)", the largest first; empty if there is none.
+  // Returns "12 .webp, 3 .bmp, 1 pipe (cat/a.jpg)", the largest count first; empty if there is
+  // none.
   std::string Listing() const;
-  // "left out 15 files that are no JPEG or PNG: 12 .webp, 3 .bmp"; empty if there is none.
+  // Returns "left out 15 files that are no JPEG or PNG: 12 .webp, 3 .bmp"; empty if there is none.
   std::string Sentence() const;
 
  private:

@@ -12,7 +12,7 @@ struct LoaderStatistics {
   int64_t bytes_read = 0;
   double read_s = 0, decode_s = 0, resize_s = 0;
   double augment_s = 0;                    // colour jitter
-  double work_s = 0;                       // all of the above, and what lies between
+  double work_s = 0;                       // all of the above, and everything between them
   double wait_s = 0;                       // the consumer waiting in Next(): the loader is slower
   int64_t batches = 0, ready_batches = 0;  // given by Next(), and ready when it was called, summed
   int64_t bad_samples = 0;
@@ -21,7 +21,7 @@ struct LoaderStatistics {
   LoaderStatistics operator-(const LoaderStatistics& earlier) const;
 };
 
-// What statistics say of `elapsed_s` seconds of a loader with `threads` threads.
+// What statistics say about `elapsed_s` seconds of a loader with `threads` threads.
 struct LoaderReport {
   double images_per_s = 0;
   double images_per_busy_thread = 0;  // per second of a thread that never waits

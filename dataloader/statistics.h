@@ -1,5 +1,5 @@
-// dataloader/statistics.h - what is worked out about a data set and kept beside it: its mean image
-// and colours.
+// dataloader/statistics.h - what is computed from a data set and kept beside it: its mean image and
+// colours.
 #pragma once
 
 #include <cstdint>
@@ -17,10 +17,11 @@
 
 namespace convoy {
 
-// Of the training set under one geometry, on the 0..255 scale, channels R, G, B (or grey).
+// Statistics of the training set under one geometry, on the 0..255 scale, channels R, G, B (or
+// grey).
 struct DataStatistics {
-  int64_t images = 0;    // that they are of
-  int64_t left_out = 0;  // bad ones; not kept in files
+  int64_t images = 0;    // number of images that they were made from
+  int64_t left_out = 0;  // number of bad images; not kept in files
   uint64_t stamp = 0;    // StampOf() the data set
   int resize = 0;        // size of the square that the mean image covers
   int channels = 0;
@@ -29,29 +30,31 @@ struct DataStatistics {
   std::vector<float> channel_deviation;   // [channels]
   std::vector<double> colour_covariance;  // [channels, channels]
 
-  // The central crop x crop piece of the mean image: what the 2012 code subtracts from every crop.
+  // Returns the central crop x crop piece of the mean image, which the 2012 code subtracts from
+  // every crop.
   std::vector<float> CentralMean(int crop) const;
 };
 
-// Adds up samples of a data set. Sums can be added over ranks before Finish; they are whole
-// numbers, so that no order of adding changes a bit.
+// Adds up samples of a data set. Sums can be added over ranks before Finish(); they are whole
+// numbers, so the order of adding changes no bit.
 class StatisticsAccumulator {
  public:
   // More bad samples than `bad_limit` are an error.
   StatisticsAccumulator(Geometry geometry, int resize, int channels, int64_t bad_limit);
-  // The given samples, or samples [begin, end). Bad ones are left out. Throws (kData) if they are
-  // too many. `progress`, which may be empty, is told of samples done, by one thread at a time.
+  // Adds the given samples, or samples [begin, end). Leaves out bad ones; throws (kData) if they
+  // are too many. `progress`, which may be empty, is called with the number of samples done, by one
+  // thread at a time.
   void Add(const Dataset& dataset, std::span<const int64_t> samples, int threads,
            const std::function<void(int64_t)>& progress = {});
   void Add(const Dataset& dataset, int64_t begin, int64_t end, int threads,
            const std::function<void(int64_t)>& progress = {});
-  // That Add() left out, in the order of their identity.
+  // Returns those that Add() left out, in the order of their identity.
   const std::vector<BadSample>& bad() const { return bad_; }
-  // Everything that was added up, the number of bad samples too, as one fp64 tensor: to sum over
-  // ranks in place.
+  // Returns everything that was added up, with the number of bad samples, as one fp64 tensor, so
+  // that the caller can sum over ranks in place.
   Tensor Sums();
   bool TooManyBad() const;
-  // Throws (kData) for too many bad samples, or no good one.
+  // Throws (kData) if too many samples are bad, or none is good.
   DataStatistics Finish() const;
 
  private:
@@ -62,24 +65,24 @@ class StatisticsAccumulator {
   std::vector<BadSample> bad_;
 };
 
-// A number that differs once images of the data set were replaced, even by others of the same
-// names. It comes from the sizes and times of its archives, or of up to 1,024 of its image files. 0
-// for noise.
+// Returns a number that differs if images of the data set were replaced, even by others of the same
+// names. It is a hash of the sizes and times of its archives, or of up to 1,024 of its image files,
+// evenly spaced, if they are files of their own. 0 for noise.
 uint64_t StampOf(const Dataset& dataset);
 
-// Where the statistics of `dataset`, opened from `location`, are kept: beside its index. The name
-// holds a hash of some samples' names and places, so that another data set at the same path has
-// another file. Empty when there is no such place.
+// Returns where the statistics of `dataset`, opened from `location`, are kept: beside its index.
+// The name holds a hash of some samples' names and places, so that another data set at the same
+// path has another file. Empty if there is no such place.
 std::string StatisticsPath(const std::string& location, const std::string& index_folder,
                            const Dataset& dataset, Geometry geometry, int resize, int channels);
-// Several processes may save to one path at the same time. Throws (kDisk).
+// Saves statistics. Several processes may save to one path at the same time. Throws (kDisk).
 void SaveStatistics(const DataStatistics& statistics, const std::string& path);
-// Whether SaveStatistics wrote the file at `path`, of this version or another.
+// Returns whether SaveStatistics wrote the file at `path`, in this version or another.
 bool IsStatisticsFile(const std::string& path);
 // Throws (kData).
 DataStatistics LoadStatistics(const std::string& path);
-// Those kept at `path`, if they are of `dataset` as it is now. Otherwise nothing, and if there is a
-// file, `log` says why it is not used.
+// Returns the statistics kept at `path` if they are those of `dataset` as it is now. Otherwise
+// returns nothing, and if there is a file, says on `log` why it is not used.
 std::optional<DataStatistics> LoadStatisticsOf(const Dataset& dataset, const std::string& path,
                                                Log& log);
 

@@ -51,7 +51,7 @@ class ArchiveWalk {
   ArchiveContents Run();
 
  private:
-  // Neighbours of one key: an image, its label, or both.
+  // The members of one key that were seen so far: an image, its label, or both.
   struct Pending {
     std::string key, name;
     int64_t header = 0, offset = 0, bytes = 0;
@@ -105,7 +105,7 @@ int64_t ArchiveWalk::ReadLabel(const TarMember& member) const {
   return *label;
 }
 
-// One digit string per label; their lengths are evened out at the end.
+// Returns a folder name of digits for a label. Run() gives all of them the same length at the end.
 std::string LabelFolder(int64_t label) { return fmt::format("{:08}", label); }
 
 std::string ArchiveWalk::StemOfCurrent() const {
@@ -122,7 +122,7 @@ void ArchiveWalk::FlushPending() {
   } else if (pending_.has_image) {
     if (images_++ == 0) unlabelled_example_ = archive().name() + ": " + Printable(pending_.name);
     std::string folder(FolderOf(pending_.name));
-    // Several tars with images at their top: each is a class.
+    // If several tars hold images at their top, each is a class.
     if (folder.empty() && archives_.size() > 1) folder = StemOfCurrent();
     builder_.Add(builder_.Folder(folder), BaseOf(pending_.name), current_, pending_.offset,
                  pending_.bytes);
@@ -249,7 +249,7 @@ ArchiveContents ArchiveWalk::Run() {
   contents.left_out = left_out_;
   if (labelled_ > 0) {
     contents.kind = ArchiveKind::kShards;
-    // Labels that no image has keep their number.
+    // Labels that no image has keep their number too.
     for (int64_t label = 0; label <= largest_label_; ++label) builder_.Folder(LabelFolder(label));
     const size_t digits = std::to_string(largest_label_).size();
     builder_.RenameFolders([&](const std::string& path) {

@@ -29,7 +29,7 @@ MaybeGzipFile::MaybeGzipFile(const std::string& path)
   const File file = File::OpenForReading(path, ExitCode::kData);
   uint8_t magic[2] = {0, 0};
   if (file.size() >= 2) file.ReadAt(0, magic, 2);
-  // Deflate packs at most 1032 bytes into one.
+  // Deflate packs at most 1032 bytes into one byte.
   const bool is_gzip = magic[0] == 0x1F && magic[1] == 0x8B;
   largest_size_ = file.size() * (is_gzip ? 1032 : 1);
   handle_->file = gzopen(path.c_str(), "rb");

@@ -12,20 +12,20 @@
 
 namespace convoy {
 
-// Thread-safe. Offsets and sizes in bytes.
+// Bytes that can be read at any place. Thread-safe. Offsets and sizes are in bytes.
 class ByteSource {
  public:
   virtual ~ByteSource() = default;
-  // For messages: the path.
+  // Returns the path, for messages.
   virtual const std::string& name() const = 0;
   virtual int64_t size() const = 0;
-  // Exactly `bytes` bytes. Throws (kDisk).
+  // Reads exactly `bytes` bytes. Throws (kDisk).
   virtual void ReadAt(int64_t offset, void* data, int64_t bytes) const = 0;
 };
 
 class FileBytes final : public ByteSource {
  public:
-  // Throws (kData) when the file cannot be opened.
+  // Throws (kData) if the file cannot be opened.
   explicit FileBytes(const std::string& path)
       : file_(File::OpenForReading(path, ExitCode::kData)) {}
 
@@ -54,7 +54,7 @@ class MemoryBytes final : public ByteSource {
   std::vector<uint8_t> bytes_;
 };
 
-// A file read from its start to its end, decompressed on the way where it is a gzip file.
+// A file that is read from its start to its end, and decompressed if it is a gzip file.
 class MaybeGzipFile {
  public:
   // Throws (kData).
@@ -63,9 +63,10 @@ class MaybeGzipFile {
   MaybeGzipFile(const MaybeGzipFile&) = delete;
   MaybeGzipFile& operator=(const MaybeGzipFile&) = delete;
 
-  // Fewer than `bytes` at the end of the file alone. Throws (kData) on damaged gzip data.
+  // Reads up to `bytes` bytes and returns how many: fewer only at the end of the file. Throws
+  // (kData) for damaged gzip data.
   int64_t Read(void* data, int64_t bytes);
-  // No more than this can come out of the file, whatever its headers claim.
+  // Returns the most bytes that can come out of the file, whatever its headers claim.
   int64_t LargestSize() const { return largest_size_; }
 
  private:
@@ -75,7 +76,7 @@ class MaybeGzipFile {
   std::unique_ptr<Handle> handle_;
 };
 
-// All of `path`, decompressed where it is a gzip file. Throws (kData) when that is more than
+// Returns all of `path`, decompressed if it is a gzip file. Throws (kData) if that is more than
 // `limit` bytes.
 std::vector<uint8_t> ReadMaybeGzip(const std::string& path, int64_t limit);
 

@@ -12,7 +12,7 @@ namespace {
 constexpr size_t kMagicBytes = 8;
 constexpr int64_t kDigestBytes = 8;
 
-// `path`, whose folder is there now.
+// Makes the folder of `path` and returns `path`.
 const std::string& InItsFolder(const std::string& path) {
   const std::string folder = std::filesystem::path(path).parent_path().string();
   if (!folder.empty()) MakeFolder(folder);

@@ -1,6 +1,6 @@
 // dataloader/archives/checked_file.h - Convoy's own small binary files: a magic word, a version,
-// values in little-endian order, and an XXH3 checksum of all before it. Written whole or not at
-// all.
+// values in little-endian order, and an XXH3 checksum of all before it. They are written whole or
+// not at all.
 #pragma once
 
 #include <bit>
@@ -29,7 +29,7 @@ class CheckedWriter {
     static_assert(std::is_arithmetic_v<T>);
     Bytes(&value, sizeof(T));
   }
-  // The count, then the elements.
+  // Writes the count, then the elements.
   template <typename T>
   void Array(const std::vector<T>& values) {
     static_assert(std::is_arithmetic_v<T>);
@@ -37,7 +37,7 @@ class CheckedWriter {
     Bytes(values.data(), values.size() * sizeof(T));
   }
   void Text(std::string_view text);
-  // The count, then the texts.
+  // Writes the count, then the texts.
   void Texts(const std::vector<std::string>& texts);
   void Commit();
 
@@ -50,8 +50,8 @@ class CheckedWriter {
 
 class CheckedReader {
  public:
-  // Checks everything before the first value is given out. Throws (kData): not such a file, another
-  // version, damaged.
+  // Checks the whole file before any value is read. Throws (kData) if it is no such file, of
+  // another version, or damaged.
   CheckedReader(const std::string& path, std::string_view magic, uint32_t version);
 
   template <typename T>
@@ -70,11 +70,11 @@ class CheckedReader {
   }
   std::string Text();
   std::vector<std::string> Texts();
-  // Throws (kData) when something is left.
+  // Throws (kData) if something is left.
   void CheckEnd() const;
 
  private:
-  // A count of elements that the rest of the file can hold.
+  // Reads a count of elements. Throws (kData) if the rest of the file cannot hold so many.
   size_t Count(size_t element_bytes);
   void Bytes(void* data, size_t bytes);
   [[noreturn]] void Fail(const std::string& problem) const;
@@ -84,7 +84,7 @@ class CheckedReader {
   int64_t end_ = 0;
 };
 
-// The kinds of `left_out`, and back.
+// Write the kinds of `left_out`, and read them back. Throw (kDisk; kData).
 void WriteLeftOut(CheckedWriter& writer, const LeftOut& left_out);
 LeftOut ReadLeftOut(CheckedReader& reader);
 

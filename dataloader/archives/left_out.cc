@@ -15,7 +15,7 @@ namespace {
 constexpr size_t kMostKinds = 32;
 constexpr size_t kLongestExtension = 12, kLongestName = 120;
 
-// An extension that can stand in a line.
+// Returns whether an extension can be printed in a line.
 bool IsPlain(std::string_view extension) {
   return !extension.empty() && extension.size() <= kLongestExtension &&
          std::all_of(extension.begin(), extension.end(), [](unsigned char c) {
@@ -60,7 +60,7 @@ std::string LeftOut::Listing() const {
   for (const auto& [kind, entry] : sorted) {
     text +=
         fmt::format("{}{} {}", text.empty() ? "" : ", ", FormatCount(entry.count), Printable(kind));
-    // An extension says what to look for; other kinds do not.
+    // An extension says what to look for. For other kinds, a name does.
     if (!kind.starts_with('.')) text += fmt::format(" ({})", Printable(entry.first));
   }
   return text;

@@ -69,7 +69,7 @@ void MemberTableBuilder::RenameFolders(
 MemberTable MemberTableBuilder::Finish(const std::vector<std::string>& archive_names) {
   std::vector<uint32_t> folder_order(folders_.size());
   std::iota(folder_order.begin(), folder_order.end(), 0u);
-  // With the slash: "a-b/x" comes before "a/x" in byte order.
+  // Compares with the slash, because "a-b/x" comes before "a/x" in byte order.
   std::sort(folder_order.begin(), folder_order.end(),
             [this](uint32_t a, uint32_t b) { return folders_[a] + "/" < folders_[b] + "/"; });
   std::vector<uint32_t> rank(folders_.size());

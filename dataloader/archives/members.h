@@ -1,8 +1,8 @@
-// dataloader/archives/members.h - a table of image files: which folder, which name, where its bytes
-// lie.
+// dataloader/archives/members.h - a table of image files: their folders, their names, and where
+// their bytes lie.
 //
-// About 45 bytes an image: ImageNet's 1,281,167 take 60 MB. Sorted by "folder/name" in byte order,
-// so that the members of a class, and the classes of a split, are neighbours.
+// It takes about 45 bytes an image: 60 MB for ImageNet's 1,281,167. It is sorted by "folder/name"
+// in byte order, so that the members of a class, and the classes of a split, are neighbours.
 #pragma once
 
 #include <cstdint>
@@ -14,13 +14,14 @@
 
 namespace convoy {
 
-// Bytes of an image file. A larger one is no photograph, and its memory would be everyone's.
+// The most bytes of an image file. A larger file is no photograph, and every thread would need
+// memory for it.
 inline constexpr int64_t kLargestMember = 1 << 30;
 
 struct MemberTable {
   std::vector<std::string> folders;    // in the order of folder + "/"; "" for the top
   std::vector<uint32_t> folder_begin;  // [folders + 1] first member of each folder
-  // Per member:
+  // For each member:
   std::vector<int64_t> offset;       // byte of the content in its archive; 0 for files of their own
   std::vector<uint32_t> bytes;       // 0 for files of their own
   std::vector<uint16_t> archive;     // which archive; 0 for files of their own
@@ -32,23 +33,25 @@ struct MemberTable {
     const auto i = static_cast<size_t>(member);
     return std::string_view(names).substr(name_begin[i], name_begin[i + 1] - name_begin[i]);
   }
-  // The folder that `member` lies in.
+  // Returns the folder that `member` lies in.
   size_t FolderIndex(int64_t member) const;
-  // Whether the sizes of the arrays agree and every reference lies inside of them.
+  // Returns whether the sizes of the arrays agree and every reference lies inside of them.
   bool IsConsistent() const;
 };
 
-// Takes members in any order.
+// Makes a MemberTable of members in any order.
 class MemberTableBuilder {
  public:
-  // A folder, which may stay empty. The same path gives the same number.
+  // Returns the number of a folder, which may stay empty. The same path gives the same number.
   uint32_t Folder(const std::string& path);
-  // Throws (kData) for a member that is too large to be an image, or too many members.
+  // Adds a member. Throws (kData) if it is too large to be an image, or if there are too many
+  // members.
   void Add(uint32_t folder, std::string_view name, int64_t archive, int64_t offset, int64_t bytes);
   int64_t size() const { return static_cast<int64_t>(rows_.size()); }
-  // Gives every folder another path. Paths stay distinct.
+  // Gives every folder another path. The new paths must be distinct.
   void RenameFolders(const std::function<std::string(const std::string&)>& rename);
-  // Sorts. `archive_names` are for messages. Throws (kData) when one archive holds a name twice.
+  // Sorts the members and returns the table. `archive_names` are for messages. Throws (kData) if
+  // one archive holds a name twice.
   MemberTable Finish(const std::vector<std::string>& archive_names);
 
  private:

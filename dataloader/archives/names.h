@@ -7,24 +7,27 @@
 
 namespace convoy {
 
-// "train/n01440764/a.JPEG" -> "train/n01440764" and "a.JPEG".
+// Return the parts of a path: "train/n01440764" and "a.JPEG" of "train/n01440764/a.JPEG".
 std::string_view FolderOf(std::string_view path);
 std::string_view BaseOf(std::string_view path);
-// ASCII letters become small ones.
+// Returns `text` with small ASCII letters.
 std::string LowerCase(std::string_view text);
-// The part of the base name after its last point, in lower case: "jpeg". Empty if there is none.
+// Returns the part of the base name after its last point, in lower case: "jpeg". Empty if there is
+// none.
 std::string ExtensionOf(std::string_view path);
-// Named .jpeg, .jpg, .jpe, .jfif or .png, in any case. What the file really is, its first bytes
-// say.
+// Returns whether a name ends with .jpeg, .jpg, .jpe, .jfif or .png, in any case. The first bytes
+// of the file say what it really is.
 bool IsImageName(std::string_view path);
-// Names that no data set means, of files, folders and members alike. Everything that looks for
-// names asks this: names that start with a point (.DS_Store, and the ._x that macOS puts beside x),
-// what other systems add (__MACOSX, "Icon\r", Thumbs.db, desktop.ini, @eaDir, lost+found), Convoy's
-// own indexes, and files that are still being written (.partial).
+// Returns whether a name is that of a file, folder or member that is never part of a data set.
+// Everything that looks for names asks this. Such names begin with a point (.DS_Store, and the ._x
+// that macOS puts beside x), or are added by other systems (__MACOSX, "Icon\r", Thumbs.db,
+// desktop.ini, @eaDir, lost+found), or are those of Convoy's own indexes and of files that are
+// still being written (.partial).
 bool IsIgnoredName(std::string_view base);
-// Whether any part of "a/b/c" is such a name.
+// Returns whether any part of "a/b/c" is such a name.
 bool IsIgnoredPath(std::string_view path);
-// `text` with bytes that are not printable ASCII as \xNN, cut after 120 bytes: safe in one line.
+// Returns `text` with bytes that are not printable ASCII as \xNN, cut after 120 bytes. It is safe
+// in one line.
 std::string Printable(std::string_view text);
 
 }  // namespace convoy

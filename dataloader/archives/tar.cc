@@ -15,7 +15,8 @@ namespace {
 
 constexpr int64_t kLongestName = 32 << 10;
 constexpr int64_t kLongestPax = 1 << 20;
-// Writers pad archives to whole records; more than this behind the end mark is something else.
+// Writers pad archives to whole records. More bytes than this after the end mark are something
+// else.
 constexpr int64_t kLongestTail = 1 << 20;
 
 struct Field {
@@ -29,7 +30,7 @@ std::string_view Text(const uint8_t* block, Field field) {
   return {text, strnlen(text, static_cast<size_t>(field.bytes))};
 }
 
-// Octal digits, or big-endian base 256 where the first bit is set.
+// Reads octal digits, or a big-endian number of base 256 if the first bit is set.
 std::optional<int64_t> Number(const uint8_t* block, Field field) {
   const uint8_t* bytes = block + field.offset;
   if (bytes[0] & 0x80) {
@@ -75,7 +76,7 @@ std::optional<int64_t> TarHeaderSize(const uint8_t (&block)[kTarBlock]) {
   return Number(block, kSize);
 }
 
-// What extended headers say of the member that follows them.
+// What extended headers say about the member that follows them.
 struct TarReader::Extended {
   std::optional<std::string> name;
   std::optional<int64_t> bytes;
@@ -104,7 +105,7 @@ std::string TarReader::ReadPayload(int64_t header, int64_t bytes, int64_t limit)
   return payload;
 }
 
-// Records "LENGTH KEY=VALUE\n".
+// Reads records "LENGTH KEY=VALUE\n".
 void TarReader::ParsePax(int64_t header, const std::string& records, Extended& extended) const {
   std::string_view rest = records;
   while (!rest.empty()) {

@@ -25,13 +25,13 @@ struct TarMember {
 
 class TarReader {
  public:
-  // The tar that lies in bytes [begin, end) of `source`, which outlives the reader. `label` names
-  // it in messages.
+  // Reads the tar that lies in bytes [begin, end) of `source`, which outlives the reader. `label`
+  // names it in messages.
   TarReader(const ByteSource& source, int64_t begin, int64_t end, std::string label);
   explicit TarReader(const ByteSource& source);
 
-  // The next file or folder; false at the end of the archive. Throws (kData) with archive, member
-  // and byte.
+  // Reads the header of the next file or folder; returns false at the end of the archive. Throws
+  // (kData) with archive, member and byte.
   bool Next(TarMember& member);
 
  private:
@@ -47,9 +47,9 @@ class TarReader {
   std::string label_;
 };
 
-// Whether a block can be the header of a tar member: its checksum is right.
+// Returns whether a block can be the header of a tar member: whether its checksum is right.
 bool IsTarHeader(const uint8_t (&block)[kTarBlock]);
-// The size that a header states; nothing when it is malformed or negative.
+// Returns the size that a header states, or nothing if it is malformed or negative.
 std::optional<int64_t> TarHeaderSize(const uint8_t (&block)[kTarBlock]);
 
 }  // namespace convoy

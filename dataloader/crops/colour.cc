@@ -12,7 +12,7 @@ namespace {
 constexpr int kFactorBits = 16;
 constexpr int32_t kOne = 1 << kFactorBits;
 
-// factor * value + (1 - factor) * other.
+// Returns factor * value + (1 - factor) * other, rounded.
 uint8_t Blend(int32_t factor, int value, int other) {
   const int64_t mixed = int64_t{factor} * value + int64_t{kOne - factor} * other;
   return static_cast<uint8_t>(std::clamp<int64_t>((mixed + kOne / 2) >> kFactorBits, 0, 255));
@@ -81,7 +81,7 @@ JitterDraw DrawJitter(const ColourJitter& jitter, const CropKey& key) {
     const double factor = least + (most - least) * static_cast<double>(ToUniform(words[i]));
     draw.factors[i] = static_cast<int32_t>(std::lround(factor * kOne));
   }
-  // One of the six orders.
+  // Draws one of the six orders.
   const uint32_t order = ToBelow(words[3], 6);
   std::swap(draw.order[0], draw.order[order % 3]);
   if (order >= 3) std::swap(draw.order[1], draw.order[2]);
@@ -100,7 +100,7 @@ void ApplyJitter(const JitterDraw& draw, int64_t pixels, int channels, uint8_t* 
       }
       continue;
     }
-    // Every level becomes another one whatever its place: 256 blends, then look-ups.
+    // A level becomes the same other level at every place, so 256 blends and look-ups are enough.
     const int other = step == JitterStep::kContrast ? MeanGrey(crop, pixels, channels) : 0;
     std::array<uint8_t, 256> levels;
     for (int level = 0; level < 256; ++level) {

@@ -27,15 +27,15 @@ CropPlan Resized(int width, int height, Geometry geometry, int side) {
   return plan;
 }
 
-// Of kRandomResized.
+// The limits of kRandomResized.
 constexpr double kLeastArea = 0.08, kMostArea = 1;
 constexpr double kLeastRatio = 3.0 / 4, kMostRatio = 4.0 / 3;
 constexpr uint32_t kAttempts = 10;
 
-// As torchvision draws it: area evenly, the logarithm of width / height evenly, ten attempts to
-// find one that lies inside of the image; else its centre, cut to the nearest ratio allowed. In
-// double precision before rounding to pixels: mathematical libraries that differ in a last bit
-// could round one region in some 10^13 differently.
+// Draws a region as torchvision does: the area evenly, the logarithm of width / height evenly, in
+// ten attempts to find one that lies inside of the image; if none does, its centre, cut to the
+// nearest ratio allowed. Computes in double precision before it rounds to pixels: mathematical
+// libraries that differ in a last bit could round one region in some 10^13 differently.
 Region DrawRegion(int width, int height, const CropKey& key) {
   const double area = static_cast<double>(width) * height;
   const double log_least = std::log(kLeastRatio), log_most = std::log(kMostRatio);

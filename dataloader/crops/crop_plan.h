@@ -1,4 +1,4 @@
-// dataloader/crops/crop_plan.h - where in an image its crops lie: a function of the image's size,
+// dataloader/crops/crop_plan.h - where the crops of an image lie: a function of the image's size,
 // the options, and (seed, epoch, position). No pixels here.
 #pragma once
 
@@ -23,10 +23,11 @@ struct CropPlace {
   bool mirror = false;
 };
 
-// The region of the source is thought resized, and the crops are cut out of that. It is never made
-// as a whole: for a 1 x 2000 image it would be 256 x 512000.
+// Crops are cut out of the region of the source, resized. The resized region is never made as a
+// whole: for a 1 x 2000 image it would be 256 x 512000.
 struct CropPlan {
-  // The source is decoded at 1 / dct_scale of its size: 1, 2 or 4. The region counts those pixels.
+  // The source is decoded at 1 / dct_scale of its size: 1, 2 or 4. The region is in pixels of that
+  // size.
   int dct_scale = 1;
   Region region;
   int64_t resized_width = 0, resized_height = 0;
@@ -39,22 +40,25 @@ struct CropKey {
   int64_t epoch = 0, position = 0;
 };
 
-// The random words of a sample for one purpose: block `block` of their sequence.
+// Returns the random words of a sample for one purpose: block `block` of their sequence.
 RandomWords DrawFor(Purpose purpose, const CropKey& key, uint32_t block = 0);
 
+// Plans the crops that `options` ask for.
 CropPlan PlanCrops(int width, int height, const CropOptions& options, const CropKey& key);
 
-// Lets a JPEG be decoded at 1/2 or 1/4, where its region stays no smaller than what it is resized
-// to.
+// Changes the plan of a JPEG so that it is decoded at 1/2 or 1/4, if its region then stays no
+// smaller than what it is resized to.
 void ScaleInDct(CropPlan& plan);
 
-// The square that statistics are made of: kSquash: the image; else its centre.
+// Plans the square that statistics are made from: the whole image for kSquash, else its centre.
 CropPlan PlanSquare(int width, int height, Geometry geometry, int side);
 
-// Short side to `side`, the long side in proportion, truncated.
+// Plans the whole image with its short side resized to `side` and its long side in proportion,
+// truncated.
 CropPlan PlanWhole(int width, int height, int side);
 
-// Half of `space`, halves to the even number: where Python's round() puts a centre crop.
+// Returns half of `space`; of a half number the even neighbour, where Python's round() puts a
+// centre crop.
 int64_t CentreOffset(int64_t space);
 
 }  // namespace convoy

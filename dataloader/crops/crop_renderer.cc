@@ -9,8 +9,8 @@
 namespace convoy {
 namespace {
 
-// Rows that are decoded in one go: a few blocks of JPEG, which still lie in the cache when they are
-// resized.
+// Rows that are decoded in one call: a few blocks of JPEG, which are still in the cache when they
+// are resized.
 constexpr int kRowsAtATime = 16;
 
 // Adds up the time since the last call.

@@ -11,7 +11,8 @@
 
 namespace convoy {
 
-// Reused from sample to sample, by one thread: after a few it allocates nothing.
+// Makes the crops of one sample after another, by one thread. After a few samples it allocates
+// nothing.
 class CropRenderer {
  public:
   explicit CropRenderer(ReadOrientation orientation = ReadOrientation::kNo)
@@ -19,16 +20,16 @@ class CropRenderer {
 
   // Reads the header. Throws (kData), as Render() does. `sample` stays unchanged until Render().
   const ImageInfo& Open(const EncodedSample& sample);
-  // Writes uint8 [plan.views, height, width, channels] to `out`. Only what the crops need is
-  // decoded. Mirror is the device's work.
+  // Writes uint8 [plan.views, height, width, channels] to `out`. Decodes only what the crops need.
+  // Mirrors nothing: the device does that.
   void Render(const CropPlan& plan, int width, int height, int channels, uint8_t* out);
 
-  // Seconds of the last Open() and Render().
+  // Return the seconds of the last Open() and Render().
   double decode_s() const { return decode_s_; }
   double resize_s() const { return resize_s_; }
 
  private:
-  // Views that show other pixels than those before them: mirrored ones do not.
+  // The most views that show pixels of their own; mirrored ones do not.
   static constexpr int kMostPlaces = 5;
 
   ImageDecoder decoder_;

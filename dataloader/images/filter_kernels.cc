@@ -14,7 +14,7 @@ namespace {
 constexpr int kPixel = 4;  // values of a colour pixel
 constexpr int kGroup = 4;  // taps
 
-// A weight in 16 bits. One as a whole lacks a unit, which is lost in the rounding.
+// Returns a weight in 16 bits. A weight of one lacks a unit, which the rounding hides.
 uint16_t ShortWeight(int32_t weight) {
   return static_cast<uint16_t>(std::min<int32_t>(weight, (1 << kWeightBits) - 1));
 }
@@ -23,15 +23,16 @@ uint16_t Weigh(uint16_t value, uint16_t weight) {
   return static_cast<uint16_t>((uint32_t{value} * weight) >> kWeightBits);
 }
 
-// Where the sum of a row or column starts: what the products lose on average. Columns add half a
-// level for rounding.
+// The value that the sum of a row or column starts with: what the products lose on average. Columns
+// add half a level for rounding.
 uint16_t RowStart(int taps) { return static_cast<uint16_t>(taps / 2); }
 uint16_t ColumnStart(int taps) { return static_cast<uint16_t>(taps / 2 + (1 << (kValueBits - 1))); }
 
 #if defined(__AVX2__)
-// 32 values at a time; returns how many were made. Bytes are unpacked behind a zero byte, which
-// multiplies them by 2^8 for nothing; it puts values 0..7 and 16..23 into one register and the rest
-// into the other, so that sums change places on their way from and to `out`.
+// Computes 32 values at a time and returns how many it made. Each byte is unpacked above a zero
+// byte, which multiplies it by 2^8 without a further instruction. Unpacking puts values 0..7 and
+// 16..23 into one register and the rest into the other, so the sums change places on their way from
+// and to `out`.
 template <int kTaps, bool kAdds>
 int WeighFewRowsFast(const uint8_t* const* row, const uint16_t* weight, uint16_t start, int count,
                      uint16_t* out) {
@@ -69,7 +70,8 @@ int WeighFewRowsFast(const uint8_t* const* row, const uint16_t* weight, uint16_t
 }
 #endif
 
-// All taps of some values before the next: sums stay in registers. kAdds: onto what `out` holds.
+// Sums all taps of some values before it begins with the next values, so that sums stay in
+// registers. If kAdds, adds to what `out` holds.
 template <int kTaps, bool kAdds>
 void WeighFewRows(const uint8_t* const* rows, const int32_t* weights, uint16_t start, int count,
                   uint16_t* out) {
@@ -128,7 +130,7 @@ void WeighLongRows(const uint8_t* const* rows, const int32_t* weights, int taps,
   }
 }
 
-// In 32 bits, which the sum fills: 255 << 24 and half a level.
+// Sums in 32 bits, all of which the sum needs: 255 << 24 and half a level.
 void WeighLongColumns(const ColumnWeights& weights, const uint16_t* row, uint8_t* out) {
   constexpr int kShift = kWeightBits + kValueBits;
   const int kept = std::min(weights.values, 3);
@@ -156,7 +158,7 @@ void WeighGreyColumns(const ColumnWeights& weights, const uint16_t* row, uint8_t
   }
 }
 
-// Outputs [first, outputs) of colour pixels.
+// Computes outputs [first, outputs) of colour pixels.
 void WeighColourColumns(const ColumnWeights& weights, const uint16_t* row, int first,
                         uint8_t* out) {
   for (int i = first; i < weights.outputs; ++i) {
@@ -174,8 +176,8 @@ void WeighColourColumns(const ColumnWeights& weights, const uint16_t* row, int f
 }
 
 #if defined(__AVX2__)
-// One output: four taps of four values at a time, then the taps' products are added up. Lanes 0..3
-// and 4..7 of the result are two halves of the sum.
+// Computes one output: four taps of four values at a time, and then the sum of the taps' products.
+// Lanes 0..3 and 4..7 of the result are two halves of the sum.
 template <int kGroups>
 __m128i WeighPixel(const uint16_t* from, const uint16_t* weight, int groups) {
   const auto product = [&](int group) {
@@ -190,7 +192,7 @@ __m128i WeighPixel(const uint16_t* from, const uint16_t* weight, int groups) {
   return _mm_add_epi16(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
 }
 
-// Four outputs at a time; returns how many were made.
+// Computes four outputs at a time and returns how many it made.
 template <int kGroups>
 int WeighColourColumnsFast(const ColumnWeights& weights, const uint16_t* row, uint8_t* out) {
   const __m128i start = _mm_set1_epi16(static_cast<int16_t>(ColumnStart(weights.taps)));

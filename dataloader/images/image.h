@@ -1,5 +1,5 @@
-// dataloader/images/image.h - images of any accepted form, decoded row by row and only where
-// needed.
+// dataloader/images/image.h - images of any accepted form, decoded row by row; only the rows and
+// columns that are needed.
 #pragma once
 
 #include <cstddef>

@@ -21,7 +21,7 @@ struct JpegWriter::State {
   std::jmp_buf jump;
   char message[JMSG_LENGTH_MAX] = {};
   std::vector<uint8_t>* into = nullptr;
-  // Of the file that is transcoded:
+  // For the file that is transcoded:
   jpeg_decompress_struct from{};
   jpeg_progress_mgr progress{};
   bool is_amiss = false;  // a warning was given
@@ -40,7 +40,7 @@ struct JpegWriter::State {
     std::longjmp(state.jump, 1);
   }
 
-  // Writing goes into the unused end of the vector, which grows by doubling.
+  // libjpeg writes into the unused end of the vector, which grows by doubling.
   void GiveSpace(size_t used) {
     into->resize(used < kFirstBytes ? kFirstBytes : 2 * used);
     destination.next_output_byte = into->data() + used;
@@ -120,8 +120,8 @@ bool JpegWriter::Transcode(const std::vector<uint8_t>& file, std::vector<uint8_t
   bool is_done = false;
   try {
     state.Run([&] {
-      // Made anew for each file: tables of an earlier one would be used where this one lacks its
-      // own.
+      // Made again for each file: if this file lacks a table, that of an earlier file would be
+      // used.
       jpeg_create_decompress(&from);
       from.progress = &state.progress;
       jpeg_mem_src(&from, file.data(), file.size());
@@ -129,14 +129,14 @@ bool JpegWriter::Transcode(const std::vector<uint8_t>& file, std::vector<uint8_t
       jvirt_barray_ptr* coefficients = jpeg_read_coefficients(&from);
       jpeg_copy_critical_parameters(&from, &jpeg);
       jpeg.optimize_coding = TRUE;
-      // Whether CMYK is inverted hangs on this marker, and nothing else does.
+      // This marker says whether CMYK is inverted. Nothing else depends on it.
       if (from.num_components == 4) jpeg.write_Adobe_marker = from.saw_Adobe_marker;
       jpeg_write_coefficients(&jpeg, coefficients);
       jpeg_finish_compress(&jpeg);
     });
     is_done = !state.is_amiss;
   } catch (const Error&) {
-    // The file stays as it is; nobody needs to know why.
+    // The caller keeps the file as it is, and needs no reason.
   }
   jpeg_destroy_decompress(&from);
   return is_done;

@@ -10,7 +10,7 @@
 namespace convoy {
 namespace {
 
-// Rounded down and up; divisor > 0.
+// Divide and round down, and up; divisor > 0.
 int64_t FloorDivide(int64_t value, int64_t divisor) {
   const int64_t quotient = value / divisor;
   return value % divisor < 0 ? quotient - 1 : quotient;
@@ -19,9 +19,9 @@ int64_t CeilDivide(int64_t value, int64_t divisor) { return -FloorDivide(-value,
 
 }  // namespace
 
-// Distances are counted in units of 1 / (2 resized) source pixels: the centre of output o is at
-// (2o + 1) source, the centre of source pixel x at (2x + 1) resized, and a weight is what the
-// distance of the two lacks to 2 max(source, resized).
+// Distances are counted in units of 1 / (2 resized) source pixels. The centre of output o is at (2o
+// + 1) source, the centre of source pixel x at (2x + 1) resized. A weight is 2 max(source, resized)
+// minus the distance between the two.
 void AxisFilter::Build(int64_t source, int64_t resized, int64_t first, int count) {
   CONVOY_CHECK(source >= 1 && resized >= 1 && first >= 0 && count >= 1 && first + count <= resized,
                "outputs [{}, {}) of {} to {}", first, first + count, source, resized);
@@ -64,7 +64,7 @@ void AxisFilter::Build(int64_t source, int64_t resized, int64_t first, int count
     for (int64_t x = true_start; x < true_end; ++x) {
       total += reach - std::abs((2 * x + 1) * resized - centre(i));
     }
-    // Rounding the sums instead of the weights keeps the whole at kOne.
+    // Rounding the running sums instead of the weights keeps the total at kOne.
     int64_t sum = 0, rounded = 0;
     int32_t* weights = weights_.data() + static_cast<size_t>(i) * static_cast<size_t>(taps_);
     for (int64_t x = true_start; x < true_end; ++x) {
@@ -111,7 +111,8 @@ void RowResampler::WriteRow(const RowRing& ring, uint8_t* out) {
       std::memcpy(out, row, static_cast<size_t>(count));
       return;
     }
-    // Four bytes at a time, the last of which the next pixel overwrites: a load and a store each.
+    // Copies four bytes at a time, the last of which the next pixel overwrites: one load and one
+    // store per pixel.
     for (int i = 0; i + 1 < count; ++i) std::memcpy(out + 3 * i, row + 4 * i, 4);
     std::memcpy(out + 3 * (count - 1), row + 4 * (count - 1), 3);
     return;

@@ -15,43 +15,44 @@
 
 namespace convoy {
 
-// One axis.
+// The filter of one axis.
 class AxisFilter {
  public:
   static constexpr int kOne = 1 << kWeightBits;
 
-  // Outputs [first, first + count) of `source` pixels resized to `resized`.
+  // Makes the filter of outputs [first, first + count) of `source` pixels that are resized to
+  // `resized`.
   void Build(int64_t source, int64_t resized, int64_t first, int count);
 
-  // Source pixels [begin, end) are needed.
+  // The source pixels [begin, end) are needed.
   int begin() const { return begin_; }
   int end() const { return end_; }
   int count() const { return static_cast<int>(starts_.size()); }
-  // Source pixels of one output.
+  // Returns the number of source pixels of one output.
   int taps() const { return taps_; }
-  // Of output i: its first source pixel; start + taps() <= end().
+  // Returns the first source pixel of output i; start + taps() <= end().
   int start(int i) const { return starts_[static_cast<size_t>(i)]; }
   const int* starts() const { return starts_.data(); }
-  // Of output i: taps() weights >= 0 that add up to kOne.
+  // Returns the weights of output i: taps() numbers >= 0 that add up to kOne.
   const int32_t* weights(int i) const {
     return weights_.data() + static_cast<size_t>(i) * static_cast<size_t>(taps_);
   }
-  // Whether outputs are source pixels as they are.
+  // Returns whether outputs are unchanged source pixels.
   bool is_copy() const { return is_copy_; }
 
  private:
   int begin_ = 0, end_ = 0, taps_ = 0;
   bool is_copy_ = false;
   std::vector<int> starts_;
-  std::vector<int> ends_;  // last source pixel + 1 of an output, where Build() works them out
+  std::vector<int> ends_;  // last source pixel + 1 of an output; used in Build()
   std::vector<int32_t> weights_;
 };
 
 // The last rows of an image that is read from its top to its bottom.
 //
-// Rows begin 16 bytes behind a cache line on purpose. libjpeg-turbo writes rows that lie on a
-// vector boundary past the caches, as is good for whole images; the rows of a ring are read again
-// at once, and resizing takes twice as long when they come from memory.
+// Rows begin 16 bytes after a cache line on purpose. libjpeg-turbo writes rows that lie on a vector
+// boundary past the caches, which is good for whole images. But the rows of a ring are read again
+// at once, and resizing takes twice as long if they come from memory.
 class RowRing {
  public:
   void Configure(int64_t row_bytes, int rows);
@@ -67,21 +68,22 @@ class RowRing {
   Buffer memory_;
 };
 
-// Makes one crop while the rows of its image come in. Vertical filter first (fewer pixels are left
-// for the horizontal one), with 8 more bits than a pixel between the two.
+// Makes one crop while the rows of its image come in. The vertical filter comes first (it leaves
+// fewer pixels for the horizontal one). Values between the two have 8 more bits than a pixel.
 class RowResampler {
  public:
-  // Rows in the ring start at source column `first_column`; a pixel is 1 byte (grey) or 4 (R, G, B
-  // and one that is not read). `out` is uint8 [vertical.count(), horizontal.count(), channels] with
-  // 1 or 3 channels; grey rows are repeated over three. The filters outlive the last Advance().
+  // Begins a crop. Rows in the ring start at source column `first_column`; a pixel is 1 byte (grey)
+  // or 4 (R, G, B and one that is not read). `out` is uint8 [vertical.count(), horizontal.count(),
+  // channels] with 1 or 3 channels; grey rows are repeated over three. The filters must live until
+  // after the last Advance().
   void Start(const AxisFilter& horizontal, const AxisFilter& vertical, int first_column,
              int pixel_bytes, int channels, uint8_t* out);
-  // Writes every row that needs no source row beyond `available` - 1.
+  // Writes every row that needs no source row after `available` - 1.
   void Advance(const RowRing& ring, int available);
   bool done() const { return next_ == vertical_->count(); }
 
  private:
-  // Output row next_, of the channels that the ring has.
+  // Writes output row next_, with the channels that the ring has.
   void WriteRow(const RowRing& ring, uint8_t* out);
 
   const AxisFilter* horizontal_ = nullptr;
@@ -90,8 +92,8 @@ class RowResampler {
   uint8_t* out_ = nullptr;
   int next_ = 0;
   ColumnWeights columns_;
-  std::vector<const uint8_t*> rows_;  // those that the next output needs
-  // One row after the vertical filter, columns [horizontal.begin(), horizontal.end()).
+  std::vector<const uint8_t*> rows_;  // the rows that the next output needs
+  // One row after the vertical filter: columns [horizontal.begin(), horizontal.end()).
   std::vector<uint16_t> row_;
 };
 

@@ -1,5 +1,5 @@
-// dataloader/loading/bad_samples.h - samples that cannot be read or decoded: told from faults of
-// the program, noted, put in order.
+// dataloader/loading/bad_samples.h - samples that cannot be read or decoded: tells them from faults
+// of the program, notes them, and puts them in order.
 #pragma once
 
 #include <cstdint>
@@ -12,15 +12,15 @@
 
 namespace convoy {
 
-// Whether an error while a sample is read and decoded is the sample's own.
+// Returns whether an error that comes up while a sample is read and decoded is the sample's own.
 inline bool IsOfSample(const Error& error) {
   return error.exit_code() == ExitCode::kData || error.exit_code() == ExitCode::kDisk;
 }
 
-// Its position is its identity in the data set.
+// Makes a BadSample. Its position is its identity in the data set.
 BadSample BadSampleOf(const Dataset& dataset, int64_t sample, const std::string& reason);
 
-// Those of one position keep their order.
+// Sorts by position. Samples of one position keep their order.
 void SortByPosition(std::vector<BadSample>& samples);
 
 }  // namespace convoy

@@ -30,16 +30,16 @@ namespace {
 // Images that a thread takes at once: small images are not worth a lock each.
 constexpr int64_t kImagesAtATime = 4;
 
-// A batch in work or ready. Fields behind the mutex of the loader, but rows of the batch belong to
-// the thread that claimed their images.
+// A batch that is being made or is ready. The mutex of the loader guards its fields; but rows of
+// the batch belong to the thread that claimed their images.
 struct Slot {
   int64_t epoch = 0, index = 0;
   int64_t first_position = 0;  // of image 0
   double colour_strength = 0;
   std::unique_ptr<Batch> batch;
-  int64_t images = 0;  // real ones; rows behind them are padding
+  int64_t images = 0;  // real ones; the rows after them are padding
   int64_t claimed = 0, done = 0;
-  int active = 0;  // threads at work on it
+  int active = 0;  // threads that are working on it
   std::exception_ptr error;
   std::vector<BadSample> bad;
 
@@ -88,13 +88,13 @@ class PoolLoader final : public Loader {
   int64_t fill_epoch_ = 0, fill_index_ = 0;  // of the next slot
   ReadAhead read_ahead_;
   std::deque<std::unique_ptr<Slot>> slots_;     // in the order of delivery
-  std::vector<std::unique_ptr<Slot>> dropped_;  // threads are still at work on them
+  std::vector<std::unique_ptr<Slot>> dropped_;  // threads are still working on them
   std::vector<std::unique_ptr<Batch>> free_;
   std::exception_ptr failure_;
   LoaderStatistics statistics_;
   std::vector<BadSample> bad_;
   BadSampleCount bad_in_epoch_;
-  std::set<std::string> named_;     // bad samples that the log has told of
+  std::set<std::string> named_;     // bad samples that the log has named
   std::optional<ThreadPool> pool_;  // last: its threads use the others
 };
 
@@ -191,7 +191,8 @@ void PoolLoader::OpenSlot() {
   if (ready) batch_ready_.notify_all();
 }
 
-// The slot whose next images are to be made; null when the queue is full or nobody has asked.
+// Returns the slot whose next images are to be made; null if the queue is full or nobody has asked
+// for a batch yet.
 Slot* PoolLoader::FindWork() {
   if (!started_ || failure_) return nullptr;
   for (const auto& slot : slots_) {
@@ -328,8 +329,7 @@ std::unique_ptr<Batch> PoolLoader::Next() {
   return batch;
 }
 
-// Enters the bad samples of a batch that is delivered into the ledger. Throws (kData) when they
-// are too many.
+// Counts the bad samples of a batch that is delivered. Throws (kData) if they are too many.
 void PoolLoader::Account(const Slot& slot) {
   std::vector<BadSample> bad = slot.bad;
   SortByPosition(bad);

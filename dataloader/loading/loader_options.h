@@ -1,4 +1,4 @@
-// dataloader/loading/loader_options.h - options that contradict each other or the data set.
+// dataloader/loading/loader_options.h - finds options that contradict each other or the data set.
 #pragma once
 
 #include "dataloader/dataset.h"
@@ -6,7 +6,7 @@
 
 namespace convoy {
 
-// Throws (kUsage; kData for an empty data set).
+// Throws (kUsage; kData for an empty data set) if the options cannot be used.
 void CheckOptions(const Dataset& dataset, const LoaderOptions& options);
 
 }  // namespace convoy

@@ -1,4 +1,4 @@
-// What a loader's statistics say: where the time goes, and what limits it.
+// Works out from a loader's statistics where its time goes, and what limits it.
 #include "dataloader/loader_report.h"
 
 #include <algorithm>
@@ -10,9 +10,9 @@
 namespace convoy {
 namespace {
 
-// A consumer that waits for less than this share of the time is not held up by the loader.
+// If the consumer waits for less than this share of the time, the loader does not hold it up.
 constexpr double kNoticeableWait = 0.02;
-// Reading takes this share of the work: the disk, and not the processor, is at its limit.
+// If reading takes this share of the work, the disk is at its limit, and not the processor.
 constexpr double kInputBound = 0.5;
 
 double Ratio(double a, double b) { return b > 0 ? a / b : 0; }
@@ -31,7 +31,8 @@ std::string VerdictOn(const LoaderReport& report, const LoaderStatistics& part, 
         "disk, more memory or packed shards would help",
         held_up, 100 * part.read_s / part.work_s, report.read_mb_per_s);
   }
-  // Each thread more brings what each brings now, until the consumer is the slower one.
+  // Each additional thread brings as much as each thread does now, until the consumer is the slower
+  // one.
   const int more = std::max(1, threads / 2);
   double expected = report.images_per_busy_thread * (threads + more);
   const double consumer = Ratio(static_cast<double>(part.images), elapsed_s - part.wait_s);

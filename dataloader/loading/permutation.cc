@@ -8,7 +8,7 @@
 namespace convoy {
 namespace {
 
-// Four are enough against statistics on large domains; small ones need more.
+// Four rounds pass statistical tests on large domains; small ones need more.
 constexpr uint32_t kRounds = 8;
 
 }  // namespace

@@ -9,11 +9,11 @@
 
 namespace convoy {
 
-// The sample at `position` of `epoch`. 1 <= size < 2^44, 0 <= position < size.
+// Returns the sample at `position` of `epoch`. 1 <= size < 2^44, 0 <= position < size.
 int64_t PermutedSample(uint64_t seed, int64_t epoch, int64_t size, int64_t position);
 
-// A sample that may stand in for a bad one at `position`: draw `draw`, from 0, with equal chances
-// for all samples, bad ones included.
+// Returns a sample that may replace a bad one at `position`: draw `draw`, from 0. All samples have
+// equal chances, bad ones included.
 int64_t SubstituteSample(uint64_t seed, int64_t epoch, int64_t size, int64_t position, int draw);
 
 }  // namespace convoy

@@ -6,9 +6,9 @@
 namespace convoy {
 namespace {
 
-// Further ahead than the threads can decode in this time gains nothing.
+// It is of no use to look further ahead than the threads can decode in this time.
 constexpr double kMostSeconds = 2;
-// Of an image, as long as none was read: ImageNet's mean.
+// Bytes of an image, as long as none was read: ImageNet's mean.
 constexpr double kUsualImageBytes = 110e3;
 
 }  // namespace
@@ -27,12 +27,13 @@ int64_t ReadAhead::BatchesAhead(const LoaderStatistics& so_far) const {
   double images = bytes / kUsualImageBytes;
   if (so_far.images > 0 && so_far.bytes_read > 0 && so_far.work_s > 0) {
     const auto read = static_cast<double>(so_far.images);
-    // Reading itself does not count: that it is slow is a reason to look further ahead.
+    // The time of reading does not count: if reading is slow, that is a reason to look further
+    // ahead.
     const double decoding_s = std::max(so_far.work_s - so_far.read_s, 1e-9);
     images = std::min(bytes * read / static_cast<double>(so_far.bytes_read),
                       kMostSeconds * threads_ * read / decoding_s);
   }
-  // A batch at least, however large it is.
+  // At least one batch, however large it is.
   return bytes_ > 0 ? static_cast<int64_t>(std::ceil(images / static_cast<double>(batch_images_)))
                     : 0;
 }

@@ -1,4 +1,4 @@
-// dataloader/loading/read_ahead.h - which batches the system is told of before they are read.
+// dataloader/loading/read_ahead.h - which batches the system is told about before they are read.
 #pragma once
 
 #include <cstdint>
@@ -11,13 +11,14 @@ namespace convoy {
 // Batches are counted over all epochs. Not thread-safe.
 class ReadAhead {
  public:
-  // Up to `bytes` bytes ahead of the batch in work, of which each holds `batch_images` images.
+  // Looks up to `bytes` bytes ahead of the batch that is being made; each batch holds
+  // `batch_images` images.
   ReadAhead(int64_t bytes, int64_t batch_images, int threads);
 
-  // The next batch to announce while batch `current` is being filled: one at a time, so that no
-  // thread is kept from its work. Nothing where enough is announced.
+  // Returns the next batch to announce while batch `current` is being filled: one at a time, so
+  // that no thread is kept from its work. Nothing if enough batches are announced.
   std::optional<int64_t> Take(int64_t current, const LoaderStatistics& so_far);
-  // The loader goes on elsewhere.
+  // Forgets what was announced, because the loader continues at another batch.
   void Restart() { next_ = 0; }
 
  private:

@@ -12,7 +12,7 @@
 namespace convoy {
 namespace {
 
-// Bad samples in a row at one position before the data set is given up.
+// If more samples than this are bad one after another at one position, the data set is given up.
 constexpr int kMostSubstitutes = 8;
 
 int64_t CropBytes(const CropOptions& crop) {
@@ -54,7 +54,7 @@ CropPlan SampleWorker::Render(int64_t sample, const CropKey& key, uint8_t* pixel
   return plan;
 }
 
-// Another sample than those that were tried at this position, of which `last` came last.
+// Returns another sample than those that were tried at this position, of which `last` was the last.
 int64_t SampleWorker::NextSubstitute(const CropKey& key, const std::vector<int64_t>& tried,
                                      const BadSample& last) const {
   const auto fail = [&last](const std::string& what) {
@@ -70,7 +70,7 @@ int64_t SampleWorker::NextSubstitute(const CropKey& key, const std::vector<int64
   if (std::ssize(tried) > kMostSubstitutes) {
     fail(fmt::format("{} samples in a row are bad", tried.size()));
   }
-  // Ends: every draw may give each sample of the set.
+  // This ends, because every draw may give each sample of the set.
   for (int draw = 0; true; ++draw) {
     const int64_t sample = SubstituteSample(key.seed, key.epoch, size, key.position, draw);
     if (std::find(tried.begin(), tried.end(), sample) == tried.end()) return sample;

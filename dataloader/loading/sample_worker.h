@@ -13,7 +13,7 @@
 
 namespace convoy {
 
-// Not thread-safe; what it fills is a function of the options and the key alone.
+// Not thread-safe. What it writes is a function of the options and the key only.
 class SampleWorker {
  public:
   // Both outlive the worker.
@@ -27,7 +27,7 @@ class SampleWorker {
   // Tells the system that Fill() will read the sample at `key` soon.
   void Announce(const CropKey& key) const;
 
-  // Since the last Clear().
+  // Return what was found since the last Clear().
   const LoaderStatistics& statistics() const { return statistics_; }
   const std::vector<BadSample>& bad() const { return bad_; }
   void Clear();

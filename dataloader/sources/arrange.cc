@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The number in "ILSVRC2012_val_00000001.JPEG" if `kind` is "val".
+// Returns the number in "ILSVRC2012_val_00000001.JPEG" if `kind` is "val".
 std::optional<int64_t> NumberInName(std::string_view name, std::string_view kind) {
   constexpr size_t kYearEnd = 10, kDigits = 8;
   const std::string infix = fmt::format("_{}_", kind);
@@ -46,7 +46,7 @@ std::optional<size_t> OnlyFolder(const MemberTable& members) {
   return members.FolderIndex(members.size() - 1) == folder ? std::optional(folder) : std::nullopt;
 }
 
-// Validation images move into the class folders that the devkit says.
+// Moves validation images into the class folders that the devkit names.
 MemberTable ArrangeByTruth(const MemberTable& members, const ValidationTruth& truth,
                            const std::string& where, const std::string& devkit) {
   if (members.size() != static_cast<int64_t>(truth.labels.size())) {
@@ -159,7 +159,7 @@ std::unique_ptr<Dataset> Arrange(MemberSource source, const Place& place, const 
     source.layout.last = *only + 1;
     return MakeUnlabelledDataset(std::move(source));
   }
-  // Inside of a class folder names of validation images are those of sorted ones.
+  // In a class folder, such names mean validation images that were sorted into classes.
   const bool are_loose = only && (source.members.folders[*only].empty() ||
                                   IsImageFolderName(source.members.folders[*only]));
   if (are_loose) {

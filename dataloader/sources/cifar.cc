@@ -27,7 +27,7 @@ struct CifarForm {
 constexpr CifarForm kCifar10{"CIFAR-10", 10, 1, "batches.meta.txt"};
 constexpr CifarForm kCifar100{"CIFAR-100", 100, 2, "fine_label_names.txt"};
 
-// Paths of those `files` that are named `start`, maybe a number, and ".bin".
+// Returns the paths of those `files` whose names are `start`, perhaps a number, and ".bin".
 std::vector<std::string> PathsOf(const std::string& folder, const std::vector<std::string>& files,
                                  std::string_view start) {
   constexpr std::string_view kEnd = ".bin";
@@ -42,8 +42,8 @@ std::vector<std::string> PathsOf(const std::string& folder, const std::vector<st
   return paths;
 }
 
-// Names in label order where the text beside the data has them, and labels keep that order when
-// sorted by name.
+// Returns names in label order, if the text beside the data has them and labels keep that order
+// when they are sorted by name.
 std::vector<std::string> ClassNames(const std::string& folder, const CifarForm& form) {
   std::vector<std::string> names;
   const fs::path path = fs::path(folder) / form.class_names;

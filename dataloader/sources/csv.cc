@@ -39,7 +39,7 @@ class CsvReader {
     ++at_;
     return true;
   }
-  // The rest of a cell without quotes.
+  // Returns the rest of a cell without quotes.
   std::string_view ReadPlain() {
     const size_t begin = at_;
     while (!AtEnd() && text_[at_] != separator_ && text_[at_] != '\n') ++at_;
@@ -62,7 +62,7 @@ class CsvReader {
       if (c == '\n') ++line_;
       cell += c;
     }
-    // What follows a closing quote belongs to the cell all the same.
+    // What follows a closing quote belongs to the cell too.
     return cell + std::string(Trim(ReadPlain()));
   }
 

@@ -1,4 +1,4 @@
-// dataloader/sources/csv.h - tables as text: RFC 4180, and what programs write in its place.
+// dataloader/sources/csv.h - tables as text: RFC 4180, and what programs write instead.
 #pragma once
 
 #include <cstdint>
@@ -13,10 +13,10 @@ struct CsvRow {
   std::vector<std::string> cells;
 };
 
-// Cells are separated by tabs, semicolons or commas, whichever of them the first line holds (in
-// that order). Cells may be quoted; "" in quotes is a quote. Lines end with LF or CRLF. A byte
-// order mark, empty lines, and blanks around cells without quotes are dropped. `name` is for
-// messages. Throws (kData) for a quote that does not end.
+// Reads a table. Cells are separated by tabs, semicolons or commas: the first of these (in that
+// order) that the first line holds. Cells may be quoted; "" in quotes is a quote. Lines end with LF
+// or CRLF. A byte order mark, empty lines, and blanks around cells without quotes are dropped.
+// `name` is for messages. Throws (kData) for a quote that does not end.
 std::vector<CsvRow> ParseCsv(std::string_view text, const std::string& name);
 
 }  // namespace convoy

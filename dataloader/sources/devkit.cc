@@ -36,10 +36,10 @@ struct NamedBytes {
   }
 };
 
-// What is needed of a devkit.
+// The files of a devkit that are needed.
 struct DevkitFiles {
   std::optional<NamedBytes> truth, mat, table;
-  bool truth_is_given = false;  // by name: others beside it do not count
+  bool truth_is_given = false;  // the user named it: others beside it do not count
 
   static bool Wants(const std::string& name) {
     const std::string_view base = BaseOf(name);
@@ -83,7 +83,7 @@ void TakeTar(const ByteSource& source, DevkitFiles& files) {
   }
 }
 
-// Calls `line(number, text)` for every line, the first being 1. Empty lines at the end are none.
+// Calls `line(number, text)` for every line; the first has number 1. Skips empty lines at the end.
 template <typename Function>
 void ForEachLine(std::string_view text, const Function& line) {
   text = Trim(text);
@@ -119,7 +119,7 @@ std::vector<Synset> ReadTable(const NamedBytes& file) {
   return synsets;
 }
 
-// The wnid of every image, from numbers and their synsets.
+// Returns the wnid of every image, from class numbers and their synsets.
 std::vector<std::string> ReadNumberedTruth(const NamedBytes& truth,
                                            const std::vector<Synset>& synsets) {
   std::map<int64_t, std::string> wnid_of_id;

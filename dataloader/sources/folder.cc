@@ -39,8 +39,8 @@ const char* KindOf(fs::file_type type) {
   }
 }
 
-// What an entry is, or what it leads to if it is a link. Asks the file system only for links and
-// special files, once each: reading the folder has told the others.
+// Returns what an entry is, or what it leads to if it is a link. Asks the file system only about
+// links and special files, once each: reading the folder has told the others.
 fs::file_type TypeOf(const fs::directory_entry& entry) {
   std::error_code unknown;
   if (!entry.is_symlink(unknown)) {
@@ -64,7 +64,7 @@ bool IsExitRecord(const std::string& name) {
   return name.starts_with("exit.") && name.ends_with(".json");
 }
 
-// Whether `path` is a folder that a run of Convoy was written into.
+// Returns whether `path` is a folder that a run of Convoy was written into.
 bool IsRunFolder(const std::string& path) {
   std::error_code unknown;
   const fs::path folder(path);
@@ -72,7 +72,7 @@ bool IsRunFolder(const std::string& path) {
       fs::is_directory(folder / "checkpoints", unknown)) {
     return true;
   }
-  // A run that ended before it began has left only why.
+  // A run that ended before it began has left only its reason.
   bool has_record = false;
   for (fs::directory_iterator entry(folder, unknown); !unknown && entry != fs::directory_iterator();
        entry.increment(unknown)) {
@@ -98,7 +98,7 @@ class FolderReader {
   }
 
  private:
-  // Whether the folder holds anything besides the folders of runs, or nothing at all.
+  // Returns whether the folder holds something besides the folders of runs, or is empty.
   bool Read(const std::string& relative, int depth);
   bool ReadSubfolder(const std::string& relative, const std::string& name, int depth);
   // Returns whether the file is an image.
@@ -133,7 +133,7 @@ bool FolderReader::Read(const std::string& relative, int depth) {
   if (error) FailToRead(path, error);
   if (images == 0 && !left_out.empty()) contents_.left_out_of[relative] = left_out;
   const bool counts = images > 0 || folders > 0 || !holds_runs;
-  // An empty folder is a class without images, which somebody must be told of.
+  // An empty folder is a class without images, which the user must be told of.
   if (counts && !relative.empty()) builder_.Folder(relative);
   contents_.left_out.Add(left_out);
   return counts;
@@ -141,7 +141,7 @@ bool FolderReader::Read(const std::string& relative, int depth) {
 
 bool FolderReader::ReadSubfolder(const std::string& relative, const std::string& name, int depth) {
   const std::string below = Joined(relative, name);
-  // A run may have been written right into the folder of the images.
+  // A run may have been written directly into the folder of the images.
   const bool belongs_to_run =
       relative.empty() && root_is_run_ && (name == "checkpoints" || name.starts_with("previous-"));
   if (belongs_to_run || IsRunFolder((root_ / below).string())) {
@@ -157,7 +157,7 @@ bool FolderReader::Take(fs::file_type type, const std::string& relative, const s
                         LeftOut& left_out) {
   const bool is_regular = type == fs::file_type::regular;
   const bool is_dangling = type == fs::file_type::not_found;
-  // Links are followed: a folder on disk is the user's own.
+  // Follows links: a folder on disk is the user's own.
   const bool is_image = IsImageName(name) && (is_regular || is_dangling);
   if (is_image) builder_.Add(builder_.Folder(relative), name, 0, 0, 0);
   if (is_image && is_regular) return true;
@@ -195,7 +195,8 @@ FileStart ReadStart(const std::string& path) {
   return start;
 }
 
-// What usually lies beside archives, and is none: notes, lists, sums, settings, programs.
+// Returns whether a name is of a kind that usually lies beside archives and is none: notes, lists,
+// sums, settings, programs.
 bool IsNote(const std::string& name) {
   constexpr std::array<std::string_view, 32> kExtensions = {
       "json", "jsonl",  "txt",    "md",  "rst",    "csv",    "tsv",  "yaml",
@@ -212,7 +213,7 @@ bool IsNote(const std::string& name) {
          });
 }
 
-// Tells by its content whether a file is a tar.
+// Finds out by its content whether a file is a tar.
 void TakeFile(const std::string& path, FolderListing& listing) {
   FileStart start;
   try {

@@ -26,7 +26,7 @@ struct IdxFile {
   std::vector<uint8_t> elements;
 };
 
-// Throws (kData) before anything large is allocated when the dimensions do not fit the file.
+// Throws (kData) if the dimensions do not fit the file, before anything large is allocated.
 IdxFile ReadIdx(const std::string& path, int fewest_dimensions, int most_dimensions) {
   const auto fail = [&path](const std::string& problem) {
     throw Error(ExitCode::kData, fmt::format("{}: {}", path, problem),
@@ -62,7 +62,7 @@ IdxFile ReadIdx(const std::string& path, int fewest_dimensions, int most_dimensi
   return idx;
 }
 
-// Whether a file begins as an IDX file of 8-bit elements does.
+// Returns whether a file begins like an IDX file of 8-bit elements.
 bool HasIdxMagic(const std::string& path) {
   try {
     MaybeGzipFile file(path);
@@ -74,8 +74,9 @@ bool HasIdxMagic(const std::string& path) {
   }
 }
 
-// Whether a name is "train-images-idx3-ubyte" if `part` is "train-images"; also with a point in
-// place of the second hyphen, with .gz, and with the name of the set in front ("emnist-letters-").
+// Returns whether a name is "train-images-idx3-ubyte" if `part` is "train-images"; also with a
+// point in place of the second hyphen, with .gz, and with the name of the set in front
+// ("emnist-letters-").
 bool IsIdxName(std::string_view name, std::string_view part) {
   constexpr std::string_view kGzip = ".gz", kBytes = "-ubyte", kIdx = "idx";
   if (name.ends_with(kGzip)) name.remove_suffix(kGzip.size());
@@ -92,13 +93,14 @@ bool IsIdxName(std::string_view name, std::string_view part) {
   return name.empty() || name.back() == '-' || name.back() == '_';
 }
 
-// Whether a name is "train-images", or that with .gz: content must then tell that it is IDX.
+// Returns whether a name is "train-images", or that with .gz. The content must then show that the
+// file is IDX.
 bool IsShortIdxName(std::string_view name, std::string_view part) {
   return name == part || name == std::string(part) + ".gz";
 }
 
-// The one of `files` in `folder` that is one of `parts` ("t10k-images", "test-images"); empty if
-// there is none.
+// Returns the one of `files` in `folder` that is one of `parts` ("t10k-images", "test-images");
+// empty if there is none.
 std::string FindFile(const std::string& folder, const std::vector<std::string>& files,
                      const std::vector<std::string>& parts) {
   std::vector<std::string> found;

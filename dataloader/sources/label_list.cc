@@ -26,19 +26,19 @@ constexpr std::array<std::string_view, 19> kLabelHeaders = {
     "classid", "class_name", "classname", "label_id", "label_name", "category_id", "wnid",
     "breed",   "species",    "diagnosis", "level",    "y"};
 
-// Images by their names, with and without extension.
+// Finds images by their names, with or without extension.
 class ImageNames {
  public:
   explicit ImageNames(const MemberTable& members) {
     for (int64_t i = 0; i < members.size(); ++i) {
       const std::string_view name = members.Name(i);
       members_[std::string(name)] = i;
-      // Of a.jpg and a.png, "a" is none.
+      // If there are a.jpg and a.png, "a" names none of them.
       const auto [entry, is_new] = stems_.emplace(name.substr(0, name.rfind('.')), i);
       if (!is_new) entry->second = -1;
     }
   }
-  // -1 if there is none.
+  // Returns -1 if there is none.
   int64_t Find(std::string_view cell) const {
     const std::string name(BaseOf(cell));
     if (const auto found = members_.find(name); found != members_.end()) return found->second;
@@ -50,7 +50,7 @@ class ImageNames {
   std::unordered_map<std::string, int64_t> members_, stems_;
 };
 
-// The column with the most names of images; nothing if no column has any.
+// Returns the column with the most names of images; nothing if no column has any.
 std::optional<size_t> NameColumn(const std::vector<CsvRow>& rows, const ImageNames& images) {
   constexpr size_t kMostRows = 10000;
   std::vector<int64_t> found;
@@ -81,7 +81,7 @@ std::optional<size_t> LabelColumn(const CsvRow& first, bool is_header, size_t na
   return column;
 }
 
-// How often something was wrong, and where first.
+// How often something was wrong, and where it was wrong first.
 struct Fault {
   int64_t count = 0;
   std::string first;
@@ -100,7 +100,7 @@ std::string PlaceOf(const LabelList::Line& line) {
   return fmt::format("line {}, {}", line.line, Printable(line.image));
 }
 
-// Whole numbers with zeros in front, all of one length.
+// Returns whole numbers with zeros in front, all of one length.
 void EvenOutNumbers(std::vector<LabelList::Line>& lines) {
   size_t digits = 0;
   for (const LabelList::Line& line : lines) {

@@ -20,18 +20,18 @@ struct LabelList {
   std::vector<Line> lines;
 };
 
-// Whether a name may be that of a list: .csv, .tsv, or val_annotations.txt.
+// Returns whether a name may be that of a list: .csv, .tsv, or val_annotations.txt.
 bool IsLabelListName(const std::string& path);
 
 // Reads `path` as a list of the images of `members`, which lie in one folder. The column of names
-// is the one that holds the images' names, with or without their extension; the column of labels is
-// the one other, or the one with a usual header (label, class, category, breed, ...). Nothing if
-// there are no such columns. Throws (kData) for a file that cannot be read.
+// is the one that holds the images' names, with or without their extension. The column of labels is
+// the only other one, or the one with a usual header (label, class, category, breed, ...). Returns
+// nothing if there are no such columns. Throws (kData) for a file that cannot be read.
 std::optional<LabelList> ReadLabelList(const std::string& path, const MemberTable& members);
 
-// The list for the images of `folder` (`members`), if none was named: the one list in `folder`, or
-// else labels.csv, train.csv, FOLDER.csv or val_annotations.txt beside it. Throws (kData) if there
-// are several.
+// Returns the list for the images of `folder` (`members`), if the user named none: the only list in
+// `folder`, or else labels.csv, train.csv, FOLDER.csv or val_annotations.txt beside it. Throws
+// (kData) if there are several.
 std::optional<LabelList> FindLabelList(const std::string& folder, const MemberTable& members);
 
 // Moves the images into folders of their classes. Labels that are all whole numbers get the same

@@ -23,12 +23,12 @@ struct Leaf {
 };
 using Leaves = std::vector<Leaf>;
 
-// Members of one folder.
+// Returns the number of members of one folder.
 int64_t CountOf(const MemberTable& table, size_t folder) {
   return table.folder_begin[folder + 1] - table.folder_begin[folder];
 }
 
-// The other folders are above classes.
+// Returns the folders of classes. The other folders lie above classes.
 Leaves LeavesOf(const MemberTable& table) {
   Leaves leaves;
   for (size_t i = 0; i < table.folders.size(); ++i) {
@@ -56,7 +56,7 @@ bool DropImageFolders(const MemberTable& table, Leaves& leaves) {
   return true;
 }
 
-// Leading parts that all leaves share, at least one part of each left over.
+// Returns the number of leading parts that all leaves share; at least one part of each is left.
 size_t SharedParts(const Leaves& leaves) {
   size_t shared = 0;
   while (true) {
@@ -69,13 +69,13 @@ size_t SharedParts(const Leaves& leaves) {
   }
 }
 
-// Whether all leaves are as deep as class folders without splits: one part after `shared`.
+// Returns whether all leaves are as deep as class folders without splits: one part after `shared`.
 bool AreClasses(const Leaves& leaves, size_t shared) {
   return std::all_of(leaves.begin(), leaves.end(),
                      [=](const Leaf& leaf) { return leaf.parts.size() == shared + 1; });
 }
 
-// The leaves by the part at `depth`; "" for those that are no deeper.
+// Groups the leaves by the part at `depth`; "" holds those that are not so deep.
 std::map<std::string, Leaves> GroupsAt(const Leaves& leaves, size_t depth) {
   std::map<std::string, Leaves> groups;
   for (const Leaf& leaf : leaves) {
@@ -140,7 +140,7 @@ void LayoutFinder::FailUneven(const Leaves& leaves) const {
        kExpected);
 }
 
-// Whether all of a split's folders are class folders, with images in as many of them as must have
+// Returns whether all of a split's folders are class folders, and those that must have images have
 // some.
 bool LayoutFinder::CanBeOpened(const Leaves& leaves, size_t shared) const {
   const auto has_images = [this](const Leaf& leaf) { return CountOf(table_, leaf.folder) > 0; };
@@ -171,7 +171,7 @@ ClassLayout LayoutFinder::Find(const std::string& split) const {
     return !SplitOfWord(group.first).empty();
   });
   if (AreClasses(leaves, shared)) {
-    // "train/images" and "val/images": that is all that images lie in.
+    // All images lie in folders such as "train/images" and "val/images".
     if (dropped && all_are_splits) {
       Fail(fmt::format(": found images in \"{}\", without class folders", Path(leaves.front())),
            kExpected);
@@ -186,7 +186,7 @@ ClassLayout LayoutFinder::Find(const std::string& split) const {
     return LayoutOf(leaves);
   }
 
-  // One split may be as it should while another is not.
+  // One split may be right while another is not.
   const bool are_splits =
       all_are_splits || std::all_of(leaves.begin(), leaves.end(), [&](const Leaf& leaf) {
         return leaf.parts.size() == shared + 2;

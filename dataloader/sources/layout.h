@@ -1,4 +1,4 @@
-// dataloader/sources/layout.h - splits and classes, told from the paths of folders.
+// dataloader/sources/layout.h - finds splits and classes in the paths of folders.
 #pragma once
 
 #include <cstddef>
@@ -21,15 +21,15 @@ struct ClassLayout {
   std::vector<int32_t> labels;       // [last - first]; -1 for a folder that is none of the classes
 };
 
-// What was left out, to say so of a class without images.
+// The files that were left out, so that a message about a class without images can name them.
 struct LeftOutFiles {
   LeftOut all;
-  // Of folders that hold files and no image, if that is known.
+  // The same of each folder that holds files and no image, if that is known.
   std::map<std::string, LeftOut> of_folder;
 };
 
-// Whether a folder's name says that it holds the images of the class (or split) above it, and is no
-// class: "images" in "n01443537/images/x.JPEG".
+// Returns whether a folder's name says that it holds the images of the class (or split) above it
+// and is itself no class: "images" in "n01443537/images/x.JPEG".
 bool IsImageFolderName(std::string_view name);
 
 // Accepts class folders, class folders below one or several splits, and both below leading folders

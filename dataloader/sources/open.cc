@@ -1,4 +1,4 @@
-// Tells the forms of a data set apart by what lies at its path.
+// Finds out which form a data set has by what lies at its path.
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -40,9 +40,9 @@ void SayWhatIsLeftOut(const LeftOut& left_out, const std::string& where, Log& lo
 // What is opened as one data set.
 struct ArchiveSet {
   std::vector<std::string> paths;
-  Place place;             // the split is one inside of the archives
+  Place place;             // the split is inside of the archives
   std::string where;       // the data set as the user named it
-  std::string index_name;  // the path that the index's is made from
+  std::string index_name;  // the path from which the path of the index is made
   LeftOut beside;          // files beside the archives that are left out
 };
 
@@ -82,8 +82,8 @@ std::string Names(const std::vector<std::string>& paths) {
   return text;
 }
 
-// The official archives in one folder are several data sets, not the parts of one: better said now
-// than after reading all of them.
+// The official archives in one folder are several data sets, not the parts of one. It is better to
+// say so now than after all of them were read.
 void CheckOneDataset(const std::string& folder, const std::vector<std::string>& tars) {
   const auto is_tar_of_tars = [](const std::string& path) { return IsTarOfTars(FileBytes(path)); };
   if (tars.size() < 2 || std::none_of(tars.begin(), tars.end(), is_tar_of_tars)) return;
@@ -252,8 +252,8 @@ std::unique_ptr<Dataset> OpenFolder(const Place& place, const DatasetOptions& op
   return OpenImageFolder(listing, root, place.where(), list, options, log);
 }
 
-// The images of a list lie beside it, or in the folder of its name, or in "images", or in the only
-// folder with images.
+// The images of a list lie beside it, in the folder of its name, in "images", or in the only folder
+// that has images.
 std::unique_ptr<Dataset> OpenList(const std::string& path, const DatasetOptions& options,
                                   Log& log) {
   const fs::path parent = fs::path(path).parent_path();

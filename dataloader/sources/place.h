@@ -5,7 +5,7 @@
 
 namespace convoy {
 
-// A path, and the split of it that was asked for; both as the user gave them.
+// A path, and the split of it that is wanted, both as the user gave them.
 struct Place {
   std::string path, split;
   std::string where() const { return split.empty() ? path : path + ":" + split; }
@@ -15,8 +15,8 @@ struct Place {
 // is empty, (kData) if there is no such path.
 Place ParseLocation(const std::string& location);
 
-// The list of labels that was named in place of a split; empty if the split is no name of a list.
-// Throws (kData) if there is no such list.
+// Returns the list of labels that was named in place of a split; empty if the split is not the name
+// of a list. Throws (kData) if there is no such list.
 std::string NamedList(const Place& place);
 
 }  // namespace convoy

@@ -18,14 +18,15 @@ struct PlainSource {
   std::vector<int32_t> labels;       // [images]
   std::vector<std::string> classes;  // in byte order
   std::function<std::string(int64_t image)> location;
-  std::vector<std::string> files;  // that all of this comes from
+  std::vector<std::string> files;  // the files that all of this comes from
 };
 
-// Samples in the order of "class/number", the identity that the same images have when packed as
-// files. Throws (kData) when counts or labels contradict each other.
+// Makes a data set with its samples in the order of "class/number", the identity that the same
+// images have when they are packed as files. Throws (kData) if counts or labels contradict each
+// other.
 std::unique_ptr<Dataset> MakePlainDataset(PlainSource source);
 
-// "0", "1", ...; all of one length, so that their byte order is the order of the numbers.
+// Returns "0", "1", ...; all of one length, so that their byte order is the order of the numbers.
 std::vector<std::string> NumberNames(int64_t count);
 
 }  // namespace convoy

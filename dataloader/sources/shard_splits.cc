@@ -18,13 +18,13 @@ bool IsNumber(std::string_view token) {
          std::all_of(token.begin(), token.end(), [](unsigned char c) { return std::isdigit(c); });
 }
 
-// What may follow the word in a name: numbers, versions, "of".
+// Returns whether a word may follow that of the split in a name: numbers, versions, "of".
 bool IsOfNumber(std::string_view token) {
   return IsNumber(token) || token == "of" || token == "shard" || token == "part" ||
          (token.size() > 1 && token.front() == 'v' && IsNumber(token.substr(1)));
 }
 
-// Runs of letters and digits up to the first point, in lower case.
+// Returns the runs of letters and digits up to the first point, in lower case.
 std::vector<std::string> TokensOf(std::string_view path) {
   std::vector<std::string> tokens(1);
   const std::string base = LowerCase(BaseOf(path));
@@ -39,7 +39,8 @@ std::vector<std::string> TokensOf(std::string_view path) {
   return tokens;
 }
 
-// Named as validation or test and nothing else, or with a number: no "speed_test" among classes.
+// Returns whether a name is that of validation or test only, or with a number: a class "speed_test"
+// is none.
 bool IsSurelyHeldOut(const std::string& path) {
   const std::string split = SplitOfShard(path);
   if (split != "val" && split != "test") return false;
@@ -53,7 +54,7 @@ std::string WithoutNumber(std::string token) {
   return token;
 }
 
-// "x-000123-of-000200.tar": what stands around the number, and the two numbers.
+// The parts of "x-000123-of-000200.tar": what stands around the number, and the two numbers.
 struct NumberedName {
   std::string prefix, suffix;
   size_t digits = 0;
@@ -65,7 +66,8 @@ struct NumberedName {
   }
 };
 
-// The last number before the first point, and the total after it. Nothing for names without one.
+// Returns the last number before the first point, and the total after it. Nothing for names without
+// a number.
 std::optional<NumberedName> ParseNumbered(std::string_view path) {
   const std::string_view base = BaseOf(path);
   const auto is_digit = [&](size_t at) { return base[at] >= '0' && base[at] <= '9'; };

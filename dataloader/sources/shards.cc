@@ -29,7 +29,7 @@ std::vector<std::string> ReadClasses(const std::string& path) {
   return names;
 }
 
-// The folders in another order, with their members.
+// Returns the folders in another order, with their members.
 MemberTable WithFoldersInOrder(const MemberTable& table, const std::vector<size_t>& order) {
   MemberTable result;
   result.folder_begin.push_back(0);
@@ -58,8 +58,8 @@ void NameClasses(const std::string& path, MemberTable& members) {
   }
   members.folder_begin.resize(names.size() + 1, static_cast<uint32_t>(members.size()));
   members.folders = names;
-  // A member's identity is its place in the order of "folder/name", as in every other form: classes
-  // "dog" and "dog-small" lie the other way round than as numbers.
+  // A member's identity is its place in the order of "folder/name", as in every other form: as
+  // names, the classes "dog" and "dog-small" have the opposite order of their numbers.
   std::vector<size_t> order(names.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::sort(order.begin(), order.end(),
@@ -67,7 +67,7 @@ void NameClasses(const std::string& path, MemberTable& members) {
   if (!std::is_sorted(order.begin(), order.end())) members = WithFoldersInOrder(members, order);
 }
 
-// The number behind "count = ".
+// Returns the number after "count = ".
 std::optional<int64_t> ReadCount(const std::string& path) {
   for (const std::string& line : Split(ReadText(path, ExitCode::kData), '\n')) {
     const std::vector<std::string> parts = Split(line, '=');

@@ -15,7 +15,7 @@
 
 namespace convoy {
 
-// Image files in archives, or in folders where `archives` is empty and `root` is set.
+// Image files in archives, or in folders if `archives` is empty and `root` is set.
 struct MemberSource {
   std::string root;
   std::vector<std::unique_ptr<FileBytes>> archives;
@@ -27,18 +27,18 @@ struct MemberSource {
   std::optional<std::string> files_in;
 };
 std::unique_ptr<Dataset> MakeMemberDataset(MemberSource source);
-// Of images without labels.
+// Makes a data set of images without labels.
 std::unique_ptr<Dataset> MakeUnlabelledDataset(MemberSource source);
 
-// Folders of IDX and CIFAR binary files. `files` are NamesOfOtherFiles() (folder.h). Returns
-// nothing if the folder holds no such files. Throws (kData) for malformed ones, or a split that is
-// not there.
+// Open folders of IDX and CIFAR binary files. `files` are NamesOfOtherFiles() (folder.h). Return
+// nothing if the folder holds no such files. Throw (kData) for malformed files, or for a split that
+// is not there.
 std::unique_ptr<Dataset> OpenIdx(const std::string& folder, const std::vector<std::string>& files,
                                  const std::string& split);
 std::unique_ptr<Dataset> OpenCifar(const std::string& folder, const std::vector<std::string>& files,
                                    const std::string& split);
 
-// "synthetic:N" or "synthetic:NxCLASSES". Throws (kUsage).
+// Opens "synthetic:N" or "synthetic:NxCLASSES". Throws (kUsage).
 std::unique_ptr<Dataset> OpenSynthetic(const std::string& location);
 
 }  // namespace convoy

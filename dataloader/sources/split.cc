@@ -34,7 +34,7 @@ class PartOfDataset final : public DatasetView {
   const std::string what_;
 };
 
-// A number in [0, 1) that is a sample's own, and stays so when it is packed.
+// Returns a number in [0, 1) that belongs to a sample, and stays the same when it is packed.
 double PlaceOf(const std::string& name) {
   const std::string key =
       fmt::format("{}/{}", FolderOf(name), UnpackedShardStem(std::string(BaseOf(name))));

@@ -63,7 +63,7 @@ std::string KeyOf(const Dataset& dataset, const ShardStems& stems, int64_t sampl
   return fmt::format("{}/{}", dataset.Label(sample), stems.Of(sample));
 }
 
-// Which sample of a data set has a class and a name.
+// Finds the sample of a data set that has a class and a name.
 class SampleNames {
  public:
   explicit SampleNames(const Dataset& dataset) {
@@ -74,7 +74,7 @@ class SampleNames {
     std::sort(samples_.begin(), samples_.end());
   }
 
-  // -1 if there is none.
+  // Returns -1 if there is none.
   int64_t Find(const std::string& key) const {
     const auto found =
         std::lower_bound(samples_.begin(), samples_.end(), std::pair(key, int64_t{-1}));
@@ -85,8 +85,8 @@ class SampleNames {
   std::vector<std::pair<std::string, int64_t>> samples_;
 };
 
-// What is wrong with the packed sample, which was made of the sample `original` of `source`; empty
-// if nothing is.
+// Says what is wrong with the packed sample, which was made from the sample `original` of `source`;
+// empty if nothing is.
 std::string Difference(const Dataset& packed, int64_t sample, const Dataset& source,
                        int64_t original, double tolerance, Worker& worker) {
   if (original < 0) return "its source has no image of that name in that class";

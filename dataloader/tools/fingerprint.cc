@@ -11,7 +11,7 @@
 namespace convoy {
 namespace {
 
-// Files whose sizes are looked at: a second or so on a cold disk.
+// The number of files whose sizes are looked at. That takes a second or so on a cold disk.
 constexpr int64_t kSampled = 1000;
 
 void ForSampledImages(const Dataset& dataset, const std::function<void(int64_t)>& look) {
@@ -19,7 +19,7 @@ void ForSampledImages(const Dataset& dataset, const std::function<void(int64_t)>
   for (int64_t k = 0; k < count; ++k) look(EvenlySpaced(k, count, dataset.size()));
 }
 
-// The size of a file, or a hash of pixels that are in memory.
+// Returns the size of a file, or a hash of pixels that are in memory.
 uint64_t ContentOf(const Dataset& dataset, int64_t sample) {
   if (const std::optional<int64_t> bytes = dataset.FileBytes(sample)) {
     return static_cast<uint64_t>(*bytes);
@@ -42,7 +42,7 @@ Fingerprint FingerprintOf(const Dataset& dataset) {
     const int32_t label = dataset.Label(sample);
     names.Add(&label, sizeof(label));
   };
-  // Noise, of which there may be more than anybody can count, is the same everywhere.
+  // Noise is the same everywhere, and there may be too much of it to hash every name.
   const bool is_noise = dataset.Archives().empty() && dataset.size() > 0 && !dataset.FileBytes(0);
   if (is_noise) {
     ForSampledImages(dataset, add_name);
@@ -68,7 +68,7 @@ std::string DescribeSampledImages(const Dataset& dataset) {
 }
 
 std::optional<int64_t> PublishedBytes(const std::string& path) {
-  // As torchvision and TensorFlow Datasets check them.
+  // The sizes that torchvision and TensorFlow Datasets check.
   if (BaseOf(path) == "ILSVRC2012_img_train.tar") return 147'897'477'120;
   if (BaseOf(path) == "ILSVRC2012_img_val.tar") return 6'744'924'160;
   return std::nullopt;

@@ -77,7 +77,7 @@ struct Decoding {
 void Decode(Decoding& tools, DecodeWork work) {
   RowDecoder& image = tools.decoder.Open(tools.sample);
   const ImageInfo& info = image.info();
-  // The decoder parses all that lies above its window, and transforms nothing of it.
+  // The decoder parses the rows above its window and does not transform them.
   const Window window = work == DecodeWork::kFull ? Window{0, 0, info.width, info.height}
                                                   : Window{0, info.height - 1, 1, info.height};
   image.Start(window, 3);

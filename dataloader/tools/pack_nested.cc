@@ -22,7 +22,7 @@ PackedSample PackOrSayWhich(SamplePacker& packer, const Dataset& dataset, int64_
   }
 }
 
-// Writes a tar inside of a tar: the header of a class is put in when its size is known.
+// Writes a tar inside of a tar. The header of a class is written when its size is known.
 class NestedTarWriter {
  public:
   explicit NestedTarWriter(const std::string& path) : tar_(path) {}
@@ -55,7 +55,7 @@ class NestedTarWriter {
   int64_t header_at_ = 0, content_at_ = 0;
 };
 
-// The samples to pack, in the order of their identity. Every class has one at least.
+// Returns the samples to pack, in the order of their identity. Every class has at least one.
 std::vector<int64_t> ChooseSamples(const Dataset& dataset, int64_t count) {
   std::vector<int64_t> chosen;
   std::set<int32_t> labels;

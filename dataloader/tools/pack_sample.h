@@ -1,4 +1,5 @@
-// dataloader/tools/pack_sample.h - images as packed data sets keep them, made by several threads.
+// dataloader/tools/pack_sample.h - images in the form in which packed data sets keep them, made by
+// several threads.
 #pragma once
 
 #include <cstdint>
@@ -19,13 +20,13 @@ struct PackedSample {
 };
 inline constexpr const char* kJpegExtension = ".JPEG";
 
-// Throws (kUsage) for options without sense.
+// Throws (kUsage) for options that make no sense.
 void CheckPackOptions(const Dataset& dataset, const PackOptions& options);
 
-// Sample i of `count` that lie evenly spaced over `size`.
+// Returns sample i of `count` samples that lie evenly spaced over `size`.
 int64_t EvenlySpaced(int64_t i, int64_t count, int64_t size);
 
-// The name of a sample inside of its class: without folders, which become "_".
+// Returns the name of a sample inside of its class, in which "_" stands between folders.
 std::string NameInClass(const Dataset& dataset, int64_t sample);
 
 // The names of images in shards, without the class and the extension. Images of one class whose
@@ -46,7 +47,7 @@ class SamplePacker {
  public:
   // Throws (kData, kDisk) with a reason that names neither sample nor place.
   PackedSample Pack(const Dataset& dataset, int64_t sample, const PackOptions& options);
-  // The file as it is. Throws (kDisk), and (kData) for plain pixels, which are no file.
+  // Returns the file as it is. Throws (kDisk), and (kData) for plain pixels, which are no file.
   PackedSample Copy(const Dataset& dataset, int64_t sample);
 
  private:
@@ -65,8 +66,8 @@ class PackingPool {
   // `threads` is at least 1.
   explicit PackingPool(int threads);
 
-  // pack(packer, i) for each i of [0, count), by any thread; take(i, packed) in the order of i, by
-  // the caller's. A stretch of samples at a time lies in memory.
+  // Calls pack(packer, i) for each i of [0, count), from any thread, and take(i, packed) in the
+  // order of i, from the caller's thread. Only a stretch of samples at a time lies in memory.
   void Run(int64_t count, const std::function<PackedSample(SamplePacker&, int64_t i)>& pack,
            const std::function<void(int64_t i, const PackedSample& packed)>& take);
 

@@ -22,9 +22,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Shards are a mixture that is the same in every run.
+// The seed of the order, which is the same in every run.
 constexpr uint64_t kShuffleSeed = 0;
-// What a data set can be made of.
+// A data set cannot have more archives.
 constexpr int64_t kMostShards = std::numeric_limits<uint16_t>::max();
 
 int64_t ShardCount(const ShardOptions& options) {
@@ -35,13 +35,13 @@ std::string PathOfShard(const std::string& folder, int64_t shard) {
   return fmt::format("{}/shard-{:06}.tar", folder, shard);
 }
 
-// Places [begin, end) of a shard.
+// The places [begin, end) of a shard.
 std::pair<int64_t, int64_t> PlacesOf(const ShardOptions& options, int64_t shard) {
   const int64_t begin = shard * options.images_per_shard;
   return {begin, std::min(begin + options.images_per_shard, options.images.count)};
 }
 
-// The sample at place `i` of the shards, from 0.
+// Returns the sample at place `i` of the shards, from 0.
 int64_t SampleAtPlace(const Dataset& dataset, const ShardOptions& options, int64_t i) {
   const int64_t count = options.images.count;
   const int64_t chosen = PermutedSample(kShuffleSeed, 0, count, i);
@@ -52,7 +52,7 @@ class ShardWriter {
  public:
   explicit ShardWriter(const std::string& path) : tar_(path) {}
 
-  // "class/stem" and ".JPEG".
+  // Returns "class/stem" and ".JPEG".
   void Add(const std::string& key, const std::string& extension,
            const std::vector<uint8_t>& content, int32_t label) {
     if (!keys_.insert(key).second) {

@@ -1,4 +1,4 @@
-// Whether an output would destroy what it is made of.
+// Finds out whether an output would destroy what it is made from.
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -12,14 +12,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// One file or folder under any of its names: links are followed.
+// Returns whether two names are of one file or folder; follows links.
 bool IsSame(const fs::path& a, const fs::path& b) {
   std::error_code absent;
   return fs::equivalent(a, b, absent);
 }
 
-// The file or folder of `location`, that of its split if it has one, and the list of labels if one
-// was named. Empty for noise.
+// Returns the file or folder of `location`, that of its split if it has one, and the list of labels
+// if one was named. Empty for noise.
 std::vector<fs::path> SourcesOf(const std::string& location) {
   if (location.starts_with("synthetic:")) return {};
   const Place place = ParseLocation(location);
@@ -31,7 +31,7 @@ std::vector<fs::path> SourcesOf(const std::string& location) {
   return sources;
 }
 
-// Whether `path` is `folder` or lies below it, be it there or not.
+// Returns whether `path` is `folder` or lies below it. It need not exist.
 bool LiesIn(const fs::path& path, const fs::path& folder) {
   std::error_code error;
   fs::path above = fs::weakly_canonical(fs::absolute(path), error);
@@ -51,7 +51,7 @@ void RequireOtherThanSource(const Dataset& dataset, const std::string& location,
     throw Error(ExitCode::kUsage, fmt::format("--output {} {}", output, what),
                 "give another path: the source stays as it is");
   };
-  // What is written first lies beside it.
+  // The file that is written first lies beside it.
   const std::vector<std::string> written = {output, output + ".partial"};
   std::vector<std::string> sources = dataset.Archives();
   std::error_code absent;

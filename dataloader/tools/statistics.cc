@@ -24,7 +24,7 @@ namespace {
 constexpr std::string_view kMagic = "CONVOYST";
 constexpr uint32_t kVersion = 2;
 
-// Before all sums stand the number of images, and of bad samples.
+// The number of images and of bad samples come before all sums.
 constexpr size_t kImages = 0, kBad = 1;
 constexpr int kFirst = 2;
 
@@ -217,7 +217,7 @@ uint64_t StampOf(const Dataset& dataset) {
 
 std::string StatisticsPath(const std::string& location, const std::string& index_folder,
                            const Dataset& dataset, Geometry geometry, int resize, int channels) {
-  // Outside of training the two are one.
+  // Outside of training the two are the same.
   if (geometry == Geometry::kRandomResized) geometry = Geometry::kRectangle;
   return CompanionPath(
       location, index_folder, dataset,

@@ -16,7 +16,7 @@ struct Worker {
   VerifyReport report;
 };
 
-// Decodes all of an image, row by row.
+// Decodes all of the image that was read, row by row.
 ImageInfo DecodeAll(Worker& worker) {
   RowDecoder& image = worker.decoder.Open(worker.sample);
   const ImageInfo& info = image.info();

@@ -1,5 +1,5 @@
-// convoy bench loader: images per second from a data set beside the rate of decoding alone, or the
-// digests of its batches.
+// convoy bench loader: images per second from a data set, compared with the rate of decoding alone;
+// or the digests of its batches.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -105,7 +105,7 @@ void PrintDigests(const LoaderBench& bench, const std::shared_ptr<const Dataset>
   if (world.rank() == 0 && bench.as_json) std::cout << JsonLine(Json{{"digests", digests}}) << "\n";
 }
 
-// Images per second, of several rounds.
+// Images per second of several rounds.
 struct Rates {
   std::vector<double> rates;
 
@@ -116,7 +116,7 @@ struct Rates {
   }
 };
 
-// What is measured in turn, over all ranks at once.
+// Measures the loader and its limits in turn, over all ranks at once.
 class LoaderRounds {
  public:
   LoaderRounds(const LoaderBench& bench, std::shared_ptr<const Dataset> dataset, ProcessGrid& grid,
@@ -143,7 +143,7 @@ class LoaderRounds {
     }
   }
 
-  // The first batch on one thread and on all of them.
+  // Throws (kDefect) unless the first batch is the same on one thread and on all of them.
   void CheckDigests() {
     std::vector<uint64_t> digests;
     for (const int threads : {1, bench_.loading.workers}) {
@@ -157,7 +157,7 @@ class LoaderRounds {
   }
 
   Rates loader, one_thread, full_decode, full_decode_one_thread, entropy_decode;
-  // Of this rank's loader, over all rounds.
+  // The statistics and seconds of this rank's loader, over all rounds.
   LoaderStatistics part;
   double part_s = 0;
 
@@ -176,8 +176,8 @@ class LoaderRounds {
     return seconds;
   }
 
-  // From the delivery of one batch to that of another: threads are warm, the memory of all batches
-  // has been touched, and as much work lies in the queue at the end as at the start.
+  // Measures from the delivery of one batch to that of another: threads are warm, the memory of all
+  // batches has been touched, and as much work lies in the queue at the end as at the start.
   double LoaderRate(int64_t round, int threads, LoaderStatistics* total, double* total_s) {
     ReplicaLoader replica = MakeLoader(threads);
     replica.Seek(bench_.epoch + round, bench_.first_batch);

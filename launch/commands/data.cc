@@ -1,4 +1,4 @@
-// convoy data index|stats, and the choice among all data commands.
+// convoy data index and convoy data stats; chooses among all data commands.
 #include <fmt/format.h>
 
 #include <filesystem>

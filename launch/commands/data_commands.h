@@ -14,7 +14,7 @@
 
 namespace convoy {
 
-// What every one of these commands takes.
+// The arguments that each of these commands takes.
 struct DataArguments {
   std::vector<std::string> words;  // the data set
   DatasetOptions dataset;
@@ -24,9 +24,9 @@ struct DataArguments {
   const std::string& location() const { return words.front(); }
 };
 void AddDataArguments(OptionTable& table, DataArguments* arguments);
-// What the data set passes over: files by kind, as {".bmp": 1, ".webp": 2}.
+// Returns the files that a data set leaves out, by kind: {".bmp": 1, ".webp": 2}.
 std::map<std::string, int64_t> CountsOf(const LeftOut& left_out);
-// Throws (kUsage).
+// Throws (kUsage) unless exactly one data set was named.
 void RequireOneWord(const DataArguments& arguments);
 
 // Shows how far a long job is, with the time left. Called from one thread at a time.

@@ -1,4 +1,4 @@
-// convoy data verify|pack.
+// convoy data verify and convoy data pack.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -56,7 +56,7 @@ ExitCode Compare(const DataArguments& arguments, const std::string& source_locat
         "within {:.2f} levels)\n",
         FormatCount(packed.size()), FormatCount(report.same_bytes), FormatCount(report.same_pixels),
         FormatCount(report.scaled), report.largest_mean_difference);
-    // Of another source all of them differ.
+    // If it is another source, all of them differ.
     constexpr size_t kMostLines = 20;
     std::vector<BadSample> first = report.different;
     if (first.size() > kMostLines) first.resize(kMostLines);

@@ -53,7 +53,7 @@ class FakeDataset final : public Dataset {
   std::vector<std::string> classes_, files_;
 };
 
-// A small crop with everything drawn.
+// Returns options of a small crop with everything drawn.
 inline LoaderOptions SmallOptions(int64_t global_batch) {
   LoaderOptions options;
   options.seed = 77;

@@ -27,7 +27,7 @@ class TempFolder {
   TempFolder& operator=(const TempFolder&) = delete;
 
   std::string path() const { return path_.string(); }
-  // The path of something in it; folders above are created.
+  // Returns the path of something in it; creates the folders above.
   std::string operator/(const std::string& name) const;
   // Writes a file and returns its path.
   std::string Write(const std::string& name, std::string_view contents) const;
@@ -36,19 +36,21 @@ class TempFolder {
   std::filesystem::path path_;
 };
 
-// Of the project's shared data. Tests that need one that is absent are skipped.
+// Returns the path of a file of the project's shared data. Tests that need one that is absent are
+// skipped.
 std::string SharedPath(const std::string& name);
 #define CONVOY_NEED_SHARED(name)                                     \
   if (!std::filesystem::exists(convoy::testing::SharedPath(name))) { \
     GTEST_SKIP() << "needs " << convoy::testing::SharedPath(name);   \
   }
 
-// Writes nothing.
+// Returns a log that writes nothing.
 Log& QuietLog();
 
-// Runs `action` and returns the Error that it throws; a failure and kDone when it throws none.
+// Runs `action` and returns the Error that it throws. If it throws none, the test fails and the
+// Error has kDone.
 Error ErrorOf(const std::function<void()>& action);
-// That the Error has the exit code and its text holds all the words.
+// Expects that the Error has the exit code and its text holds all the words.
 void ExpectError(const Error& error, ExitCode exit_code, const std::vector<std::string>& words);
 
 // A folder for the data sets of a test, which are opened by their names in it.
@@ -63,7 +65,7 @@ class DatasetFolderTest : public ::testing::Test {
   TempFolder folder_;
 };
 
-// Smooth colours with some noise, different for each seed: [height, width, channels].
+// Makes smooth colours with some noise, different for each seed: [height, width, channels].
 std::vector<uint8_t> TestPixels(int width, int height, int channels, uint32_t seed);
 
 struct JpegForm {
@@ -74,7 +76,7 @@ struct JpegForm {
 };
 std::string MakeJpeg(const std::vector<uint8_t>& pixels, int width, int height, int channels,
                      const JpegForm& form = {});
-// A JPEG of TestPixels.
+// Makes a JPEG of TestPixels.
 std::string MakeJpeg(int width, int height, uint32_t seed, const JpegForm& form = {});
 
 struct PngForm {
@@ -85,23 +87,23 @@ struct PngForm {
 std::string MakePng(const std::vector<uint8_t>& pixels, int width, int height, int channels,
                     const PngForm& form = {});
 
-// Full decode by libjpeg's plain calls, nothing of Convoy's: [height, width, 3].
+// Decodes all pixels by libjpeg's plain calls, without code of Convoy's: [height, width, 3].
 struct DecodedJpeg {
   int width = 0, height = 0;
   std::vector<uint8_t> pixels;
 };
 DecodedJpeg PlainDecode(std::string_view jpeg);
-// Full decode by libpng's simplified calls: [height, width, 3].
+// Decodes all pixels by libpng's simplified calls: [height, width, 3].
 DecodedJpeg PlainPngDecode(const std::string& path);
 
-// An archive, member by member. Independent of Convoy's own writer.
+// Makes an archive member by member, without Convoy's own writer.
 class TarMaker {
  public:
   TarMaker& Add(const std::string& name, std::string_view contents, char type = '0');
-  // A header alone that claims `bytes` bytes; checksum right.
+  // Adds only a header that claims `bytes` bytes, with the right checksum.
   TarMaker& AddHeader(const std::string& name, const std::string& size_field, char type = '0');
   TarMaker& AddRaw(std::string_view bytes);
-  // With the end mark, filled up to a record of 10240 bytes as tar does.
+  // Returns the archive with its end mark, filled up to a record of 10240 bytes as tar does.
   std::string Finish() const;
   std::string Unfinished() const { return bytes_; }
   static std::string Header(const std::string& name, const std::string& size_field, char type);
@@ -113,12 +115,12 @@ class TarMaker {
 std::string Gzip(std::string_view bytes);
 std::string ReadFile(const std::string& path);
 
-// A loader over a data set that the test owns, and keeps until the loader is gone.
+// Makes a loader over a data set that the test owns and keeps until the loader is gone.
 std::unique_ptr<Loader> MakeLoader(const Dataset& dataset, const LoaderOptions& options);
 
-// Everything of a batch that the stream is made of, as one hash.
+// Returns one hash of everything in a batch that the stream is made of.
 uint64_t HashOf(const Batch& batch);
-// Hashes of the next `count` batches.
+// Returns the hashes of the next `count` batches.
 std::vector<uint64_t> HashesOf(Loader& loader, int64_t count);
 
 }  // namespace convoy::testing

@@ -1,5 +1,5 @@
 // Flags (1: headers keep their checksums, else they are made right; 2: two archives), the blocks of
-// the first archive where there are two, then the archives.
+// the first archive if there are two, then the archives.
 #include "dataloader/archives/archive.h"
 #include "dataloader/archives/tar.h"
 #include "tests/fuzz/support.h"

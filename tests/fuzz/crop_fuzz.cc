@@ -15,10 +15,12 @@ namespace convoy::fuzz {
 namespace {
 
 constexpr int kLongestSide = 10'000;
-// More are planned, but not rendered: these take a second under the sanitizers.
+// Larger images are planned but not rendered: images of this size take a second under the
+// sanitizers.
 constexpr int64_t kMostImagePixels = kMostPixels / 2, kMostCropPixels = 4'000'000;
 
-// 1 to `most`. Small numbers come often, since the first of two bytes says how large it may be.
+// Returns 1 to `most`. Small numbers come often, since the first of two bytes says how large the
+// number may be.
 int SideOf(Input& input, int most) {
   const int bits = 1 + input.Byte() % 14;
   return 1 + std::min(input.Word() % (1 << bits), most - 1);
@@ -95,7 +97,7 @@ void Render(const Form& form, const CropPlan& plan) {
   sample.width = form.width;
   sample.height = form.height;
   sample.channels = form.components;
-  // Exactly as long as they must be, so that the address sanitizer sees where they end.
+  // They are exactly as long as needed, so that the address sanitizer sees where they end.
   sample.bytes.assign(static_cast<size_t>(int64_t{form.width} * form.height * form.components),
                       form.colour);
   std::vector<uint8_t> crops(

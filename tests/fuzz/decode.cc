@@ -11,7 +11,7 @@
 namespace convoy::fuzz {
 namespace {
 
-// A hash of the pixels, or what is wrong with the image.
+// Returns a hash of the pixels, or what is wrong with the image.
 std::string Outcome(ImageDecoder& decoder, const EncodedSample& sample, const DecodeForm& form) {
   Hasher hasher;
   try {
@@ -26,7 +26,7 @@ std::string Outcome(ImageDecoder& decoder, const EncodedSample& sample, const De
     Require(
         image.first_column() <= window.x0 && image.first_column() + image.columns() >= window.x1,
         "the window's columns are not decoded");
-    // Each row is memory of its own, so that the address sanitizer sees where it ends.
+    // Each row has memory of its own, so that the address sanitizer sees where it ends.
     std::vector<std::vector<uint8_t>> memory(static_cast<size_t>(form.rows));
     std::vector<uint8_t*> rows;
     const auto row_bytes = static_cast<size_t>(image.columns() * image.pixel_bytes());

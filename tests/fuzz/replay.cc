@@ -3,7 +3,7 @@
 //
 //   NAME_fuzz [--mutations N] PATH...
 //
-// The input in hand is kept in NAME_fuzz.input, which stays where the program ends early.
+// The input in hand is kept in NAME_fuzz.input, which stays if the program ends early.
 #include <fmt/core.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -28,7 +28,7 @@ namespace {
 namespace fs = std::filesystem;
 using Bytes = std::vector<uint8_t>;
 
-// As the nightly run has them.
+// The limits of the nightly run.
 constexpr unsigned kLongestSeconds = 20;
 constexpr int64_t kMostMemoryKib = 2 << 20;
 constexpr size_t kLongestInput = 16 << 10;
@@ -78,7 +78,7 @@ class Mutator {
     }
   }
 
-  // One at the edge of its type, in either order of bytes.
+  // Puts in a number at the edge of its type, in either order of bytes.
   void PutNumber(Bytes& bytes, size_t at) {
     constexpr uint64_t kNumbers[] = {0,           1,          0x7F,       0x80,
                                      0xFF,        0x7FFF,     0x8000,     0xFFFF,

@@ -14,13 +14,13 @@
 
 namespace convoy::fuzz {
 
-// Cuts an input into pieces. Behind its end there are zeros and empty pieces.
+// Cuts an input into pieces. After its end there are zeros and empty pieces.
 class Input {
  public:
   Input(const uint8_t* data, size_t bytes) : rest_(reinterpret_cast<const char*>(data), bytes) {}
 
   uint8_t Byte();
-  // Little-endian.
+  // Reads a little-endian number.
   uint16_t Word();
   std::string_view Take(size_t bytes);
   std::string_view Rest() { return Take(rest_.size()); }
@@ -29,13 +29,13 @@ class Input {
   std::string_view rest_;
 };
 
-// Ends the process, as a finding, where `condition` is false.
+// Ends the process, as a finding, if `condition` is false.
 void Require(bool condition, const char* what);
 
-// That an Error blames the data, and is one line without control characters.
+// Requires that an Error blames the data and is one line without control characters.
 void RequireRefusal(const Error& error);
 
-// Whether `parse` took its input.
+// Runs `parse` and returns whether it took its input.
 template <typename Function>
 bool Parses(const Function& parse) {
   try {
@@ -47,22 +47,22 @@ bool Parses(const Function& parse) {
   }
 }
 
-// Overwrites the file in place: one that is cut to nothing first is flushed to the disk when it is
+// Overwrites the file in place. A file that is truncated first is flushed to the disk when it is
 // closed, which takes longer than any parser.
 void Overwrite(const std::string& path, const void* data, size_t bytes);
 
-// A folder of this process alone, removed when it exits.
+// Returns a folder of this process only, which is removed when the process exits.
 const std::string& Folder();
 // Makes or overwrites a file in it and returns its path. Folders on the way are created.
 std::string WriteFile(const std::string& name, std::string_view contents);
 
-// `payload` with the magic word, the version and the checksum of a CheckedReader's file.
+// Returns `payload` with the magic word, the version and the checksum of a CheckedReader's file.
 std::string Checked(std::string_view magic, uint32_t version, std::string_view payload);
 
 // Gives every block that has the magic word of ustar the checksum of a tar header.
 std::string WithTarChecksums(std::string_view tar);
 
-// Writes nothing.
+// Returns a log that writes nothing.
 Log& QuietLog();
 
 }  // namespace convoy::fuzz

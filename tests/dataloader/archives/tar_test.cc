@@ -159,7 +159,7 @@ TEST(TarReader, RefusesDamageAndTruncation) {
   ExpectError(Refused(whole + std::string(2 << 20, 'x')), ExitCode::kData, {"bytes follow"});
 }
 
-// Every single-bit change is read, or refused with an Error: nothing else happens.
+// An archive with any single bit changed is either read, or refused with an Error.
 TEST(TarReader, SurvivesAnyFlippedBitOfAHeader) {
   const std::string whole =
       TarMaker().Add("pax", PaxRecord("path", "x/y"), 'x').Add("a", "hello").Finish();

@@ -36,7 +36,7 @@ TEST(RandomResized, AreasAndShapesAreEvenlySpreadInsideOfTheImage) {
     EXPECT_EQ(plan.resized_height, 224);
     const double area = double(region.width) * region.height / (kWidth * kHeight);
     const double ratio = double(region.width) / region.height;
-    // A side is rounded to whole pixels, of which there are a hundred at least.
+    // A side is rounded to whole pixels; it has at least a hundred.
     EXPECT_GE(ratio, 0.75 * 0.98);
     EXPECT_LE(ratio, 1 / 0.75 * 1.02);
     areas += area;
@@ -47,7 +47,8 @@ TEST(RandomResized, AreasAndShapesAreEvenlySpreadInsideOfTheImage) {
   }
   EXPECT_LT(least, 0.085);
   EXPECT_GT(most, 0.97);
-  // Even in area and in the logarithm of the ratio, where both sides fit: by a fine grid.
+  // The expected values, by a fine grid: even in area and in the logarithm of the ratio, as far as
+  // both sides fit.
   double weight = 0, area_mean = 0, log_mean = 0;
   constexpr int kGrid = 400;
   for (int i = 0; i < kGrid * kGrid; ++i) {
@@ -69,7 +70,7 @@ TEST(RandomResized, AreasAndShapesAreEvenlySpreadInsideOfTheImage) {
 
 TEST(RandomResized, AnImageThatNoShapeFitsGivesItsCentre) {
   const CropOptions options{.geometry = Geometry::kRandomResized};
-  // Of 10 x 2000 the widest region is 10 pixels, and 13 high.
+  // In an image of 10 x 2000 the widest region is 10 pixels wide and 13 high.
   std::set<int> heights;
   for (int64_t position = 0; position < 200; ++position) {
     const Region region = PlanCrops(10, 2000, options, {.position = position}).region;
@@ -182,7 +183,8 @@ TEST(DctScaling, TheCropLooksTheSameAndIsOffByDefault) {
     difference += std::abs(int{crops[0][i]} - int{crops[1][i]});
   }
   difference /= static_cast<double>(crops[0].size());
-  // Other pixels, of the same picture: noise of this image has a deviation of some levels.
+  // The pixels differ, but the picture is the same: noise of this image has a deviation of some
+  // levels.
   EXPECT_GT(difference, 0);
   EXPECT_LT(difference, 3);
 }
@@ -218,8 +220,8 @@ TEST(ColourJitter, EachStepIsItsFormulaInDoublePrecision) {
     for (size_t i = 0; i < pixels.size(); ++i) {
       const double value = pixels[i];
       const auto cut = [](double level) { return std::clamp(level, 0.0, 255.0); };
-      // Half a level of rounding, and a little for the factor's 16 bits; grey is a whole level, so
-      // that the last one may be off by |1 - factor| / 2 more.
+      // Half a level of rounding, and a little for the factor's 16 bits. Grey is a whole level, so
+      // the last step may be wrong by |1 - factor| / 2 more.
       EXPECT_NEAR(bright[i], cut(factor * value), 0.51);
       EXPECT_NEAR(contrast[i], cut(factor * value + (1 - factor) * mean), 0.51);
       EXPECT_NEAR(saturated[i], cut(factor * value + (1 - factor) * grey(i)), 1.02);

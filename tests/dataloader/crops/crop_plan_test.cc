@@ -194,7 +194,7 @@ TEST(Permutation, DiffersByEpochAndSeed) {
   EXPECT_LT(neighbours, 12);
 }
 
-// Every sample comes to every place about equally often, in the smallest sets too.
+// Every sample comes to every place about equally often, also in the smallest sets.
 TEST(Permutation, IsFairOverSeeds) {
   for (const int64_t size : {3, 5, 12}) {
     constexpr int kSeeds = 6000;

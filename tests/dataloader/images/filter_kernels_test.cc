@@ -13,7 +13,7 @@ namespace {
 
 constexpr int kOne = 1 << kWeightBits;
 
-// `taps` weights that add up to one, some of them zero.
+// Returns `taps` weights that add up to one, some of them zero.
 std::vector<int32_t> SomeWeights(int taps, uint64_t seed) {
   std::vector<int32_t> weights(static_cast<size_t>(taps));
   int left = kOne;
@@ -27,7 +27,8 @@ std::vector<int32_t> SomeWeights(int taps, uint64_t seed) {
   return weights;
 }
 
-// Error of `taps` products that each lose up to a unit, half of which is made up for; in levels.
+// Returns the error, in levels, of `taps` products. Each loses up to a unit, half of which is added
+// back.
 double LargestError(int taps) { return taps > kMostShortTaps ? 0.01 : (0.5 * taps + 2) / 256; }
 
 TEST(WeighRows, IsTheWeightedSumForAnyNumberOfTaps) {
@@ -89,7 +90,7 @@ TEST(WeighColumns, VectorsGiveTheResultOfThePlainLoopsWhichIsTheWeightedSum) {
               exact += static_cast<double>(weights[static_cast<size_t>(i * taps + tap)]) / kOne *
                        row[static_cast<size_t>(pixel * values + c)] / 256.0;
             }
-            // And half a level for rounding to whole ones.
+            // Half a level more for rounding to whole levels.
             ASSERT_NEAR(plain[static_cast<size_t>(i * kept + c)], exact, 0.5 + LargestError(taps));
           }
         }

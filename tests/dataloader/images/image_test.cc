@@ -28,7 +28,7 @@ struct Decoded {
   std::vector<uint8_t> pixels;  // of the window
 };
 
-// The pixels of `window`; of the whole image when it is empty.
+// Returns the pixels of `window`, or of the whole image if it is empty.
 Decoded Decode(ImageDecoder& decoder, const EncodedSample& sample, int channels,
                Window window = {}) {
   Decoded decoded;
@@ -55,7 +55,7 @@ Decoded Decode(std::string_view bytes, int channels = 3) {
   return Decode(decoder, Encoded(bytes), channels);
 }
 
-// Mean of each channel over [x0, x1) x [y0, y1) of a decoded image.
+// Returns the mean of each channel over [x0, x1) x [y0, y1) of a decoded image.
 std::vector<double> MeanOf(const Decoded& image, int x0, int y0, int x1, int y1) {
   std::vector<double> mean(3, 0);
   for (int y = y0; y < y1; ++y) {
@@ -80,7 +80,8 @@ void ExpectMean(const Decoded& image, const nlohmann::json& expected, double tol
   for (size_t c = 0; c < 3; ++c) EXPECT_NEAR(mean[c], expected[c].get<double>(), tolerance);
 }
 
-// The largest resident size of this process since the last reset, in bytes; 0 where unknown.
+// Returns the largest resident size of this process since the last reset, in bytes; 0 if it is
+// unknown.
 int64_t PeakResidentBytes() {
   std::ifstream status("/proc/self/status");
   std::string word;
@@ -140,7 +141,7 @@ TEST(ImageDecoder, TreatsEveryOddFileAsExpected) {
   EXPECT_EQ(files, 30);
 }
 
-// What expected.json leaves open, decided.
+// Decides what expected.json leaves open.
 TEST(ImageDecoder, DecidesTheOpenCases) {
   CONVOY_NEED_SHARED("data/odd/expected.json");
   const auto read = [](const std::string& name) {
@@ -187,7 +188,7 @@ TEST(ImageDecoder, IsUsableAfterAnyError) {
   }
 }
 
-// `jpeg` without its segments of one kind.
+// Returns `jpeg` without its segments of one kind.
 std::string Without(std::string jpeg, const std::string& marker) {
   for (size_t at = jpeg.find(marker); at != std::string::npos; at = jpeg.find(marker, at)) {
     const auto high = static_cast<uint8_t>(jpeg[at + 2]), low = static_cast<uint8_t>(jpeg[at + 3]);
@@ -196,8 +197,9 @@ std::string Without(std::string jpeg, const std::string& marker) {
   return jpeg;
 }
 
-// Files may lack tables: the quantization's are then missing, the Huffman codes are the usual ones.
-// Those of the image before are never right, and which that is depends on the order of images.
+// Files may lack tables. If those of the quantization are missing, the file is refused; if those of
+// the Huffman codes are, the usual ones are used. The tables of the image before are never right:
+// which image that is depends on the order of images.
 TEST(ImageDecoder, TablesOfAnEarlierImageAreForgotten) {
   const std::vector<uint8_t> pixels = testing::TestPixels(64, 48, 3, 1);
   std::vector<uint8_t> with_own_codes;
@@ -212,7 +214,7 @@ TEST(ImageDecoder, TablesOfAnEarlierImageAreForgotten) {
   }
 }
 
-// A scan costs as much as an image: the header of a thousand of them is 16 kB.
+// A scan costs as much as an image, and the headers of a thousand of them take only 16 kB.
 TEST(ImageDecoder, RefusesManyScans) {
   const std::string image = testing::MakeJpeg(64, 64, 1, {.progressive = true});
   const size_t first = image.find("\xFF\xDA"), second = image.find("\xFF\xDA", first + 2);
@@ -225,7 +227,8 @@ TEST(ImageDecoder, RefusesManyScans) {
   ExpectError(ErrorOf([&] { Decode(bomb); }), ExitCode::kData, {"more than 100 scans"});
 }
 
-// Equal to libjpeg's own full decode, for every sampling and for windows at every place.
+// The pixels are equal to libjpeg's own full decode, for every sampling and for windows at every
+// place.
 TEST(ImageDecoder, AWindowHasThePixelsOfTheFullDecode) {
   struct Case {
     int h, v;
@@ -313,7 +316,7 @@ TEST(ImageDecoder, ReadsEveryKindOfPng) {
 TEST(ImageDecoder, RefusesAPngThatClaimsTooMuch) {
   std::string png = testing::MakePng(testing::TestPixels(8, 8, 3, 1), 8, 8, 3);
   for (const size_t at : {16u, 20u}) png.replace(at, 4, std::string("\0\0\xC3\x50", 4));  // 50000
-  // The checksum of the header is wrong now, which is as good a reason.
+  // The checksum of the header is wrong now, which is a good reason too.
   EXPECT_EQ(ErrorOf([&] { Decode(png); }).exit_code(), ExitCode::kData);
 }
 

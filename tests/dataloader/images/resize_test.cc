@@ -16,7 +16,8 @@
 namespace convoy {
 namespace {
 
-// The triangle filter as its definition says, in double: weight of source pixel x for output o.
+// Returns the weight of source pixel x for output o: the triangle filter by its definition, in
+// double.
 double ExactWeight(int64_t source, int64_t resized, int64_t o, int64_t x) {
   const double scale = static_cast<double>(source) / static_cast<double>(resized);
   const double reach = std::max(scale, 1.0);
@@ -87,7 +88,7 @@ TEST(AxisFilter, APartOfTheOutputsIsThatPartOfAll) {
   }
 }
 
-// 512,000 rows are never made: the filter of a crop reaches over two source pixels.
+// The 512,000 rows are never made: the filter of a crop reaches over two source pixels.
 TEST(AxisFilter, AnEnormousEnlargementStaysSmall) {
   AxisFilter filter;
   filter.Build(2000, 512000, 300000, 224);
@@ -107,7 +108,7 @@ std::vector<uint8_t> Render(const std::string& bytes, const CropPlan& plan, int 
   return out;
 }
 
-// Filters in double, rounding once.
+// Filters in double and rounds once.
 std::vector<uint8_t> ExactResize(const std::vector<uint8_t>& source, int width, int height,
                                  int channels, const CropPlan& plan, int out_width,
                                  int out_height) {

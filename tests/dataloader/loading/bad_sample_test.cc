@@ -190,7 +190,7 @@ TEST_F(BadSampleTest, NoLimitPermitsASetWithoutAnyGoodImage) {
     for (int64_t i = 1; i < size; ++i) loader->Next();
     ExpectError(ErrorOf([&] { loader->Next(); }), ExitCode::kData,
                 {fmt::format("{} bad samples", size), fmt::format("at most {}", size - 1)});
-    // Who names every one of them needs no good one.
+    // A caller who names every sample needs no good one.
     options.bad_sample_limit = kNoBadSampleLimit;
     const auto any = MakeLoader(dataset, options);
     for (int64_t i = 0; i < size; ++i) any->Next();

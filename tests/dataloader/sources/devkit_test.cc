@@ -25,7 +25,7 @@ struct Row {
   const char* wnid;
   int children;
 };
-// In the devkit's order, which is not that of the wnids; the last is above others.
+// In the devkit's order, which is not that of the wnids; the last class has children.
 const std::vector<Row> kRows = {
     {1, "n02119789", 0}, {2, "n02100735", 0}, {3, "n01440764", 0}, {4, "n00001740", 3}};
 
@@ -44,7 +44,7 @@ std::string Element(uint32_t type, const std::string& data) {
          std::string((8 - data.size() % 8) % 8, '\0');
 }
 
-// At most four bytes, which lie in the tag.
+// Makes an element of at most four bytes, which lie in the tag.
 std::string SmallElement(uint32_t type, const std::string& data) {
   return BytesOf(type | static_cast<uint32_t>(data.size()) << 16) + data +
          std::string(4 - data.size(), '\0');
@@ -78,7 +78,7 @@ struct MatOptions {
   std::function<std::string(const std::string&)> text = Ascii;
 };
 
-// A meta.mat as in the devkit: a struct array synsets.
+// Makes a meta.mat as in the devkit: a struct array synsets.
 std::string MakeMat(const std::vector<Row>& rows, const MatOptions& options = {}) {
   constexpr size_t kNameBytes = 32;
   std::string names, fields;

@@ -52,7 +52,7 @@ class FolderTest : public ::testing::Test {
 std::string PaxTime() { return "30 mtime=1350244992.023960108\n"; }
 
 TEST_F(FolderTest, TarsThatBeginWithTheirFolderAreWhatTheyHold) {
-  // What stands before the first file of the folder "f".
+  // Returns what stands before the first file of the folder "f".
   const std::vector<std::function<void(TarMaker&)>> starts = {
       [](TarMaker& tar) { tar.Add("./", "", '5'); },
       [](TarMaker& tar) { tar.Add("f/", "", '5').Add("f/README", "text"); },

@@ -108,7 +108,7 @@ TEST_F(LabelListTest, ColumnsAreFoundByWhatTheyHold) {
     folder_.Write("set/labels.csv", list);
     EXPECT_EQ(Labels("set"), expected) << list;
   }
-  // Two columns of labels, or none: no list, and an error if it was named.
+  // With two columns of labels, or none, a file is no list; if it was named, that is an error.
   for (const char* list : {"path,label,class\na,dog,1\nb,cat,1\n", "path,x,z\na,1,2\nb,1,2\n",
                            "path,label\nx,dog\n", ""}) {
     folder_.Write("set/labels.csv", list);

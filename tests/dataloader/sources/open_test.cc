@@ -49,7 +49,7 @@ std::string NestedTar(const Images& images, const std::string& prefix = "") {
   return outer.Finish();
 }
 
-// What of a data set depends on its samples alone.
+// Returns what depends only on the samples of a data set.
 std::string Content(const Dataset& dataset) {
   std::string text;
   for (const std::string& name : dataset.classes()) text += name + ",";
@@ -345,7 +345,7 @@ TEST_F(OpenDatasetTest, TheIndexIsUsedWhileItIsRightAndMadeAgainOtherwise) {
   EXPECT_EQ(Open(path)->size(), 7);
   const auto time = fs::last_write_time(path);
   std::string archive = testing::ReadFile(path);
-  // The last header, with the old size and time: only the sampled headers tell.
+  // The last header is damaged, with the old size and time: only the sampled headers show it.
   archive[archive.rfind("n/q.JPEG")] = 'm';
   folder_.Write("data.tar", archive);
   fs::last_write_time(path, time);

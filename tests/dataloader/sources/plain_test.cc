@@ -99,7 +99,7 @@ TEST_F(PlainTest, OnlyIdxFilesMakeAFolderOne) {
   folder_.Write("lists/train-images", Idx({4, 2, 3}, FourImages()));
   folder_.Write("lists/train-labels.gz", testing::Gzip(Idx({4}, std::string("\0\0\1\1", 4))));
   EXPECT_EQ(Open("lists:train")->size(), 4);
-  // What macOS adds is none of them.
+  // Files that macOS adds are none of them.
   folder_.Write("mac/._train-images-idx3-ubyte", "Mac OS X");
   folder_.Write("mac/._train-labels-idx1-ubyte", "Mac OS X");
   folder_.Write("mac/emnist-mnist-train-images-idx3-ubyte", Idx({4, 2, 3}, FourImages()));

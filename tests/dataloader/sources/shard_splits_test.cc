@@ -1,4 +1,4 @@
-// Splits of tars in one folder, told from names, and of folders.
+// Splits of tars in one folder, recognised by names, and splits of folders.
 #include "dataloader/sources/shard_splits.h"
 
 #include <gtest/gtest.h>

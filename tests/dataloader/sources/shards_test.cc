@@ -1,4 +1,4 @@
-// Packed shards: written by several, gone on with, read as their source, held against it.
+// Packed shards: written by several processes, continued, read like their source, compared with it.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -95,7 +95,7 @@ TEST(Shards, ThoseThatAreMissingAreWrittenAndTheOthersKept) {
   const std::string lost = folder / "shards/shard-000002.tar";
   const std::string bytes = testing::ReadFile(lost);
   fs::remove(lost);
-  // What a killed process leaves behind.
+  // The files that a killed process leaves.
   folder.Write("shards/shard-000002.tar.partial", bytes.substr(0, 700));
   ExpectError(ErrorOf([&] { Open(folder / "shards"); }), ExitCode::kData,
               {"34 images", "50 expected", "data pack"});
@@ -114,7 +114,7 @@ TEST(Shards, AFolderBelongsToOneSourceAndOneSetOfOptions) {
   ShardOptions more = options;
   more.images.threads = 4;
   more.parts = 2;
-  Prepare(source, more, folder / "shards");  // only how, not what
+  Prepare(source, more, folder / "shards");  // options of how to pack, which change no content
   options.images.quality = 80;
   ExpectError(ErrorOf([&] { Prepare(source, options, folder / "shards"); }), ExitCode::kUsage,
               {"shards.cfg"});

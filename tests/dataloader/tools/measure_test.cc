@@ -1,4 +1,4 @@
-// What a loader tells of itself, and what it is held against.
+// What a loader says about itself, and what it is compared with.
 #include "dataloader/measure.h"
 
 #include <gtest/gtest.h>
@@ -54,7 +54,7 @@ TEST(LoaderReport, SaysWhatLimitsTheLoader) {
   EXPECT_NE(LoaderReport::Of({.images = 100, .work_s = 8, .wait_s = 3}, 2, 4)
                 .verdict.find("with 1 more thread on cores of their own: about 38 images/s"),
             std::string::npos);
-  // But no more than the consumer can take: it is busy for 3 of 4 s.
+  // The consumer cannot take more than that: it is busy for 3 of 4 s.
   EXPECT_NE(LoaderReport::Of({.images = 100, .work_s = 8, .wait_s = 1}, 2, 4)
                 .verdict.find("about 33 images/s"),
             std::string::npos);

@@ -1,4 +1,4 @@
-// That an output never replaces what it is made of.
+// An output never replaces what it is made from.
 #include <gtest/gtest.h>
 
 #include <filesystem>
