@@ -81,9 +81,14 @@ int64_t PeakMemory() {
 // Steps on one batch, queued and finished as training does it.
 class BenchLoop {
  public:
-  BenchLoop(World& world, Watchdog* watchdog, TrainingStep& step, RankModel& model,
-            const Batch& batch)
-      : world_(world), watchdog_(watchdog), step_(step), model_(model), batch_(batch) {}
+  BenchLoop(World& world, Watchdog* watchdog, Optimizer& optimizer, TrainingStep& step,
+            RankModel& model, const Batch& batch)
+      : world_(world),
+        watchdog_(watchdog),
+        optimizer_(optimizer),
+        step_(step),
+        model_(model),
+        batch_(batch) {}
 
   void Run(int steps) {
     last_result_ = Clock::now();
@@ -114,7 +119,7 @@ class BenchLoop {
       world_.all().Barrier("bench");
       last_result_ = Clock::now();
     }
-    times_.push_back(step_.Run(batch_, {}, 1e-6, 0));
+    times_.push_back(step_.Run(batch_, optimizer_.NextRates({}), 0));
     model_.Prefetch(batch_);
   }
 
@@ -128,6 +133,7 @@ class BenchLoop {
 
   World& world_;
   Watchdog* watchdog_;
+  Optimizer& optimizer_;
   TrainingStep& step_;
   RankModel& model_;
   const Batch& batch_;
@@ -190,7 +196,7 @@ StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& lo
   if (!times_apart) step.SetTimer(&collector);
 
   StepBenchResult result{.backend = resources.Describe(), .measured = std::move(measured)};
-  BenchLoop loop(world, grid.watchdog(), step, *model, batch);
+  BenchLoop loop(world, grid.watchdog(), optimizer, step, *model, batch);
   loop.Run(options.warm_up);
   collector.Clear();
   loop.Forget();

@@ -100,7 +100,10 @@ class Harness {
   }
   // The same in two parts: as many as steps_ahead() may be queued before the first is finished.
   void QueueStep(const Batch& batch, double epoch_time) {
-    step_.Run(batch, {.epoch = epoch_time, .total_epochs = 1000}, 1e-6, options_.seed);
+    step_.Run(
+        batch,
+        optimizer_.NextRates({.epoch = epoch_time, .step_epochs = 1e-6, .total_epochs = 1000}),
+        options_.seed);
     counts_.push_back(batch.global_count);
   }
   double FinishStep() {

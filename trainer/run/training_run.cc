@@ -102,7 +102,9 @@ bool TrainingRun::Finished() const {
 }
 
 ScheduleInputs TrainingRun::Now() const {
-  return {.epoch = static_cast<double>(epoch_) + static_cast<double>(batch_) * StepEpochs(),
+  const double step_epochs = 1.0 / static_cast<double>(StepsPerEpoch());
+  return {.epoch = static_cast<double>(epoch_) + static_cast<double>(batch_) * step_epochs,
+          .step_epochs = step_epochs,
           .total_epochs = TotalEpochs(),
           .evaluations = &evaluations_};
 }
@@ -132,9 +134,10 @@ void TrainingRun::QueueStep(double fetch_s) {
       StepUnderWay{{.step = step_ + 1, .epoch = epoch_}, batch.global_count});
   StepMetrics& metrics = under_way.metrics;
   metrics.wait_data_ms = 1e3 * (fetch_s + SecondsSince(exchange_start));
-  metrics.lr = optimizer_->LearningRateAt(Now(), StepEpochs());
+  const StepRates rates = optimizer_->NextRates(Now());
+  metrics.lr = rates.lr;
   world_.SetStep(step_ + 1);
-  const StepTimes times = step_runner_->Run(batch, Now(), StepEpochs(), config_.seed);
+  const StepTimes times = step_runner_->Run(batch, rates, config_.seed);
   // A device waits by itself: only a host that waits can tell.
   if (world_.size() == 1 || !step_runner_->waits_on_device()) {
     metrics.wait_comm_ms =

@@ -74,7 +74,6 @@ class TrainingRun {
 
   // Time. Not collective.
   int64_t StepsPerEpoch() const;
-  double StepEpochs() const { return 1.0 / static_cast<double>(StepsPerEpoch()); }
   bool Finished() const;
   ScheduleInputs Now() const;
   int64_t TotalSteps() const;

@@ -278,7 +278,7 @@ void TrainingRun::MakeModelAndLoaders() {
   options.crop.colour_strength = [schedule = config_.colour_scheduler,
                                   strength = config_.colour_strength,
                                   total = TotalEpochs()](int64_t epoch) {
-    return schedule.At(strength, {.epoch = static_cast<double>(epoch), .total_epochs = total}, 0);
+    return schedule.At(strength, {.epoch = static_cast<double>(epoch), .total_epochs = total});
   };
   loader_ = std::make_unique<ReplicaLoader>(training_set_, options, grid(), log_,
                                             BadSamplesCounted::kOverAllRanks);

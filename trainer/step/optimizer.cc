@@ -54,11 +54,12 @@ ParameterGroup ParameterGroup::Parse(const std::string& text) {
   return group;
 }
 
-Optimizer::Optimizer(const OptimizerOptions& options, const RankPlan& plan) : options_(options) {
+Optimizer::Optimizer(const OptimizerOptions& options, const RankPlan& plan)
+    : options_(options), layer_count_(plan.network.layers.size()) {
   std::vector<bool> used(options.groups.size(), false);
   for (const LayerSite& site : SitesOf(plan.network)) {
     for (const ParameterInfo& parameter : site.parameters) {
-      uncut_.push_back(Resolve(parameter, site.layer.name, used));
+      uncut_.push_back(Resolve(parameter, site.index, used));
     }
   }
   for (size_t i = 0; i < used.size(); ++i) {
@@ -93,13 +94,13 @@ Optimizer::Optimizer(const OptimizerOptions& options, const RankPlan& plan) : op
   }
 }
 
-Optimizer::Resolved Optimizer::Resolve(const ParameterInfo& parameter, const std::string& layer,
+Optimizer::Resolved Optimizer::Resolve(const ParameterInfo& parameter, int layer_index,
                                        std::vector<bool>& used) const {
   double lr = BaseLr(), lr_multiplier = parameter.spec.lr_multiplier;
   double decay = options_.weight_decay.value_or(DefaultWeightDecay(options_.rule));
   double decay_multiplier = parameter.spec.decay_multiplier;
   Resolved resolved{.name = parameter.name,
-                    .layer = layer,
+                    .layer_index = layer_index,
                     .shape = parameter.shape,
                     .lr = 0,
                     .lr_multiplier = 1,
@@ -123,11 +124,6 @@ Optimizer::Resolved Optimizer::Resolve(const ParameterInfo& parameter, const std
   return resolved;
 }
 
-double Optimizer::RateOf(const Resolved& resolved, const ScheduleInputs& inputs,
-                         double step_epochs) {
-  return resolved.lr_multiplier * resolved.schedule.At(resolved.lr, inputs, step_epochs);
-}
-
 UpdateOptions Optimizer::UpdatesOf(const std::vector<BucketRange>& buckets) const {
   UpdateOptions options{
       .rule = options_.rule, .clip_norm = options_.clip_norm, .table_rows = table_rows_};
@@ -146,21 +142,25 @@ UpdateOptions Optimizer::UpdatesOf(const std::vector<BucketRange>& buckets) cons
   return options;
 }
 
-std::vector<ParameterRates> Optimizer::NextRates(const ScheduleInputs& inputs, double step_epochs) {
+StepRates Optimizer::NextRates(const ScheduleInputs& inputs) {
+  StepRates rates{.lr = options_.lr_scheduler.At(BaseLr(), inputs),
+                  .learns = std::vector<bool>(layer_count_),
+                  .parameters = {}};
   std::vector<ParameterRates> all;
   all.reserve(uncut_.size());
   for (size_t i = 0; i < uncut_.size(); ++i) {
     const Resolved& resolved = uncut_[i];
-    all.push_back({.lr = RateOf(resolved, inputs, step_epochs),
+    all.push_back({.lr = resolved.lr_multiplier * resolved.schedule.At(resolved.lr, inputs),
                    .momentum = resolved.momentum,
                    .weight_decay = resolved.weight_decay,
                    .updates = updates_[i]});
-    if (all.back().lr != 0) ++updates_[i];
+    if (all.back().lr == 0) continue;
+    ++updates_[i];
+    rates.learns[static_cast<size_t>(resolved.layer_index)] = true;
   }
-  std::vector<ParameterRates> own;
-  own.reserve(local_.size());
-  for (const auto& [index, range] : local_) own.push_back(all[index]);
-  return own;
+  rates.parameters.reserve(local_.size());
+  for (const auto& [index, range] : local_) rates.parameters.push_back(all[index]);
+  return rates;
 }
 
 void Optimizer::SetUpdates(const std::vector<int64_t>& updates) {
@@ -175,16 +175,5 @@ std::vector<std::string> Optimizer::ParameterNames() const {
 }
 
 double Optimizer::BaseLr() const { return options_.lr.value_or(DefaultLr(options_.rule)); }
-
-bool Optimizer::Learns(const std::string& layer, const ScheduleInputs& inputs,
-                       double step_epochs) const {
-  return std::any_of(uncut_.begin(), uncut_.end(), [&](const Resolved& resolved) {
-    return resolved.layer == layer && RateOf(resolved, inputs, step_epochs) != 0;
-  });
-}
-
-double Optimizer::LearningRateAt(const ScheduleInputs& inputs, double step_epochs) const {
-  return options_.lr_scheduler.At(BaseLr(), inputs, step_epochs);
-}
 
 }  // namespace convoy

@@ -38,6 +38,15 @@ struct OptimizerOptions {
   std::vector<ParameterGroup> groups;  // later ones win
 };
 
+// The settings of one step.
+struct StepRates {
+  double lr = 0;  // of the run itself, without groups and multipliers: what is printed
+  // One per layer of the uncut network: whether a parameter of it has a rate other than 0. The same
+  // on every rank.
+  std::vector<bool> learns;
+  std::vector<ParameterRates> parameters;  // of this rank: one per range of UpdatesOf
+};
+
 class Optimizer {
  public:
   // Throws (kUsage) when a group matches no parameter of the uncut network.
@@ -46,35 +55,30 @@ class Optimizer {
   // What the backend compiles: one range per parameter of the rank, in arena order. `buckets`:
   // ranges of the arena that are updated together.
   UpdateOptions UpdatesOf(const std::vector<BucketRange>& buckets) const;
-  // The settings of the next update, one per range of UpdatesOf, at this moment. Counts the update
-  // of every parameter that is not frozen.
-  std::vector<ParameterRates> NextRates(const ScheduleInputs& inputs, double step_epochs);
+  // Returns the settings of the next step, at this moment. Counts the update of every parameter
+  // that is not frozen.
+  StepRates NextRates(const ScheduleInputs& inputs);
   // How many updates each parameter of the uncut network has had, in its order. Adam's correction
   // rests on it, so a checkpoint keeps it.
   const std::vector<int64_t>& updates() const { return updates_; }
   void SetUpdates(const std::vector<int64_t>& updates);
   // The names of these parameters.
   std::vector<std::string> ParameterNames() const;
-  // Whether any parameter of the (uncut) layer has a rate other than 0 at this moment: the same
-  // answer on every rank.
-  bool Learns(const std::string& layer, const ScheduleInputs& inputs, double step_epochs) const;
-  // The rate of the run itself, without groups and multipliers: what is printed.
-  double LearningRateAt(const ScheduleInputs& inputs, double step_epochs) const;
 
  private:
   // A parameter of the uncut network with its settings resolved.
   struct Resolved {
-    std::string name, layer;
+    std::string name;
+    int layer_index;
     Shape shape;
     double lr, lr_multiplier, momentum, weight_decay;
     Schedule schedule;
   };
-  static double RateOf(const Resolved& resolved, const ScheduleInputs& inputs, double step_epochs);
   double BaseLr() const;
-  Resolved Resolve(const ParameterInfo& parameter, const std::string& layer,
-                   std::vector<bool>& used) const;
+  Resolved Resolve(const ParameterInfo& parameter, int layer_index, std::vector<bool>& used) const;
 
   OptimizerOptions options_;
+  size_t layer_count_;            // of the uncut network
   std::vector<Resolved> uncut_;   // every parameter of the network
   std::vector<int64_t> updates_;  // one per parameter
   // Parameters of this rank: their places in uncut_ and in the arena.

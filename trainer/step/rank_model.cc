@@ -118,7 +118,7 @@ Tensor RankModel::probabilities() const {
   return plan_.owns_loss ? steps_.back().network->output() : Tensor{};
 }
 
-void RankModel::SetLearning(const std::function<bool(const std::string& layer)>& learns) {
+void RankModel::SetLearning(const std::vector<bool>& learns) {
   // Whether a layer with parameters learns in this step or below it. The loss' owner asks about the
   // same layers as the other towers for every exchange, so that both sides agree to run it.
   bool learns_below = false;
@@ -129,8 +129,8 @@ void RankModel::SetLearning(const std::function<bool(const std::string& layer)>&
     }
     std::vector<bool> item_learns;
     bool learns_here = false;
-    for (const LayerSite& site : SitesOf(step.segment->spec)) {
-      item_learns.push_back(!site.parameters.empty() && learns(site.layer.name));
+    for (const SegmentSpec::Item& item : step.segment->spec.items) {
+      item_learns.push_back(learns.at(static_cast<size_t>(item.uncut_index)));
       learns_here |= item_learns.back();
     }
     step.network->SetLearning(item_learns, learns_below);

@@ -2,7 +2,6 @@
 // with the other towers between them.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -51,9 +50,10 @@ class RankModel {
   // [rows, classes], fp32 or fp64; empty on a tower without the loss.
   Tensor probabilities() const;
 
-  // Layers for which `learns` is false compute no gradient; what lies below the last one that
-  // learns runs no backward at all. The answer must be the same on every tower.
-  void SetLearning(const std::function<bool(const std::string& layer)>& learns);
+  // Says for each layer of the uncut network whether it has parameters that learn. The others
+  // compute no gradient; what lies below the last one that learns runs no backward at all. Must be
+  // the same on every tower.
+  void SetLearning(const std::vector<bool>& learns);
 
   // The output of an uncut layer on this rank (its slice); empty where it is fused away or not
   // here.

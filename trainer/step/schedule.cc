@@ -153,10 +153,10 @@ bool Schedule::SpansTheRun() const {
   return kind_ == Kind::kDexp || kind_ == Kind::kPoly || kind_ == Kind::kCosine;
 }
 
-double Schedule::At(double base, const ScheduleInputs& inputs, double step_epochs) const {
+double Schedule::At(double base, const ScheduleInputs& inputs) const {
   const double value = Unwarmed(base, inputs);
   if (inputs.epoch >= warmup_) return value;
-  return value * std::min(1.0, (inputs.epoch + step_epochs) / warmup_);
+  return value * std::min(1.0, (inputs.epoch + inputs.step_epochs) / warmup_);
 }
 
 }  // namespace convoy

@@ -13,6 +13,7 @@ namespace convoy {
 // What a schedule may ask of the run.
 struct ScheduleInputs {
   double epoch = 0;         // of the step, fraction included
+  double step_epochs = 0;   // length of one step in epochs, so that warm-up does not start at 0
   double total_epochs = 1;  // of the run, until --steps if that is sooner
   // Top-1 error in percent of the evaluation after epoch 1, 2, ...; only `plateau` reads it.
   const std::vector<double>* evaluations = nullptr;
@@ -35,8 +36,7 @@ class Schedule {
   // Throws (kUsage) quoting the part that is wrong. `option` names the setting in the message.
   static Schedule Parse(const std::string& text, const std::string& option);
 
-  // `step_epochs`: length of one step in epochs, so that warm-up does not start at 0.
-  double At(double base, const ScheduleInputs& inputs, double step_epochs) const;
+  double At(double base, const ScheduleInputs& inputs) const;
   const std::string& text() const { return text_; }
   // Whether it reads `total_epochs`.
   bool SpansTheRun() const;

@@ -95,14 +95,14 @@ bool AllFinite(const std::vector<char>& bytes) {
 
 TrainingStep::TrainingStep(Backend& backend, Stream& stream, const RankPlan& plan,
                            const ParameterStore& store, RankModel& model, ProcessGrid& grid,
-                           Optimizer& optimizer, const std::vector<BucketRange>& buckets,
+                           const Optimizer& optimizer, const std::vector<BucketRange>& buckets,
                            const TrainingStepOptions& options)
     : backend_(backend),
       stream_(stream),
+      plan_(plan),
       store_(store),
       model_(model),
       grid_(grid),
-      optimizer_(optimizer),
       parameters_(store.parameter_layout().entries()),
       buckets_(WithGroup(buckets, grid.replicas()), store.gradients(),
                WithConversion(options.buckets, backend)),
@@ -123,12 +123,6 @@ TrainingStep::TrainingStep(Backend& backend, Stream& stream, const RankPlan& pla
     slot.non_finite = backend.AllocateStaging(sizeof(int32_t));
     *static_cast<LossSums*>(slot.loss.data()) = {};
   }
-  for (const LayerSite& site : SitesOf(plan.network)) {
-    if (!site.parameters.empty()) layers_.push_back(site.layer.name);
-  }
-  for (const ParameterSlice& slice : plan.parameters) {
-    owner_layer_.push_back(plan.network.layers[static_cast<size_t>(slice.layer_index)].name);
-  }
 }
 
 // They use the recording, and memory that goes with it.
@@ -140,34 +134,23 @@ TrainingStep::~TrainingStep() {
   }
 }
 
-void TrainingStep::SetLearning(const ScheduleInputs& inputs, double step_epochs) {
-  std::vector<bool> learning;
-  for (const std::string& layer : layers_) {
-    learning.push_back(optimizer_.Learns(layer, inputs, step_epochs));
-  }
-  if (learning == learning_) return;
-  learning_ = learning;
+void TrainingStep::SetLearning(const std::vector<bool>& learns) {
+  if (learns == learning_) return;
+  learning_ = learns;
   runner_->Forget();
-  const auto learns = [&](const std::string& layer) {
-    for (size_t i = 0; i < layers_.size(); ++i) {
-      if (layers_[i] == layer) return static_cast<bool>(learning_[i]);
-    }
-    return false;
-  };
   model_.SetLearning(learns);
   learning_ranges_.clear();
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    if (learns(owner_layer_[i])) {
+    if (learns[static_cast<size_t>(plan_.parameters[i].layer_index)]) {
       learning_ranges_.push_back({parameters_[i].offset, parameters_[i].shape.count()});
     }
   }
 }
 
-StepTimes TrainingStep::Run(const Batch& batch, const ScheduleInputs& inputs, double step_epochs,
-                            uint64_t seed) {
+StepTimes TrainingStep::Run(const Batch& batch, const StepRates& rates, uint64_t seed) {
   StepTimes times;
-  SetLearning(inputs, step_epochs);
-  updater_->SetRates(stream_, optimizer_.NextRates(inputs, step_epochs));
+  SetLearning(rates.learns);
+  updater_->SetRates(stream_, rates.parameters);
   StepContext context{.stream = &stream_,
                       .training = true,
                       .seed = seed,

@@ -47,7 +47,7 @@ class TrainingStep {
   // Everything given outlives the step. `buckets`: ranges of the arena to reduce and update, in the
   // order in which backward completes them: those of PlanBuckets.
   TrainingStep(Backend& backend, Stream& stream, const RankPlan& plan, const ParameterStore& store,
-               RankModel& model, ProcessGrid& grid, Optimizer& optimizer,
+               RankModel& model, ProcessGrid& grid, const Optimizer& optimizer,
                const std::vector<BucketRange>& buckets, const TrainingStepOptions& options);
   TrainingStep(const TrainingStep&) = delete;
   TrainingStep& operator=(const TrainingStep&) = delete;
@@ -55,11 +55,10 @@ class TrainingStep {
   ~TrainingStep();
 
   // Collective over the world. `batch`: this replica's rows; the gradient is that of the mean loss
-  // over the batch.global_count samples of all replicas. `step_epochs`: length of a step in epochs.
+  // over the batch.global_count samples of all replicas.
   // On a device, it may return before the step has run; at most steps_ahead() + 1 results are left
   // unread.
-  StepTimes Run(const Batch& batch, const ScheduleInputs& inputs, double step_epochs,
-                uint64_t seed);
+  StepTimes Run(const Batch& batch, const StepRates& rates, uint64_t seed);
 
   // Receives the time of every operation from now on; null: nobody does. Steps that are timed are
   // not recorded.
@@ -82,7 +81,7 @@ class TrainingStep {
   std::string FirstNonFinite();
 
  private:
-  void SetLearning(const ScheduleInputs& inputs, double step_epochs);
+  void SetLearning(const std::vector<bool>& learns);
   // Queues forward, backward, reductions and updates.
   void Queue(const StepContext& context, StepTimes& times);
   // Queues the norms of the whole network, if the update needs them: all gradients are reduced.
@@ -91,14 +90,12 @@ class TrainingStep {
 
   Backend& backend_;
   Stream& stream_;
+  const RankPlan& plan_;
   const ParameterStore& store_;
   RankModel& model_;
   ProcessGrid& grid_;
-  Optimizer& optimizer_;
-  std::vector<std::string> layers_;       // of the uncut network, those with parameters
-  std::vector<bool> learning_;            // one per layer; empty before the first step
-  std::vector<ArenaEntry> parameters_;    // of this rank
-  std::vector<std::string> owner_layer_;  // one per parameter
+  std::vector<bool> learning_;          // one per layer of the uncut network; empty before a step
+  std::vector<ArenaEntry> parameters_;  // of this rank
   std::vector<GradientBuckets::Range> learning_ranges_;
   GradientBuckets buckets_;
   // Of updates that run beside backward, unless overlap is off; null if the host waits for

@@ -8,7 +8,7 @@ namespace convoy {
 namespace {
 
 double At(const std::string& text, double epoch, double base = 0.01, double total = 90) {
-  return Schedule::Parse(text, "lr-scheduler").At(base, {.epoch = epoch, .total_epochs = total}, 0);
+  return Schedule::Parse(text, "lr-scheduler").At(base, {.epoch = epoch, .total_epochs = total});
 }
 
 TEST(Schedule, StepAndMultistepMultiply) {
@@ -49,7 +49,7 @@ TEST(Schedule, PolyAndCosineReachTheirEnds) {
 TEST(Schedule, PlateauDropsAfterEvaluationsThatBringNothing) {
   const Schedule schedule = Schedule::Parse("plateau:0.1:2", "lr-scheduler");
   const auto at = [&](const std::vector<double>& errors) {
-    return schedule.At(1, {.epoch = 50, .total_epochs = 90, .evaluations = &errors}, 0);
+    return schedule.At(1, {.epoch = 50, .total_epochs = 90, .evaluations = &errors});
   };
   EXPECT_EQ(at({}), 1);
   EXPECT_EQ(at({60, 55, 56}), 1);
@@ -59,9 +59,9 @@ TEST(Schedule, PlateauDropsAfterEvaluationsThatBringNothing) {
 
 TEST(Schedule, WarmUpRisesFromOneStepsShareToTheWhole) {
   const Schedule schedule = Schedule::Parse("constant+warmup:5", "lr-scheduler");
-  EXPECT_DOUBLE_EQ(schedule.At(1, {.epoch = 0}, 0.01), 0.002);
-  EXPECT_DOUBLE_EQ(schedule.At(1, {.epoch = 2.5}, 0), 0.5);
-  EXPECT_DOUBLE_EQ(schedule.At(1, {.epoch = 5}, 0.01), 1);
+  EXPECT_DOUBLE_EQ(schedule.At(1, {.epoch = 0, .step_epochs = 0.01}), 0.002);
+  EXPECT_DOUBLE_EQ(schedule.At(1, {.epoch = 2.5}), 0.5);
+  EXPECT_DOUBLE_EQ(schedule.At(1, {.epoch = 5, .step_epochs = 0.01}), 1);
 }
 
 TEST(Schedule, WrongTextsSayWhatIsExpected) {
