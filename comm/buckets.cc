@@ -12,14 +12,15 @@ namespace {
 
 using Range = GradientBuckets::Range;
 
-// The part of `range` that lies in `bucket`; its count is 0 where there is none.
-Range Intersect(const Range& range, const Bucket& bucket) {
-  const int64_t begin = std::max(range.begin, bucket.begin);
-  const int64_t end = std::min(range.begin + range.count, bucket.begin + bucket.count);
+// Returns the elements that lie in both; their count is 0 if there are none.
+Range Intersect(const Range& a, const Range& b) {
+  const int64_t begin = std::max(a.begin, b.begin);
+  const int64_t end = std::min(a.begin + a.count, b.begin + b.count);
   return {begin, std::max<int64_t>(0, end - begin)};
 }
+Range RangeOf(const Bucket& bucket) { return {bucket.begin, bucket.count}; }
 
-// Ranges in order, joined where nothing but the padding of an arena lies between them.
+// Returns the ranges in order, joined if only the padding of an arena lies between them.
 std::vector<Range> Joined(std::vector<Range> ranges) {
   std::sort(ranges.begin(), ranges.end(),
             [](const Range& a, const Range& b) { return a.begin < b.begin; });
@@ -49,9 +50,9 @@ struct GradientBuckets::State {
   };
 
   Phase phase = Phase::kIdle;
-  int64_t expected = 0, ready = 0;  // elements
-  std::vector<Range> ranges;        // what is reduced in this step
-  Buffer wire;                      // bf16, of the whole bucket
+  int64_t expected = 0, ready = 0, released = 0;  // elements
+  std::vector<Range> ranges;                      // what is reduced in this step
+  Buffer wire;                                    // bf16, of the whole bucket
   std::vector<Reduction> reductions;
 };
 
@@ -69,7 +70,7 @@ GradientBuckets::GradientBuckets(std::vector<Bucket> buckets, const Tensor& grad
     CONVOY_CHECK(bucket.group != nullptr, "bucket {} has no group", bucket.name);
     gradients.Range(bucket.begin, bucket.count);  // checks the bounds
     for (size_t j = 0; j < i; ++j) {
-      CONVOY_CHECK(Intersect({bucket.begin, bucket.count}, buckets_[j]).count == 0,
+      CONVOY_CHECK(Intersect(RangeOf(bucket), RangeOf(buckets_[j])).count == 0,
                    "buckets {} and {} overlap", buckets_[j].name, bucket.name);
     }
     if (converts && !bucket.group->is_trivial()) {
@@ -80,15 +81,16 @@ GradientBuckets::GradientBuckets(std::vector<Bucket> buckets, const Tensor& grad
 
 GradientBuckets::~GradientBuckets() = default;
 
-void GradientBuckets::Begin(const std::vector<Range>& ranges) {
+void GradientBuckets::Begin(const std::vector<Range>& ranges, std::function<void(int)> finished) {
+  finished_ = std::move(finished);
   for (size_t i = 0; i < buckets_.size(); ++i) {
     State& state = states_[i];
     CONVOY_CHECK(state.phase == State::Phase::kIdle, "nobody waited for bucket {}",
                  buckets_[i].name);
-    state.expected = state.ready = 0;
+    state.expected = state.ready = state.released = 0;
     state.ranges.clear();
     for (const Range& range : ranges) {
-      const Range own = Intersect(range, buckets_[i]);
+      const Range own = Intersect(range, RangeOf(buckets_[i]));
       if (own.count == 0) continue;
       state.expected += own.count;
       state.ranges.push_back(own);
@@ -107,14 +109,34 @@ void GradientBuckets::Abandon() {
 
 void GradientBuckets::GradientReady(Stream& stream, int64_t begin, int64_t count) {
   for (size_t i = 0; i < buckets_.size(); ++i) {
-    const Range own = Intersect({begin, count}, buckets_[i]);
+    const Range own = Intersect({begin, count}, RangeOf(buckets_[i]));
     if (own.count == 0) continue;
     State& state = states_[i];
     state.ready += own.count;
     CONVOY_CHECK(state.phase == State::Phase::kFilling && state.ready <= state.expected,
                  "gradients {}+{} of bucket {} were not announced", begin, count, buckets_[i].name);
     if (state.ready == state.expected && options_.overlap == Overlap::kOn) Start(stream, i);
+    CallIfFinished(i);
   }
+}
+
+void GradientBuckets::WeightsReleased(int64_t begin, int64_t count) {
+  for (size_t i = 0; i < buckets_.size(); ++i) {
+    State& state = states_[i];
+    int64_t own = 0;
+    for (const Range& range : state.ranges) own += Intersect({begin, count}, range).count;
+    if (own == 0) continue;
+    state.released += own;
+    CONVOY_CHECK(state.released <= state.expected, "weights {}+{} of bucket {} released twice",
+                 begin, count, buckets_[i].name);
+    CallIfFinished(i);
+  }
+}
+
+void GradientBuckets::CallIfFinished(size_t index) {
+  const State& state = states_[index];
+  const bool is_finished = state.ready == state.expected && state.released == state.expected;
+  if (is_finished && finished_) finished_(static_cast<int>(index));
 }
 
 void GradientBuckets::Start(Stream& stream, size_t index) {

@@ -37,9 +37,9 @@ struct BucketOptions {
       [](Stream&, const Tensor& from, const Tensor& to) { ConvertOnHost(from, to); };
 };
 
-// Buckets do not overlap; together they need not cover the arena. Per step: Begin, GradientReady
-// for every range that is written, then Wait for every bucket in order. What is not announced to
-// Begin is not reduced.
+// Buckets do not overlap; together they need not cover the arena. Per step: Begin, then
+// GradientReady and WeightsReleased for every range that Begin announced, and Wait for every
+// bucket, in the same order on all ranks. Ranges that were not announced are not reduced.
 class GradientBuckets {
  public:
   GradientBuckets(std::vector<Bucket> buckets, const Tensor& gradients,
@@ -48,26 +48,34 @@ class GradientBuckets {
 
   const std::vector<Bucket>& buckets() const { return buckets_; }
 
-  // `ranges`: what will be written in this step (begin, count). Buckets without any are skipped.
   struct Range {
     int64_t begin, count;
   };
-  void Begin(const std::vector<Range>& ranges);
+  // Announces the ranges that will be written in this step. Buckets without any are skipped. Of the
+  // others, each is given to `finished` once, by its index, when all its announced gradients are
+  // ready and all their weights released: Wait returns the sum, and the weights may be changed.
+  void Begin(const std::vector<Range>& ranges, std::function<void(int)> finished = {});
   // Forgets a step that was queued in part and will be queued again.
   void Abandon();
-  // Starts the reduction of a bucket with its last range.
+  // Says that the gradients of a range are final once the work on `stream` so far is done. Starts
+  // the reduction of a bucket with its last range. Throws (kDefect) if the range was not announced.
   void GradientReady(Stream& stream, int64_t begin, int64_t count);
+  // Says that the weights of a range are not read again in this step by work queued later. Ranges
+  // that were not announced do not count: frozen weights are released too.
+  void WeightsReleased(int64_t begin, int64_t count);
   // Work queued on `stream` after this call sees bucket `index` reduced.
   void Wait(Stream& stream, int index);
 
  private:
   struct State;
   void Start(Stream& stream, size_t index);
+  void CallIfFinished(size_t index);
 
   std::vector<Bucket> buckets_;
   Tensor gradients_;
   BucketOptions options_;
   std::vector<State> states_;
+  std::function<void(int)> finished_;
 };
 
 }  // namespace convoy

@@ -17,7 +17,9 @@
 namespace convoy {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 // Three buckets of a small arena, in backward order; elements 90..99 belong to none.
 std::vector<Bucket> ThreeBuckets(Communicator& group) {
@@ -146,6 +148,66 @@ TEST_P(BucketsTest, BucketThatIsSkippedIsVisible) {
       EXPECT_THAT(error.message(), HasSubstr("bucket fc6 has 30 of 40 gradients"));
     }
   });
+}
+
+// Frozen weights are released too, and padding between ranges is not waited for.
+TEST_P(BucketsTest, FinishOnceWithTheirLastGradientAndTheirLastWeights) {
+  RunAsThreads(2, {}, [](World& world) {
+    HostStream stream;
+    std::vector<float> gradients = Gradients<float>(world.rank());
+    GradientBuckets buckets(ThreeBuckets(world.all()), View(gradients), {.overlap = GetParam()});
+    std::vector<int> finished;
+    for (int step = 0; step < 2; ++step) {
+      finished.clear();
+      // Of fc8+fc7 the first 15 are frozen; all of fc6 is.
+      buckets.Begin({{75, 15}, {0, 5}, {8, 12}}, [&](int bucket) {
+        finished.push_back(bucket);
+        buckets.Wait(stream, bucket);
+      });
+      buckets.WeightsReleased(75, 15);
+      EXPECT_THAT(finished, IsEmpty()) << "its gradients are not ready";
+      buckets.GradientReady(stream, 75, 15);
+      EXPECT_THAT(finished, ElementsAre(0));
+      buckets.WeightsReleased(60, 15);
+      buckets.WeightsReleased(20, 40);
+      EXPECT_THAT(finished, ElementsAre(0)) << "frozen weights finish nothing";
+      buckets.GradientReady(stream, 8, 12);
+      buckets.GradientReady(stream, 0, 5);
+      buckets.WeightsReleased(8, 12);
+      EXPECT_THAT(finished, ElementsAre(0)) << "some of its weights are still read";
+      buckets.WeightsReleased(0, 5);
+      EXPECT_THAT(finished, ElementsAre(0, 2));
+      for (int b = 0; b < 3; ++b) buckets.Wait(stream, b);
+    }
+    EXPECT_EQ(gradients[3], 2 * SumOver(2, 3)) << "the second step has summed the sums";
+  });
+}
+
+TEST_P(BucketsTest, ASecondReleaseOfTheSameWeightsIsADefect) {
+  const std::unique_ptr<World> world = MakeSelfWorld();
+  std::vector<float> gradients(kCount);
+  GradientBuckets buckets(ThreeBuckets(world->all()), View(gradients), {.overlap = GetParam()});
+  buckets.Begin({{0, 20}});
+  buckets.WeightsReleased(0, 20);
+  EXPECT_THROW(buckets.WeightsReleased(0, 20), Error);
+}
+
+// A step that is queued a second time starts from nothing.
+TEST_P(BucketsTest, AnAbandonedStepCountsForNothing) {
+  const std::unique_ptr<World> world = MakeSelfWorld();
+  HostStream stream;
+  std::vector<float> gradients(kCount);
+  GradientBuckets buckets(ThreeBuckets(world->all()), View(gradients), {.overlap = GetParam()});
+  std::vector<int> finished;
+  const auto note = [&](int bucket) { finished.push_back(bucket); };
+  buckets.Begin({{0, 20}}, note);
+  buckets.GradientReady(stream, 0, 20);
+  buckets.Abandon();
+  buckets.Begin({{0, 20}}, note);
+  buckets.WeightsReleased(0, 20);
+  EXPECT_THAT(finished, IsEmpty());
+  buckets.GradientReady(stream, 0, 20);
+  EXPECT_THAT(finished, ElementsAre(2));
 }
 
 std::string NameOfOverlap(const ::testing::TestParamInfo<Overlap>& overlap) {

@@ -28,57 +28,20 @@ BucketOptions WithConversion(BucketOptions options, Backend& backend) {
   return options;
 }
 
-// Hands the ranges of backward to the buckets. Says which buckets backward is through with: reduced
-// or being reduced, and none of their weights read again.
-class BucketFeeder final : public BackwardObserver {
+// Tells the buckets how far backward is.
+class BucketObserver final : public BackwardObserver {
  public:
-  // `finished` is called once per bucket at most, with its index.
-  BucketFeeder(GradientBuckets& buckets, Stream& stream,
-               const std::vector<GradientBuckets::Range>& learning,
-               std::function<void(size_t)> finished)
-      : buckets_(buckets), stream_(stream), learning_(learning), finished_(std::move(finished)) {
-    for (const Bucket& bucket : buckets.buckets()) {
-      int64_t count = 0;
-      for (const GradientBuckets::Range& range : learning) {
-        if (Contains(bucket, range.begin)) count += range.count;
-      }
-      left_.push_back({.ready = count, .released = count});
-    }
-  }
+  BucketObserver(GradientBuckets& buckets, Stream& stream) : buckets_(buckets), stream_(stream) {}
   void GradientReady(int64_t begin, int64_t count) override {
     buckets_.GradientReady(stream_, begin, count);
-    Subtract(begin, count, &Left::ready);
   }
   void WeightsReleased(int64_t begin, int64_t count) override {
-    Subtract(begin, count, &Left::released);
+    buckets_.WeightsReleased(begin, count);
   }
 
  private:
-  struct Left {
-    int64_t ready = 0, released = 0;  // elements that learn
-  };
-
-  static bool Contains(const Bucket& bucket, int64_t element) {
-    return element >= bucket.begin && element < bucket.begin + bucket.count;
-  }
-  void Subtract(int64_t begin, int64_t count, int64_t Left::*what) {
-    // Frozen layers release their weights too; nobody waits for that.
-    const bool learns = std::any_of(learning_.begin(), learning_.end(),
-                                    [&](const auto& range) { return range.begin == begin; });
-    if (!learns) return;
-    for (size_t b = 0; b < left_.size(); ++b) {
-      if (!Contains(buckets_.buckets()[b], begin)) continue;
-      Left& left = left_[b];
-      left.*what -= count;
-      if (left.ready == 0 && left.released == 0) finished_(b);
-    }
-  }
-
   GradientBuckets& buckets_;
   Stream& stream_;
-  const std::vector<GradientBuckets::Range>& learning_;
-  std::function<void(size_t)> finished_;
-  std::vector<Left> left_;  // per bucket
 };
 
 template <typename T>
@@ -214,20 +177,19 @@ void TrainingStep::Queue(const StepContext& context, StepTimes& times) {
   start = Clock::now();
   const std::vector<Bucket>& buckets = buckets_.buckets();
   std::vector<bool> is_updated(buckets.size());
-  // Operation by operation, updates come after backward, where their time can be told. So they do
-  // without overlap, since an update waits for its bucket's reduction.
-  // And an update that needs norms waits for all gradients.
+  // Updates come after backward if operations are timed, to tell their time; without overlap, since
+  // an update waits for its bucket's reduction; and if they need norms, which take all gradients.
   const bool updates_beside =
       update_stream_ != nullptr && timer_ == nullptr && overlap_ == Overlap::kOn && !needs_norms_;
-  buckets_.Begin(learning_ranges_);
-  BucketFeeder feeder(buckets_, stream_, learning_ranges_, [&](size_t b) {
-    if (!updates_beside) return;
+  const auto update_beside = [&](int index) {
     update_stream_->WaitFor(*stream_.Record());
-    buckets_.Wait(*update_stream_, static_cast<int>(b));
-    updater_->Run(*update_stream_, static_cast<int>(b));
-    is_updated[b] = true;
-  });
-  model_.Backward(context, feeder);
+    buckets_.Wait(*update_stream_, index);
+    updater_->Run(*update_stream_, index);
+    is_updated[static_cast<size_t>(index)] = true;
+  };
+  buckets_.Begin(learning_ranges_, updates_beside ? update_beside : std::function<void(int)>());
+  BucketObserver observer(buckets_, stream_);
+  model_.Backward(context, observer);
   times.backward_s = SecondsSince(start);
   times.exchange_wait_s = model_.exchange_wait_s() - waited_before;
 
