@@ -77,8 +77,7 @@ void AddOptimizerOptions(OptionTable& table, OptimizerOptions* optimizer) {
             "learning rate; unset: the optimizer's (0.01; adam and adamw 0.001; lars 1)",
             store::Number("lr", 0, 1e6, [=](double rate) { optimizer->lr = rate; }));
   table.Add("lr-scheduler", "SCHEDULE", "constant",
-            "constant, step:E:F, multistep:E,E:F, piecewise:E=V,E=V, dexp:F:L, poly:P, cosine[:V], "
-            "plateau:F:P; behind it +warmup:E",
+            Schedule::Syntax(),
             ScheduleStore("lr-scheduler", &optimizer->lr_scheduler));
   table.Add("momentum", "M", "0.9", "of paper, sgd, nesterov and lars",
             store::Number("momentum", 0, 0.99999, [=](double m) { optimizer->momentum = m; }));

@@ -1,11 +1,13 @@
 // trainer/step/schedule.h - settings that change over time: a pure function of the epoch.
 //
 // Time is a real number: epoch 2.5 is the middle of the third epoch. So a resumed run needs no
-// state but its place in time; `plateau` alone also looks at the evaluations so far, which
+// state but its place in time; only `plateau` also looks at the evaluations so far, which
 // checkpoints keep.
 #pragma once
 
+#include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 namespace convoy {
@@ -13,47 +15,112 @@ namespace convoy {
 // What a schedule may ask of the run.
 struct ScheduleInputs {
   double epoch = 0;         // of the step, fraction included
-  double step_epochs = 0;   // length of one step in epochs, so that warm-up does not start at 0
+  double step_epochs = 0;   // length of a step in epochs, so that warm-up does not start at 0
   double total_epochs = 1;  // of the run, until --steps if that is sooner
   // Top-1 error in percent of the evaluation after epoch 1, 2, ...; only `plateau` reads it.
   const std::vector<double>* evaluations = nullptr;
+
+  // How much of the run has passed, from 0 to 1.
+  double Fraction() const;
 };
 
-// As said on the command line, with `base` the value that the setting has by itself:
-//   constant             base
-//   step:E:F             base * F^floor(epoch / E)
-//   multistep:E,E,..:F   base * F^(number of E that have passed)
-//   piecewise:E=V,E=V..  V from epoch E on, base before the first
-//   dexp:F:L             base / F^(floor(L * epoch / total) / (L - 1)); dexp:250:4 in 2013
-//   poly:P               base * (1 - epoch / total)^P
-//   cosine[:V]           from base to V (default 0) along half a cosine
-//   plateau:F:P          base * F for every P evaluations in a row without a better top-1
-// and, behind any of them, +warmup:E: in the first E epochs times (epoch + a step's share) / E.
+// One struct per kind of schedule. Parse takes the words between the colons and returns nothing if
+// they are not as kSyntax says. At returns the value at a moment; `base` is the value that the
+// setting has by itself.
+namespace schedules {
+
+using Words = std::vector<std::string>;
+
+// base
+struct Constant {
+  static constexpr const char* kSyntax = "constant";
+  static std::optional<Constant> Parse(const Words& words);
+  double At(double base, const ScheduleInputs& now) const;
+};
+
+// base * factor^floor(epoch / epochs)
+struct Step {
+  static constexpr const char* kSyntax = "step:EPOCHS:FACTOR";
+  double epochs, factor;
+  static std::optional<Step> Parse(const Words& words);
+  double At(double base, const ScheduleInputs& now) const;
+};
+
+// base * factor^(number of epochs in the list that have passed)
+struct Multistep {
+  static constexpr const char* kSyntax = "multistep:EPOCH,EPOCH,..:FACTOR";
+  std::vector<double> epochs;
+  double factor;
+  static std::optional<Multistep> Parse(const Words& words);
+  double At(double base, const ScheduleInputs& now) const;
+};
+
+// The value of the last epoch in the list that has passed; base before the first.
+struct Piecewise {
+  static constexpr const char* kSyntax = "piecewise:EPOCH=VALUE,EPOCH=VALUE,..";
+  std::vector<double> epochs, values;
+  static std::optional<Piecewise> Parse(const Words& words);
+  double At(double base, const ScheduleInputs& now) const;
+};
+
+// base / factor^(level / (levels - 1)) with level = floor(levels * fraction): dexp:250:4 in 2013.
+struct Dexp {
+  static constexpr const char* kSyntax = "dexp:FACTOR:LEVELS";
+  double factor, levels;
+  static std::optional<Dexp> Parse(const Words& words);
+  double At(double base, const ScheduleInputs& now) const;
+};
+
+// base * (1 - fraction)^power
+struct Poly {
+  static constexpr const char* kSyntax = "poly:POWER";
+  double power;
+  static std::optional<Poly> Parse(const Words& words);
+  double At(double base, const ScheduleInputs& now) const;
+};
+
+// From base to `last` along half a cosine.
+struct Cosine {
+  static constexpr const char* kSyntax = "cosine[:LAST]";
+  double last = 0;
+  static std::optional<Cosine> Parse(const Words& words);
+  double At(double base, const ScheduleInputs& now) const;
+};
+
+// base * factor for every `patience` evaluations in a row without a better top-1.
+struct Plateau {
+  static constexpr const char* kSyntax = "plateau:FACTOR:EVALUATIONS";
+  double factor, patience;
+  static std::optional<Plateau> Parse(const Words& words);
+  double At(double base, const ScheduleInputs& now) const;
+};
+
+using Any = std::variant<Constant, Step, Multistep, Piecewise, Dexp, Poly, Cosine, Plateau>;
+
+}  // namespace schedules
+
+// A kind of schedule, and perhaps "+warmup:EPOCHS" after it: in these epochs the value rises from
+// one step's share to the whole.
 class Schedule {
  public:
   // Constant.
   Schedule() = default;
-  // Throws (kUsage) quoting the part that is wrong. `option` names the setting in the message.
+  // Throws (kUsage) quoting the text and what was expected. `option` names the setting.
   static Schedule Parse(const std::string& text, const std::string& option);
+  // What Parse takes, for help: "constant, step:EPOCHS:FACTOR, ...".
+  static std::string Syntax();
 
-  double At(double base, const ScheduleInputs& inputs) const;
+  double At(double base, const ScheduleInputs& now) const;
   const std::string& text() const { return text_; }
   // Whether it reads `total_epochs`.
   bool SpansTheRun() const;
   // Whether it reads `evaluations`: without any it never changes.
-  bool NeedsEvaluations() const { return kind_ == Kind::kPlateau; }
+  bool NeedsEvaluations() const;
 
  private:
-  enum class Kind { kConstant, kStep, kMultistep, kPiecewise, kDexp, kPoly, kCosine, kPlateau };
-  double Unwarmed(double base, const ScheduleInputs& inputs) const;
-
-  Kind kind_ = Kind::kConstant;
-  std::string text_ = "constant";
-  double factor_ = 1;  // step, multistep, dexp, plateau; power of poly; final value of cosine
-  double period_ = 1;  // step: epochs; plateau: patience; dexp: levels
-  double warmup_ = 0;  // epochs
-  std::vector<double> epochs_;  // multistep, piecewise
-  std::vector<double> values_;  // piecewise
+  std::string text_ = schedules::Constant::kSyntax;
+  schedules::Any kind_;
+  double warmup_epochs_ = 0;
 };
 
 }  // namespace convoy

@@ -99,6 +99,22 @@ TEST(Optimizer, GroupsAreHeldAgainstTheUncutNetwork) {
   EXPECT_TRUE(Learns(Optimizer(options, tower), "fc8", 0));
 }
 
+// Adam corrects its means by the count of a parameter's own updates.
+TEST(Optimizer, CountsTheUpdatesOfEveryParameterThatIsNotFrozen) {
+  OptimizerOptions options;
+  options.groups = {ParameterGroup::Parse("conv1.weight lr-scheduler=piecewise:0=0,2=0.1")};
+  Optimizer optimizer(options, Plan());
+  ASSERT_EQ(optimizer.ParameterNames()[0], "conv1.weight");
+  const auto counts_at = [&](double epoch) {
+    const StepRates rates = optimizer.NextRates({.epoch = epoch});
+    return std::pair(rates.parameters[0].updates, rates.parameters[1].updates);
+  };
+  EXPECT_EQ(counts_at(0), std::pair(int64_t{0}, int64_t{0}));
+  EXPECT_EQ(counts_at(1), std::pair(int64_t{0}, int64_t{1}));
+  EXPECT_EQ(counts_at(2), std::pair(int64_t{0}, int64_t{2}));
+  EXPECT_EQ(counts_at(3), std::pair(int64_t{1}, int64_t{3}));
+}
+
 TEST(Optimizer, WrongGroupsAreUsageErrors) {
   const auto message = [](const std::string& text) -> std::string {
     try {
