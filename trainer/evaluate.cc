@@ -10,7 +10,7 @@
 #include "trainer/ranks/agreement.h"
 #include "trainer/ranks/compute_resources.h"
 #include "trainer/run/evaluation.h"
-#include "trainer/run/session.h"
+#include "trainer/run/run_setup.h"
 #include "trainer/run/validation_classes.h"
 #include "trainer/trainer.h"
 

@@ -15,8 +15,8 @@
 #include "core/random.h"
 #include "trainer/plan/plan.h"
 #include "trainer/ranks/compute_resources.h"
-#include "trainer/ranks/step_agreement.h"
-#include "trainer/run/session.h"
+#include "trainer/ranks/step_verdict.h"
+#include "trainer/run/run_setup.h"
 #include "trainer/step/training_step.h"
 #include "trainer/trainer.h"
 

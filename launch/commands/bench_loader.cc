@@ -18,7 +18,7 @@
 #include "trainer/ranks/agreement.h"
 #include "trainer/ranks/compute_resources.h"
 #include "trainer/ranks/replica_loader.h"
-#include "trainer/run/session.h"
+#include "trainer/run/run_setup.h"
 
 namespace convoy {
 namespace {

@@ -18,7 +18,7 @@
 #include "launch/options/run_options.h"
 #include "trainer/data_statistics.h"
 #include "trainer/ranks/agreement.h"
-#include "trainer/run/session.h"
+#include "trainer/run/run_setup.h"
 
 namespace convoy {
 namespace {

@@ -14,7 +14,7 @@
 #include "launch/command.h"
 #include "launch/commands/data_commands.h"
 #include "trainer/ranks/agreement.h"
-#include "trainer/run/session.h"
+#include "trainer/run/run_setup.h"
 
 namespace convoy {
 namespace {

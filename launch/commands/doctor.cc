@@ -20,7 +20,7 @@
 #include "launch/options/run_options.h"
 #include "trainer/ranks/agreement.h"
 #include "trainer/ranks/compute_resources.h"
-#include "trainer/run/session.h"
+#include "trainer/run/run_setup.h"
 #include "trainer/step_bench.h"
 #include "trainer/trainer.h"
 

@@ -4,7 +4,7 @@
 
 #include "core/text.h"
 #include "layers/models.h"
-#include "trainer/run/session.h"
+#include "trainer/run/run_setup.h"
 
 namespace convoy {
 namespace {

@@ -57,7 +57,7 @@ const Names& PublicHeadersInRooms() {
                                 "trainer/ranks/replica_loader.h",
                                 "trainer/ranks/same_everywhere.h",
                                 "trainer/run/progress.h",
-                                "trainer/run/session.h"};
+                                "trainer/run/run_setup.h"};
   return headers;
 }
 

@@ -9,7 +9,7 @@
 
 #include "core/text.h"
 #include "trainer/ranks/agreement.h"
-#include "trainer/run/session.h"
+#include "trainer/run/run_setup.h"
 
 namespace convoy {
 namespace {

@@ -8,7 +8,7 @@
 #include "core/host/clock.h"
 #include "core/text.h"
 #include "trainer/ranks/agreement.h"
-#include "trainer/ranks/step_agreement.h"
+#include "trainer/ranks/step_verdict.h"
 
 namespace convoy {
 namespace {

@@ -12,7 +12,7 @@
 #include "core/version.h"
 #include "trainer/ranks/agreement.h"
 #include "trainer/run/evaluation.h"
-#include "trainer/run/session.h"
+#include "trainer/run/run_setup.h"
 
 namespace convoy {
 namespace {

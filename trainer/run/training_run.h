@@ -18,7 +18,7 @@
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/ranks/compute_resources.h"
 #include "trainer/ranks/replica_loader.h"
-#include "trainer/ranks/step_agreement.h"
+#include "trainer/ranks/step_verdict.h"
 #include "trainer/run/loader_log.h"
 #include "trainer/run/loss_spikes.h"
 #include "trainer/run/metrics.h"

@@ -11,7 +11,7 @@
 #include "trainer/ranks/kernel_cache.h"
 #include "trainer/run/evaluation.h"
 #include "trainer/run/resume_rules.h"
-#include "trainer/run/session.h"
+#include "trainer/run/run_setup.h"
 #include "trainer/run/training_run.h"
 #include "trainer/run/validation_classes.h"
 

@@ -1,5 +1,6 @@
-#include "layers/analysis.h"
 #include "layers/network.h"
+
+#include "layers/analysis.h"
 
 namespace convoy {
 
@@ -18,6 +19,18 @@ std::vector<LayerSite> SitesOf(const SegmentSpec& segment) {
   layers.reserve(segment.items.size());
   for (const SegmentSpec::Item& item : segment.items) layers.push_back(item.layer);
   return SitesOf(segment.input, layers);
+}
+
+Tensor ViewOf(LossSums& sums) {
+  constexpr int64_t kCount = sizeof(LossSums) / sizeof(double);
+  return {&sums, DType::kFloat64, Shape{kCount}};
+}
+
+LossSums ReadLossSums(Stream& stream, const Tensor& sums) {
+  LossSums result;
+  stream.Copy(&result, sums.data, sums.bytes());
+  stream.Synchronize();
+  return result;
 }
 
 }  // namespace convoy

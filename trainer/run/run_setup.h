@@ -1,4 +1,4 @@
-// trainer/run/session.h - what training, evaluation and benches set up alike.
+// trainer/run/run_setup.h - what training, evaluation and benches set up alike.
 #pragma once
 
 #include <memory>

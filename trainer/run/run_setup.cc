@@ -1,4 +1,4 @@
-#include "trainer/run/session.h"
+#include "trainer/run/run_setup.h"
 
 #include <fmt/format.h>
 

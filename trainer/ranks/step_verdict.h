@@ -1,4 +1,4 @@
-// trainer/ranks/step_agreement.h - what all ranks must know of a step, in one small all-reduce.
+// trainer/ranks/step_verdict.h - what all ranks must know of a step, in one small all-reduce.
 #pragma once
 
 #include <cstdint>

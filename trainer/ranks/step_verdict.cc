@@ -1,4 +1,4 @@
-#include "trainer/ranks/step_agreement.h"
+#include "trainer/ranks/step_verdict.h"
 
 #include <cmath>
 #include <iterator>
