@@ -7,6 +7,7 @@
 #include "dataloader/dataset_view.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/safetensors.h"
+#include "trainer/engine.h"
 #include "trainer/ranks/agreement.h"
 #include "trainer/ranks/compute_resources.h"
 #include "trainer/run/evaluation.h"
@@ -16,14 +17,6 @@
 
 namespace convoy {
 namespace {
-
-// A checkpoint read into a model of its own.
-struct LoadedModel {
-  CheckpointInfo info;
-  RankPlan plan;
-  std::unique_ptr<ParameterStore> store;
-  std::unique_ptr<RankModel> model;
-};
 
 CheckpointInfo CheckedInfo(const std::string& path, World& world) {
   CheckpointInfo info;
@@ -69,7 +62,7 @@ class Evaluator {
     LoaderOptions options = EvaluationOptions(
         LoaderOptionsOf(config_.loading, network, config_.batch_size), config_.views);
     options.allocator = StagingMemoryOf(resources_);
-    loader_ = std::make_unique<ReplicaLoader>(std::move(dataset), options, grid(), log_,
+    loader_ = std::make_unique<ReplicaLoader>(std::move(dataset), options, *resources_.grid, log_,
                                               BadSamplesCounted::kOverAllRanks);
     for (size_t i = 0; i < infos_.size(); ++i) Load(config_.checkpoints[i], infos_[i]);
   }
@@ -80,8 +73,11 @@ class Evaluator {
       progress = std::make_unique<Progress>(log_, Progress::StyleOfTerminal());
     }
     EvaluationResult result =
-        EvaluateModels(models(), *loader_, config_.views, classes(), config_.confusion, backend(),
-                       stream(), world_, progress.get())
+        EvaluateModels(models(), *loader_, resources_,
+                       {.views = config_.views,
+                        .classes = classes(),
+                        .confusion = config_.confusion ? Confusion::kCounted : Confusion::kLeftOut,
+                        .progress = progress.get()})
             .value();
     result.classes = info().classes;
     return result;
@@ -95,7 +91,7 @@ class Evaluator {
   RowProbabilities NextBatch() {
     loader_->Fetch();
     const Batch& batch = loader_->Exchange();
-    return {batch.samples, MeanProbabilities(models(), batch, backend(), stream())};
+    return {batch.samples, MeanProbabilities(models(), batch, *resources_.stream)};
   }
 
   ReplicaLoader& loader() { return *loader_; }
@@ -103,13 +99,9 @@ class Evaluator {
   int classes() const { return NetworkOf(infos_[0]).classes; }
 
  private:
-  Backend& backend() const { return *resources_.backend; }
-  Stream& stream() const { return *resources_.stream; }
-  ProcessGrid& grid() const { return *resources_.grid; }
-
   std::vector<RankModel*> models() const {
     std::vector<RankModel*> models;
-    for (const LoadedModel& loaded : models_) models.push_back(loaded.model.get());
+    for (const auto& engine : engines_) models.push_back(&engine->model());
     return models;
   }
   static NetworkSpec NetworkOf(const CheckpointInfo& info) {
@@ -121,26 +113,14 @@ class Evaluator {
            network_a.classes == network_b.classes && network_a.input == network_b.input;
   }
 
+  // Reads a checkpoint into a model of its own.
   void Load(const std::string& path, const CheckpointInfo& info) {
-    LoadedModel loaded{.info = info,
-                       .plan = MakePlan(NetworkOf(info), grid().shape(), world_.rank()),
-                       .store = nullptr,
-                       .model = nullptr};
-    loaded.store = std::make_unique<ParameterStore>(backend(), loaded.plan, config_.compute.dtype,
-                                                    StoreUse::kInference);
-    LoadCheckpoint(path, loaded.plan, *loaded.store, backend(), stream(), world_);
-    loaded.store->RefreshCompute(stream());
-    CompileTogether(world_, resources_, log_, [&] {
-      loaded.model = std::make_unique<RankModel>(
-          backend(), loaded.plan, *loaded.store, grid().towers(),
-          RankModel::Options{
-              .dtype = config_.compute.dtype,
-              .rows = loader_->rows(),
-              .training = false,
-              .preprocessing = info.preprocessing,
-              .exchange_memory = CollectiveMemoryOf(resources_, grid().towers(), world_)});
-    });
-    models_.push_back(std::move(loaded));
+    auto engine = std::make_unique<Engine>(
+        resources_, NetworkOf(info),
+        EngineOptions{.use = StoreUse::kInference, .dtype = config_.compute.dtype});
+    LoadCheckpoint(path, *engine);
+    engine->Compile(loader_->rows(), info.preprocessing, log_);
+    engines_.push_back(std::move(engine));
   }
 
   EvaluateConfig config_;
@@ -149,7 +129,7 @@ class Evaluator {
   ComputeResources resources_;
   std::vector<CheckpointInfo> infos_;
   std::unique_ptr<ReplicaLoader> loader_;
-  std::vector<LoadedModel> models_;
+  std::vector<std::unique_ptr<Engine>> engines_;
 };
 
 // The `top` largest of `probabilities`, ties by class number.

@@ -6,18 +6,16 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <optional>
 #include <string_view>
 
 #include "comm/step_watch.h"
 #include "core/host/clock.h"
 #include "core/median.h"
 #include "core/random.h"
-#include "trainer/plan/plan.h"
+#include "trainer/engine.h"
 #include "trainer/ranks/compute_resources.h"
 #include "trainer/ranks/step_verdict.h"
 #include "trainer/run/run_setup.h"
-#include "trainer/step/training_step.h"
 #include "trainer/trainer.h"
 
 namespace convoy {
@@ -81,13 +79,12 @@ int64_t PeakMemory() {
 // Steps on one batch, queued and finished as training does it.
 class BenchLoop {
  public:
-  BenchLoop(World& world, Watchdog* watchdog, Optimizer& optimizer, TrainingStep& step,
-            RankModel& model, const Batch& batch)
-      : world_(world),
-        watchdog_(watchdog),
-        optimizer_(optimizer),
-        step_(step),
-        model_(model),
+  BenchLoop(Engine& engine, const Batch& batch)
+      : world_(engine.world()),
+        watchdog_(engine.grid().watchdog()),
+        optimizer_(engine.optimizer()),
+        step_(engine.step()),
+        model_(engine.model()),
         batch_(batch) {}
 
   void Run(int steps) {
@@ -159,36 +156,25 @@ void RequirePlausible(double loss, int classes) {
 StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& log) {
   ComputeResources resources = MakeComputeResources(options.compute, world, log);
   Backend& backend = *resources.backend;
-  Stream& stream = *resources.stream;
   ProcessGrid& grid = *resources.grid;
   const NetworkSpec network = MakeModel(options.model, options.model_options);
-  const RankPlan plan = MakePlan(network, grid.shape(), world.rank());
-  const Allocator gradient_memory = CollectiveMemoryOf(resources, grid.replicas(), world);
-  ParameterStore store(backend, plan, options.compute.dtype, StoreUse::kTraining, gradient_memory,
-                       StateNamesOf(options.rule));
-  store.Initialize(0, stream);
+  // So small a rate that many steps on one batch of noise stay what a first step is.
+  Engine engine(resources, network,
+                {.dtype = options.compute.dtype,
+                 .optimizer = {.rule = options.rule, .lr = 1e-6},
+                 .overlap = options.overlap,
+                 .reduce_dtype = options.reduce_dtype,
+                 .record_steps = options.compute.record_steps});
+  engine.store().Initialize(0, *resources.stream);
 
   const int replicas = grid.shape().replicas;
   const int64_t rows = (options.batch_size + replicas - 1) / replicas;
   const Batch batch = SyntheticBatch(network.input, network.classes, rows, grid.replica() * rows,
                                      options.batch_size, backend);
-  RankModel::Options model_options{
-      .dtype = options.compute.dtype,
-      .rows = rows,
-      .training = true,
-      .exchange_memory = CollectiveMemoryOf(resources, grid.towers(), world)};
-  model_options.preprocessing.mean.assign(static_cast<size_t>(network.input[2]), 120);
-  std::optional<RankModel> model;
-  std::vector<KernelMeasurement> measured = CompileTogether(world, resources, log, [&] {
-    model.emplace(backend, plan, store, grid.towers(), model_options);
-  });
-  // So small a rate that many steps on one batch of noise stay what a first step is.
-  Optimizer optimizer({.rule = options.rule, .lr = 1e-6}, plan);
-  TrainingStep step(backend, stream, plan, store, *model, grid, optimizer, PlanBuckets(plan),
-                    {.buckets = {.overlap = options.overlap,
-                                 .wire = options.reduce_dtype,
-                                 .allocate_wire = gradient_memory},
-                     .records = options.compute.record_steps});
+  Preprocessing preprocessing;
+  preprocessing.mean.assign(static_cast<size_t>(network.input[2]), 120);
+  std::vector<KernelMeasurement> measured = engine.Compile(rows, preprocessing, log);
+  TrainingStep& step = engine.step();
   // On the host, timing operations costs nothing. A device is timed without that first, in one
   // piece as it trains, and then once more operation by operation.
   const bool times_apart = backend.device().kind == DeviceKind::kCuda;
@@ -196,7 +182,7 @@ StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& lo
   if (!times_apart) step.SetTimer(&collector);
 
   StepBenchResult result{.backend = resources.Describe(), .measured = std::move(measured)};
-  BenchLoop loop(world, grid.watchdog(), optimizer, step, *model, batch);
+  BenchLoop loop(engine, batch);
   loop.Run(options.warm_up);
   collector.Clear();
   loop.Forget();
@@ -241,7 +227,7 @@ StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& lo
   }
   if (!options.limits) return result;
 
-  for (Network* segment : model->networks()) {
+  for (Network* segment : engine.model().networks()) {
     for (const OperationLimit& limit : segment->MeasureLimits(3)) {
       result.limit_s += limit.seconds;
       for (OperationRow& row : result.operations) {

@@ -173,9 +173,8 @@ std::vector<DeviceReport> ExamineDevices(const ComputeResources& resources, Worl
   });
   const auto measure = [&](const std::string& name, Communicator& group, int first, int stride) {
     if (group.size() == 1) return;
-    AllReduceReport report =
-        MeasureAllReduce(backend, *resources.stream, group,
-                         CollectiveMemoryOf(resources, group, world), kMeasuredBytes);
+    AllReduceReport report = MeasureAllReduce(backend, *resources.stream, group,
+                                              CollectiveMemoryOf(resources, group), kMeasuredBytes);
     report.group = name;
     for (int i = 0; i < group.size(); ++i) report.ranks.push_back(first + i * stride);
     own.all_reduces.push_back(report);

@@ -19,11 +19,9 @@
 #include "comm/world.h"
 #include "layers/backend.h"
 #include "layers/models.h"
+#include "trainer/engine.h"
 #include "trainer/plan/plan.h"
-#include "trainer/step/optimizer.h"
-#include "trainer/step/parameter_store.h"
-#include "trainer/step/rank_model.h"
-#include "trainer/step/training_step.h"
+#include "trainer/ranks/compute_resources.h"
 
 namespace convoy {
 
@@ -45,27 +43,18 @@ struct HarnessOptions {
 class Harness {
  public:
   Harness(World& world, const HarnessOptions& options)
-      : world_(world),
-        options_(options),
-        backend_(options.make_backend()),
-        stream_(backend_->MakeStream()),
-        grid_(world, options.grid, GroupOptionsFor(*backend_)),
-        plan_(MakePlan(options.network, options.grid, world.rank())),
-        optimizer_(options.optimizer, plan_),
-        store_(
-            *backend_, plan_, options.dtype, StoreUse::kTraining,
-            [this](int64_t bytes) { return AllocateCollective(bytes); },
-            StateNamesOf(options.optimizer.rule)),
-        rows_((options.batch + options.grid.replicas - 1) / options.grid.replicas),
-        model_(*backend_, plan_, store_, grid_.towers(),
-               {.dtype = options.dtype,
-                .rows = rows_,
-                .training = true,
-                .preprocessing = options.preprocessing,
-                .exchange_memory = [this](int64_t bytes) { return AllocateCollective(bytes); }}),
-        step_(*backend_, *stream_, plan_, store_, model_, grid_, optimizer_, Buckets(),
-              {.buckets = {.overlap = options.overlap}, .records = options.records}) {
-    store_.Initialize(options.seed, *stream_);
+      : options_(options),
+        resources_(ResourcesOf(world, options)),
+        engine_(resources_, options.network,
+                {.dtype = options.dtype,
+                 .optimizer = options.optimizer,
+                 .overlap = options.overlap,
+                 .record_steps = options.records,
+                 .plan_buckets = [this](const RankPlan& plan) { return BucketsOf(plan); }}),
+        rows_((options.batch + options.grid.replicas - 1) / options.grid.replicas) {
+    engine_.store().Initialize(options.seed, stream());
+    Log log(LogLevel::kWarning, world.rank());
+    engine_.Compile(rows_, options.preprocessing, log);
     if (options.mutation == HarnessOptions::Mutation::kSwapSlices) SwapSlices();
   }
 
@@ -75,7 +64,7 @@ class Harness {
   template <typename Pixel, typename Label>
   Batch MakeBatch(int64_t epoch, int64_t first_position, int64_t count, Pixel&& pixel,
                   Label&& label) const {
-    const int64_t replicas = options_.grid.replicas, replica = grid_.replica();
+    const int64_t replicas = options_.grid.replicas, replica = resources_.grid->replica();
     const int64_t begin = replica * count / replicas, end = (replica + 1) * count / replicas;
     const Shape& input = options_.network.input;
     Batch batch{.epoch = epoch, .global_count = count, .shape = input.Prepend(rows_)};
@@ -100,24 +89,25 @@ class Harness {
   }
   // The same in two parts: as many as steps_ahead() may be queued before the first is finished.
   void QueueStep(const Batch& batch, double epoch_time) {
-    step_.Run(
-        batch,
-        optimizer_.NextRates({.epoch = epoch_time, .step_epochs = 1e-6, .total_epochs = 1000}),
-        options_.seed);
+    step().Run(batch,
+               engine_.optimizer().NextRates(
+                   {.epoch = epoch_time, .step_epochs = 1e-6, .total_epochs = 1000}),
+               options_.seed);
     counts_.push_back(batch.global_count);
   }
   double FinishStep() {
-    double loss = step_.ReadResult().loss.loss;
-    Sum(world_.all(), &loss, 1);
+    double loss = step().ReadResult().loss.loss;
+    Sum(world().all(), &loss, 1);
     loss /= static_cast<double>(counts_.front());
     counts_.pop_front();
     return loss;
   }
-  // As after going on from a checkpoint: every parameter has had so many updates.
+  // Sets what going on from a checkpoint would: every parameter has had so many updates.
   void SetUpdates(int64_t updates) {
-    optimizer_.SetUpdates(std::vector<int64_t>(optimizer_.updates().size(), updates));
+    Optimizer& optimizer = engine_.optimizer();
+    optimizer.SetUpdates(std::vector<int64_t>(optimizer.updates().size(), updates));
   }
-  int steps_ahead() const { return step_.steps_ahead(); }
+  int steps_ahead() { return engine_.step().steps_ahead(); }
 
   static void Sum(Communicator& group, double* values, int64_t count) {
     HostStream stream;
@@ -130,13 +120,13 @@ class Harness {
     for (const ParameterSlice& slice : MakePlan(options_.network, {1, 1}, 0).parameters) {
       if (slice.uncut.name != name) continue;
       std::vector<double> values(static_cast<size_t>(slice.uncut.shape.count()));
-      for (const ParameterSlice& own : plan_.parameters) {
+      for (const ParameterSlice& own : plan().parameters) {
         if (own.uncut.name != name) continue;
-        const std::vector<double> part = Read(store_.parameter_layout().View(arena, name));
+        const std::vector<double> part = Read(store().parameter_layout().View(arena, name));
         const int64_t first = own.begin * slice.uncut.shape.DropFirst().count();
         std::copy(part.begin(), part.end(), values.begin() + first);
       }
-      Sum(grid_.host_towers(), values.data(), static_cast<int64_t>(values.size()));
+      Sum(grid().host_towers(), values.data(), static_cast<int64_t>(values.size()));
       return values;
     }
     ADD_FAILURE() << "no parameter " << name;
@@ -147,61 +137,64 @@ class Harness {
   std::vector<double> Read(const Tensor& tensor) {
     std::vector<double> values(static_cast<size_t>(tensor.count()));
     if (tensor.dtype == DType::kFloat64) {
-      backend_->CopyToHost(*stream_, tensor, values.data());
+      backend().CopyToHost(stream(), tensor, values.data());
     } else {
       std::vector<float> single(values.size());
       CONVOY_CHECK(tensor.dtype == DType::kFloat32, "{}", NameOf(tensor.dtype));
-      backend_->CopyToHost(*stream_, tensor, single.data());
+      backend().CopyToHost(stream(), tensor, single.data());
       std::copy(single.begin(), single.end(), values.begin());
     }
     return values;
   }
   void Write(const std::vector<double>& values, const Tensor& tensor) {
     if (tensor.dtype == DType::kFloat64) {
-      backend_->CopyToDevice(*stream_, values.data(), tensor);
+      backend().CopyToDevice(stream(), values.data(), tensor);
     } else {
       const std::vector<float> single(values.begin(), values.end());
-      backend_->CopyToDevice(*stream_, single.data(), tensor);
+      backend().CopyToDevice(stream(), single.data(), tensor);
     }
   }
 
-  World& world() { return world_; }
-  ProcessGrid& grid() { return grid_; }
-  const RankPlan& plan() const { return plan_; }
-  ParameterStore& store() { return store_; }
-  Backend& backend() { return *backend_; }
-  Stream& stream() { return *stream_; }
-  RankModel& model() { return model_; }
-  TrainingStep& step() { return step_; }
+  Engine& engine() { return engine_; }
+  World& world() { return engine_.world(); }
+  ProcessGrid& grid() { return engine_.grid(); }
+  const RankPlan& plan() const { return engine_.plan(); }
+  ParameterStore& store() { return engine_.store(); }
+  Backend& backend() { return engine_.backend(); }
+  Stream& stream() { return engine_.stream(); }
+  RankModel& model() { return engine_.model(); }
+  TrainingStep& step() { return engine_.step(); }
 
  private:
-  std::vector<BucketRange> Buckets() const {
-    std::vector<BucketRange> buckets = PlanBuckets(plan_);
+  std::vector<BucketRange> BucketsOf(const RankPlan& plan) const {
+    std::vector<BucketRange> buckets = PlanBuckets(plan);
     if (options_.mutation == HarnessOptions::Mutation::kSkipBucket) buckets.erase(buckets.begin());
     return buckets;
   }
 
-  // Ranks that are threads share a device: by way of the host.
-  static GroupOptions GroupOptionsFor(Backend& backend) {
-    return {
-        .device = backend.device(),
-        .communicator = CommunicatorKind::kMpi,
-        .device_uuid = "shared",
-        .make_stream = [&backend] { return backend.MakeStream(); },
-        .allocate_pinned = [&backend](int64_t bytes) { return backend.AllocateStaging(bytes); }};
-  }
-
-  Buffer AllocateCollective(int64_t bytes) {
-    return backend_->device().kind == DeviceKind::kCpu ? world_.AllocateShared(bytes)
-                                                       : backend_->Allocate(bytes);
+  // Ranks that are threads share a device, so their collectives go through the host.
+  static ComputeResources ResourcesOf(World& world, const HarnessOptions& options) {
+    ComputeResources resources{.world = &world};
+    resources.backend = options.make_backend();
+    resources.stream = resources.backend->MakeStream();
+    const std::shared_ptr<Backend> backend = resources.backend;
+    resources.grid = std::make_unique<ProcessGrid>(
+        world, options.grid,
+        GroupOptions{.device = backend->device(),
+                     .communicator = CommunicatorKind::kMpi,
+                     .device_uuid = "shared",
+                     .make_stream = [backend] { return backend->MakeStream(); },
+                     .allocate_pinned = StagingMemoryOf(resources)});
+    return resources;
   }
 
   // Each tower starts with the other's rows of the second parameter with a weight.
   void SwapSlices() {
-    for (const ParameterSlice& slice : plan_.parameters) {
+    for (const ParameterSlice& slice : plan().parameters) {
       if (slice.uncut.name != "conv2.weight") continue;
       const int64_t other = slice.uncut.shape[0] - slice.count - slice.begin;
-      const Tensor weights = store_.parameter_layout().View(store_.parameters(), slice.uncut.name);
+      const Tensor weights =
+          store().parameter_layout().View(store().parameters(), slice.uncut.name);
       std::vector<double> values(static_cast<size_t>(weights.count()));
       Initialize(slice.uncut, slice.layer_index, other, options_.seed,
                  {values.data(), DType::kFloat64, weights.shape});
@@ -209,17 +202,10 @@ class Harness {
     }
   }
 
-  World& world_;
   HarnessOptions options_;
-  std::unique_ptr<Backend> backend_;
-  std::unique_ptr<Stream> stream_;
-  ProcessGrid grid_;
-  RankPlan plan_;
-  Optimizer optimizer_;
-  ParameterStore store_;
+  ComputeResources resources_;
+  Engine engine_;
   int64_t rows_;
-  RankModel model_;
-  TrainingStep step_;
   std::deque<int64_t> counts_;  // samples of the batches that are under way
 };
 

@@ -132,10 +132,12 @@ void RequireState(const SafetensorsReader& reader, const std::vector<StateTensor
 
 }  // namespace
 
-void SaveCheckpoint(const std::string& path, const CheckpointInfo& info, const RankPlan& plan,
-                    const ParameterStore& store, Backend& backend, Stream& stream,
-                    Communicator& towers) {
-  const std::vector<StateTensor> state = StateOf(plan, store);
+void SaveCheckpoint(const std::string& path, const CheckpointInfo& info, Engine& engine) {
+  const RankPlan& plan = engine.plan();
+  Backend& backend = engine.backend();
+  Stream& stream = engine.stream();
+  Communicator& towers = engine.grid().host_towers();
+  const std::vector<StateTensor> state = StateOf(plan, engine.store());
   const DType dtype = backend.master_dtype();
   std::vector<RankPlan> tower_plans;
   tower_plans.reserve(static_cast<size_t>(plan.grid.towers));
@@ -201,9 +203,11 @@ CheckpointInfo ReadCheckpointInfo(const std::string& path) {
   return info;
 }
 
-void LoadCheckpoint(const std::string& path, const RankPlan& plan, const ParameterStore& store,
-                    Backend& backend, Stream& stream, World& world) {
-  const std::vector<StateTensor> state = StateOf(plan, store);
+void LoadCheckpoint(const std::string& path, Engine& engine) {
+  Backend& backend = engine.backend();
+  Stream& stream = engine.stream();
+  World& world = engine.world();
+  const std::vector<StateTensor> state = StateOf(engine.plan(), engine.store());
   std::optional<SafetensorsReader> reader;
   RunTogether(world, [&] {
     if (world.rank() != 0) return;
@@ -243,6 +247,7 @@ void LoadCheckpoint(const std::string& path, const RankPlan& plan, const Paramet
                            tensor.local.Range(from - local_begin, to - from));
     }
   }
+  engine.store().RefreshCompute(stream);
 }
 
 }  // namespace convoy

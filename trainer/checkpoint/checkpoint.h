@@ -10,12 +10,9 @@
 #include <string>
 #include <vector>
 
-#include "comm/communicator.h"
-#include "comm/world.h"
 #include "core/host/log.h"
 #include "layers/models.h"
-#include "trainer/plan/plan.h"
-#include "trainer/step/parameter_store.h"
+#include "trainer/engine.h"
 #include "trainer/step/rank_model.h"
 
 namespace convoy {
@@ -56,9 +53,7 @@ struct CheckpointInfo {
 
 // Collective over the towers of one replica; the others need not call it. Tower 0 writes. Throws
 // (kDisk) on tower 0.
-void SaveCheckpoint(const std::string& path, const CheckpointInfo& info, const RankPlan& plan,
-                    const ParameterStore& store, Backend& backend, Stream& stream,
-                    Communicator& towers);
+void SaveCheckpoint(const std::string& path, const CheckpointInfo& info, Engine& engine);
 
 // The metadata of a file alone. Throws (kCheckpoint).
 CheckpointInfo ReadCheckpointInfo(const std::string& path);
@@ -66,8 +61,7 @@ CheckpointInfo ReadCheckpointInfo(const std::string& path);
 // Collective over the world: rank 0 reads, every rank takes its slices of the weights, the buffers
 // and, if the store has them, the optimiser's states. The file must have been checked. Throws
 // (kCheckpoint) on every rank, naming the tensors that are missing or of another shape.
-void LoadCheckpoint(const std::string& path, const RankPlan& plan, const ParameterStore& store,
-                    Backend& backend, Stream& stream, World& world);
+void LoadCheckpoint(const std::string& path, Engine& engine);
 
 // Every difference between two runs that keeps one from going on where the other stopped, one line
 // each: "model: alexnet-bn in the checkpoint, alexnet2012 in this run".

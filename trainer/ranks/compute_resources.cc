@@ -190,7 +190,7 @@ std::string ComputeResources::Describe() const {
 ComputeResources MakeComputeResources(const ComputeConfig& config, World& world, Log& log) {
   GridShape shape;
   RunTogether(world, [&] { shape = GridOf(config, world); });
-  ComputeResources resources;
+  ComputeResources resources{.world = &world};
   resources.device = ChooseDevice(config, world, log);
   const bool is_cuda = resources.device.kind == BackendKind::kCuda;
   if (is_cuda && config.bind_to_node) BindToNodeOf(resources.device, log);
@@ -206,7 +206,7 @@ ComputeResources MakeComputeResources(const ComputeConfig& config, World& world,
       resources.kernel_cache =
           KernelCache(KernelCacheFolder(config.kernel_cache), backend->Platform(), log);
     }
-    ShareKernelChoices(world, *backend, resources.kernel_cache.choices(), 0);
+    ShareKernelChoices(resources, resources.kernel_cache.choices(), 0);
   }
   const GroupOptions groups{.device = backend->device(),
                             .communicator = config.communicator,
@@ -224,10 +224,10 @@ Allocator StagingMemoryOf(const ComputeResources& resources) {
   return [backend = resources.backend](int64_t bytes) { return backend->AllocateStaging(bytes); };
 }
 
-Allocator CollectiveMemoryOf(const ComputeResources& resources, Communicator& group, World& world) {
+Allocator CollectiveMemoryOf(const ComputeResources& resources, Communicator& group) {
   const std::shared_ptr<Backend> backend = resources.backend;
   if (backend->device().kind == DeviceKind::kCpu) {
-    return [&world](int64_t bytes) { return world.AllocateShared(bytes); };
+    return [world = resources.world](int64_t bytes) { return world->AllocateShared(bytes); };
   }
   return [backend, &group](int64_t bytes) {
     Buffer registered = group.AllocateRegistered(bytes);
@@ -235,18 +235,19 @@ Allocator CollectiveMemoryOf(const ComputeResources& resources, Communicator& gr
   };
 }
 
-void ShareKernelChoices(World& world, Backend& backend, const KernelChoices& choices, int root) {
+void ShareKernelChoices(const ComputeResources& resources, const KernelChoices& choices, int root) {
   std::string text;
   for (const auto& [product, choice] : choices) text += fmt::format("{}\n{}\n", product, choice);
   const std::vector<std::string> lines =
-      Split(BroadcastText(world, text, root, "kernel choices"), '\n');
+      Split(BroadcastText(*resources.world, text, root, "kernel choices"), '\n');
   KernelChoices shared;
   for (size_t i = 0; i + 1 < lines.size(); i += 2) shared[lines[i]] = lines[i + 1];
-  backend.UseKernelChoices(shared);
+  resources.backend->UseKernelChoices(shared);
 }
 
-std::vector<KernelMeasurement> CompileTogether(World& world, ComputeResources& resources, Log& log,
+std::vector<KernelMeasurement> CompileTogether(ComputeResources& resources, Log& log,
                                                const std::function<void()>& compile) {
+  World& world = *resources.world;
   Backend& backend = *resources.backend;
   if (backend.device().kind == DeviceKind::kCpu) {
     RunTogether(world, compile);
@@ -258,7 +259,7 @@ std::vector<KernelMeasurement> CompileTogether(World& world, ComputeResources& r
     RunTogetherWithoutDeadline(world, world.rank() == turn ? kChoosing : "", [&] {
       if (world.rank() == turn) compile();
     });
-    ShareKernelChoices(world, backend, backend.kernel_choices(), turn);
+    ShareKernelChoices(resources, backend.kernel_choices(), turn);
   }
   RunTogetherWithoutDeadline(world, world.rank() >= towers ? kChoosing : "", [&] {
     if (world.rank() >= towers) compile();

@@ -42,6 +42,7 @@ void RequireSameLibraries(const std::vector<std::string>& hosts,
 // Destroyed in the order that they need: groups, stream, backend. A step that was recorded with a
 // group's collectives is destroyed before the group, which would wait for it otherwise.
 struct ComputeResources {
+  World* world = nullptr;  // of the ranks; outlives the resources
   ChosenDevice device;
   std::shared_ptr<Backend> backend;  // shared with the allocators that are made of it
   std::unique_ptr<Stream> stream;
@@ -58,21 +59,21 @@ ComputeResources MakeComputeResources(const ComputeConfig& config, World& world,
 
 // Memory that collectives of `group` move: on the CPU, what the ranks of a host reach in each
 // other; on a device, what the group moves with the least work. What is given outlives it.
-Allocator CollectiveMemoryOf(const ComputeResources& resources, Communicator& group, World& world);
+Allocator CollectiveMemoryOf(const ComputeResources& resources, Communicator& group);
 
 // Memory on the host from which the device copies fast (pinned, for a device). Any thread may call
 // it, for as long as it likes: it shares the backend.
 Allocator StagingMemoryOf(const ComputeResources& resources);
 
 // Every rank's backend uses `choices` of rank `root`. Collective over the world.
-void ShareKernelChoices(World& world, Backend& backend, const KernelChoices& choices, int root);
+void ShareKernelChoices(const ComputeResources& resources, const KernelChoices& choices, int root);
 
 // Calls `compile`, which compiles networks on the backend of `resources`, on every rank, so that
 // all choose the same kernels: the ranks of the first replica one after another, each told what
 // those before it chose, then all others. The cache keeps what was chosen. However long that takes,
 // it is not counted against the deadline. Returns what was measured on this rank, and the log says
 // how long it took. Collective over the world; `compile` is not.
-std::vector<KernelMeasurement> CompileTogether(World& world, ComputeResources& resources, Log& log,
+std::vector<KernelMeasurement> CompileTogether(ComputeResources& resources, Log& log,
                                                const std::function<void()>& compile);
 
 // Threads of the layers per rank: what was asked, else this rank's share of the processors.

@@ -18,25 +18,11 @@ struct Sums {
   double images = 0, loss = 0, top1 = 0, top5 = 0;
 };
 
-// [rows, classes] on the host, whatever the device and type.
-std::vector<double> ProbabilitiesOf(const RankModel& model, Backend& backend, Stream& stream) {
-  const Tensor device = model.probabilities();
-  std::vector<double> values(static_cast<size_t>(device.count()));
-  if (device.dtype == DType::kFloat64) {
-    backend.CopyToHost(stream, device, values.data());
-  } else {
-    std::vector<float> single(values.size());
-    backend.CopyToHost(stream, device, single.data());
-    std::copy(single.begin(), single.end(), values.begin());
-  }
-  return values;
-}
-
 class Counter {
  public:
-  Counter(int views, int classes, bool confusion)
-      : views_(views), classes_(static_cast<size_t>(classes)) {
-    if (confusion) confusion_.assign(classes_ * classes_, 0.0);
+  explicit Counter(const EvaluationPass& pass)
+      : views_(pass.views), classes_(static_cast<size_t>(pass.classes)) {
+    if (pass.confusion == Confusion::kCounted) confusion_.assign(classes_ * classes_, 0.0);
   }
 
   // `probabilities` [rows, classes], the views of one image in neighbouring rows.
@@ -85,13 +71,13 @@ void SumOverRanks(World& world, double* values, int64_t count) {
 }  // namespace
 
 std::vector<double> MeanProbabilities(const std::vector<RankModel*>& models, const Batch& batch,
-                                      Backend& backend, Stream& stream) {
+                                      Stream& stream) {
   std::vector<double> mean;
   for (RankModel* model : models) {
     model->Load(stream, batch);
     model->Forward({.stream = &stream, .training = false});
-    if (!model->probabilities()) continue;
-    const std::vector<double> own = ProbabilitiesOf(*model, backend, stream);
+    const std::vector<double> own = model->ReadProbabilities(stream);
+    if (own.empty()) continue;
     mean.resize(own.size());
     for (size_t i = 0; i < own.size(); ++i) {
       mean[i] += own[i] / static_cast<double>(models.size());
@@ -124,18 +110,19 @@ LoaderOptions EvaluationOptions(LoaderOptions options, int views) {
 }
 
 std::optional<EvaluationResult> EvaluateModels(const std::vector<RankModel*>& models,
-                                               ReplicaLoader& loader, int views, int classes,
-                                               bool confusion, Backend& backend, Stream& stream,
-                                               World& world, Progress* progress,
-                                               const std::function<bool()>& stop_asked) {
-  Counter counter(views, classes, confusion);
+                                               ReplicaLoader& loader,
+                                               const ComputeResources& resources,
+                                               const EvaluationPass& pass) {
+  World& world = *resources.world;
+  Stream& stream = *resources.stream;
+  Counter counter(pass);
   const int64_t batches = loader.batches_per_epoch();
   const auto start = Clock::now();
   EvaluationResult result;
-  result.views = views;
+  result.views = pass.views;
   loader.Seek(0, 0);
   for (int64_t b = 0; b < batches; ++b) {
-    StepReport report{.stop = stop_asked && stop_asked()};
+    StepReport report{.stop = pass.stop_asked && pass.stop_asked()};
     try {
       loader.Fetch();
     } catch (const Error& error) {
@@ -147,12 +134,12 @@ std::optional<EvaluationResult> EvaluateModels(const std::vector<RankModel*>& mo
     loader.CountBadSamples(world, verdict.bad_samples);
     result.left_out += verdict.bad_samples;
     const Batch& batch = loader.Exchange();
-    const std::vector<double> probabilities = MeanProbabilities(models, batch, backend, stream);
+    const std::vector<double> probabilities = MeanProbabilities(models, batch, stream);
     if (!probabilities.empty()) counter.Add(probabilities, batch);
-    if (progress != nullptr) {
+    if (pass.progress != nullptr) {
       const double done = static_cast<double>(b + 1) / static_cast<double>(batches);
       const double elapsed = SecondsSince(start);
-      progress->Show(done, elapsed * (1 - done) / done, "evaluating");
+      pass.progress->Show(done, elapsed * (1 - done) / done, "evaluating");
     }
   }
 
@@ -170,10 +157,10 @@ std::optional<EvaluationResult> EvaluateModels(const std::vector<RankModel*>& mo
   result.loss = values[1] / values[0];
   result.top1 = 100 * values[2] / values[0];
   result.top5 = 100 * values[3] / values[0];
-  if (confusion) {
+  if (pass.confusion == Confusion::kCounted) {
     std::vector<double>& cells = counter.confusion();
     SumOverRanks(world, cells.data(), static_cast<int64_t>(cells.size()));
-    const auto width = static_cast<size_t>(classes);
+    const auto width = static_cast<size_t>(pass.classes);
     result.confusion.assign(width, std::vector<int64_t>(width));
     for (size_t i = 0; i < cells.size(); ++i) {
       result.confusion[i / width][i % width] = std::llround(cells[i]);

@@ -4,12 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <utility>
 
 #include "comm/step_watch.h"
 #include "core/text.h"
-#include "core/version.h"
 #include "trainer/ranks/agreement.h"
 #include "trainer/run/evaluation.h"
 #include "trainer/run/run_setup.h"
@@ -17,8 +15,6 @@
 namespace convoy {
 namespace {
 
-// A save that fails this often in a row ends the run.
-constexpr int kMaxFailedSaves = 3;
 constexpr const char* kNumbersHint =
     "the last checkpoint is good; go on from it with a smaller --lr";
 
@@ -48,7 +44,7 @@ TrainingResult TrainingRun::RunSteps() {
     try {
       loader_->Fetch();
       // It travels to the device while the step before still runs there.
-      if (const Batch* batch = loader_->Whole()) model_->Prefetch(*batch);
+      if (const Batch* batch = loader_->Whole()) engine_->model().Prefetch(*batch);
     } catch (const Error& error) {
       fault = error;
     }
@@ -134,12 +130,12 @@ void TrainingRun::QueueStep(double fetch_s) {
       StepUnderWay{{.step = step_ + 1, .epoch = epoch_}, batch.global_count});
   StepMetrics& metrics = under_way.metrics;
   metrics.wait_data_ms = 1e3 * (fetch_s + SecondsSince(exchange_start));
-  const StepRates rates = optimizer_->NextRates(Now());
+  const StepRates rates = engine_->optimizer().NextRates(Now());
   metrics.lr = rates.lr;
   world_.SetStep(step_ + 1);
-  const StepTimes times = step_runner_->Run(batch, rates, config_.seed);
+  const StepTimes times = engine_->step().Run(batch, rates, config_.seed);
   // A device waits by itself: only a host that waits can tell.
-  if (world_.size() == 1 || !step_runner_->waits_on_device()) {
+  if (world_.size() == 1 || !engine_->step().waits_on_device()) {
     metrics.wait_comm_ms =
         1e3 * (times.exchange_wait_s + times.statistics_wait_s + times.reduce_wait_s);
   }
@@ -156,7 +152,7 @@ void TrainingRun::QueueStep(double fetch_s) {
 
 void TrainingRun::SayWhyNotRecorded() {
   if (said_why_not_recorded_) return;
-  const std::string reason = step_runner_->why_not_recorded();
+  const std::string reason = engine_->step().why_not_recorded();
   if (reason.empty()) return;
   said_why_not_recorded_ = true;
   log_.Warning(
@@ -182,7 +178,7 @@ StepVerdict TrainingRun::AgreeOnNextBatch(StepReport report) {
 }
 
 StepVerdict TrainingRun::Agree(StepReport report) {
-  if (std::ssize(under_way_) > step_runner_->steps_ahead()) return FinishStep(std::move(report));
+  if (std::ssize(under_way_) > engine_->step().steps_ahead()) return FinishStep(std::move(report));
   return convoy::Agree(world_, report);
 }
 
@@ -195,7 +191,7 @@ StepVerdict TrainingRun::FinishStep(StepReport report) {
   auto& [metrics, images, own] = under_way_.front();
   {
     const StepWatch watch(grid().watchdog(), metrics.step);
-    const StepResult result = step_runner_->ReadResult();
+    const StepResult result = engine_->step().ReadResult();
     report.loss = result.loss;
     report.non_finite = result.non_finite;
   }
@@ -225,7 +221,7 @@ void TrainingRun::ThrowNonFinite(int64_t step, bool here) {
   // A NaN without its sign.
   const double loss = std::isnan(loss_) ? std::numeric_limits<double>::quiet_NaN() : loss_;
   RunTogether(world_, [&] {
-    const std::string tensor = here ? step_runner_->FirstNonFinite() : std::string();
+    const std::string tensor = here ? engine_->step().FirstNonFinite() : std::string();
     if (!tensor.empty()) {
       throw Error(ExitCode::kNumbers,
                   fmt::format("step {}: {} is not finite (rank {}, loss {})", step, tensor,
@@ -277,19 +273,17 @@ void TrainingRun::ShowProgress(const StepMetrics& metrics) {
 
 bool TrainingRun::Evaluate(const SignalWatch& signals) {
   const WorkScope scope(world_, "evaluating");
-  std::optional<RankModel> model;
-  CompileTogether(world_, resources_, log_, [&] {
-    model.emplace(backend(), plan_, *store_, grid().towers(),
-                  ModelOptionsFor(*evaluation_loader_, false));
-  });
+  const auto model = engine_->CompileForEvaluation(evaluation_loader_->rows(), log_);
   const auto enter_bad_samples = [&] {
     loader_log_->AddBadSamples(evaluation_loader_->TakeBadSamples(), step_, "validation");
   };
   std::optional<EvaluationResult> result;
   try {
-    result = EvaluateModels({&*model}, *evaluation_loader_, config_.views, network_.classes, false,
-                            backend(), stream(), world_, progress_.get(),
-                            [&] { return signals.StopAsked(); });
+    result = EvaluateModels({model.get()}, *evaluation_loader_, resources_,
+                            {.views = config_.views,
+                             .classes = network_.classes,
+                             .progress = progress_.get(),
+                             .stop_asked = [&] { return signals.StopAsked(); }});
   } catch (const Error&) {
     enter_bad_samples();
     throw;
@@ -321,87 +315,6 @@ bool TrainingRun::Evaluate(const SignalWatch& signals) {
             Now().epoch, result->loss, result->top1, result->top5, FormatCount(result->images),
             DescribeLeftOut(result->left_out), is_best_ ? " (best so far)" : "");
   return true;
-}
-
-CheckpointInfo TrainingRun::InfoNow() const {
-  KernelChoices choices = backend().kernel_choices();
-  choices.merge(KernelChoices(resumed_choices_));
-  std::map<std::string, int64_t> updates;
-  const std::vector<std::string> names = optimizer_->ParameterNames();
-  for (size_t i = 0; i < names.size(); ++i) {
-    if (optimizer_->updates()[i] != step_) updates[names[i]] = optimizer_->updates()[i];
-  }
-  return {.model = config_.model,
-          .options = config_.model_options,
-          .classes = training_set_->classes(),
-          .preprocessing = preprocessing_,
-          .geometry = NameOf(config_.loading.geometry),
-          .resize = LoaderOptionsOf(config_.loading, network_, config_.batch_size).crop.resize,
-          .step = step_,
-          .epoch = epoch_,
-          .batch = batch_,
-          .global_batch = config_.batch_size,
-          .seed = config_.seed,
-          .samples = training_set_->size(),
-          .evaluations = evaluations_,
-          .evaluation_due = evaluation_due_,
-          .rule = NameOf(config_.optimizer.rule),
-          .updates = std::move(updates),
-          .platform = backend().Platform(),
-          .kernel_choices = std::move(choices),
-          .settings = config_.settings,
-          .version = kVersion,
-          .ranks = world_.size(),
-          .replicas = grid().shape().replicas,
-          .towers = grid().shape().towers,
-          .dtype = NameOf(config_.compute.dtype)};
-}
-
-// Collective over the towers of a replica. Throws (kDisk) with the room that there is and is
-// needed.
-void TrainingRun::WriteCheckpoint() {
-  const std::string folder = config_.output_dir + "/checkpoints";
-  try {
-    SaveCheckpoint(CheckpointFolder(folder).PathOf(step_), InfoNow(), plan_, *store_, backend(),
-                   stream(), grid().host_towers());
-  } catch (const Error& error) {
-    if (error.exit_code() != ExitCode::kDisk) throw;
-    throw Error(ExitCode::kDisk,
-                fmt::format("{} (a checkpoint needs {}, {} is free)", error.message(),
-                            FormatBytes(static_cast<double>(StateBytes())),
-                            FormatBytes(static_cast<double>(FreeBytes(folder)))),
-                error.hint());
-  }
-}
-
-// Collective. A save that fails for want of disk is a warning, the third in a row and one that
-// must succeed an error.
-void TrainingRun::Save(Importance importance) {
-  if (step_ == saved_step_) return;
-  // Only this state is the best: if its save fails, no later one takes its place.
-  const bool is_best = std::exchange(is_best_, false);
-  try {
-    RunTogether(world_, [&] {
-      if (grid().replica() != 0) return;
-      const WorkScope scope(world_, "writing a checkpoint");
-      WriteCheckpoint();
-    });
-    failed_saves_ = 0;
-    saved_step_ = step_;
-  } catch (const Error& error) {
-    const bool gives_up = importance == Importance::kMust || ++failed_saves_ >= kMaxFailedSaves;
-    if (error.exit_code() != ExitCode::kDisk || gives_up) throw;
-    log_.Warning("no checkpoint of step {}: {}; the run goes on, but {} failures in a row end it",
-                 step_, error.message(), kMaxFailedSaves);
-    return;
-  }
-  if (!folder_) return;
-  try {
-    if (is_best) folder_->checkpoints().MarkBest(step_);
-  } catch (const Error& error) {
-    log_.Warning("{}; the run goes on", error.what());
-  }
-  folder_->checkpoints().Prune(config_.keep);
 }
 
 }  // namespace convoy

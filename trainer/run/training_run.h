@@ -16,6 +16,7 @@
 #include "dataloader/dataset.h"
 #include "layers/backend.h"
 #include "trainer/checkpoint/checkpoint.h"
+#include "trainer/engine.h"
 #include "trainer/ranks/compute_resources.h"
 #include "trainer/ranks/replica_loader.h"
 #include "trainer/ranks/step_verdict.h"
@@ -28,10 +29,6 @@
 #include "trainer/run/signals.h"
 #include "trainer/run/stragglers.h"
 #include "trainer/run_config.h"
-#include "trainer/step/optimizer.h"
-#include "trainer/step/parameter_store.h"
-#include "trainer/step/rank_model.h"
-#include "trainer/step/training_step.h"
 #include "trainer/trainer.h"
 
 namespace convoy {
@@ -43,7 +40,7 @@ class TrainingRun {
   // check has passed, what an earlier run left in the folder stays as it is.
   TrainingRun(const RunConfig& config, World& world, Log& log);
   // False: the run had been finished before.
-  bool HasWork() const { return step_runner_ != nullptr; }
+  bool HasWork() const { return engine_ != nullptr; }
   // To the end, or to a signal.
   TrainingResult Run();
 
@@ -66,11 +63,8 @@ class TrainingRun {
   int64_t EvaluationBatch() const;
   void Announce();
 
-  // What of resources_ is used everywhere.
   Backend& backend() const { return *resources_.backend; }
-  Stream& stream() const { return *resources_.stream; }
   ProcessGrid& grid() const { return *resources_.grid; }
-  RankModel::Options ModelOptionsFor(const ReplicaLoader& loader, bool training) const;
 
   // Time. Not collective.
   int64_t StepsPerEpoch() const;
@@ -111,14 +105,10 @@ class TrainingRun {
   ComputeResources resources_;
   std::shared_ptr<const Dataset> training_set_, validation_set_;
   NetworkSpec network_;
-  RankPlan plan_;
-  std::optional<Optimizer> optimizer_;
   std::optional<RunFolder> folder_;  // rank 0
-  std::unique_ptr<ParameterStore> store_;
   Preprocessing preprocessing_;
   std::unique_ptr<ReplicaLoader> loader_, evaluation_loader_;
-  std::unique_ptr<RankModel> model_;
-  std::unique_ptr<TrainingStep> step_runner_;
+  std::unique_ptr<Engine> engine_;
   std::unique_ptr<MetricsFile> metrics_;  // rank 0
   std::unique_ptr<Progress> progress_;    // rank 0
   std::optional<LoaderLog> loader_log_;

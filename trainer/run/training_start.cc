@@ -52,8 +52,8 @@ TrainingResult Train(const RunConfig& config, World& world, Log& log,
   // What is wrong with the settings is found before any data is opened.
   RunTogether(world, [&] {
     RequireEvaluations(config);
-    const NetworkSpec network = MakeModel(config.model, config.model_options);
-    Optimizer(config.optimizer, MakePlan(network, GridOf(config.compute, world), world.rank()));
+    RequireTrainable(MakeModel(config.model, config.model_options), GridOf(config.compute, world),
+                     config.optimizer);
   });
   TrainingRun run(config, world, log);
   if (run.HasWork() && on_begin) on_begin();
@@ -75,8 +75,6 @@ TrainingRun::TrainingRun(const RunConfig& config, World& world, Log& log)
     RequireUtf8(training_set_->classes());
     RequireUtf8({config_.settings});
     if (training_set_->size() < 1) throw Error(ExitCode::kData, config_.data + " has no images");
-    plan_ = MakePlan(network_, grid().shape(), world_.rank());
-    optimizer_.emplace(config_.optimizer, plan_);
   });
   log_.Info("{}", training_set_->Describe());
   if (!config_.validation.empty() && config_.eval_every > 0) OpenValidation();
@@ -87,12 +85,14 @@ TrainingRun::TrainingRun(const RunConfig& config, World& world, Log& log)
   const Beginning beginning = ChooseBeginning(saved, origin);
   if (beginning != Beginning::kFresh) TakePosition(saved);
   if (beginning == Beginning::kAtTheEnd) return;
-  store_ =
-      std::make_unique<ParameterStore>(backend(), plan_, config_.compute.dtype, StoreUse::kTraining,
-                                       CollectiveMemoryOf(resources_, grid().replicas(), world_),
-                                       StateNamesOf(config_.optimizer.rule));
+  engine_ = std::make_unique<Engine>(resources_, network_,
+                                     EngineOptions{.dtype = config_.compute.dtype,
+                                                   .optimizer = config_.optimizer,
+                                                   .overlap = config_.overlap,
+                                                   .reduce_dtype = config_.reduce_dtype,
+                                                   .record_steps = config_.compute.record_steps});
   if (beginning == Beginning::kFresh) {
-    store_->Initialize(config_.seed, stream());
+    engine_->store().Initialize(config_.seed, *resources_.stream);
     preprocessing_ = PreprocessingOf(config_, network_, *training_set_, world_, log_);
   } else {
     LoadFrom(origin, saved);
@@ -143,20 +143,19 @@ TrainingRun::Beginning TrainingRun::ChooseBeginning(CheckpointInfo& saved, std::
 }
 
 void TrainingRun::LoadFrom(const std::string& origin, const CheckpointInfo& saved) {
-  LoadCheckpoint(origin, plan_, *store_, backend(), stream(), world_);
+  LoadCheckpoint(origin, *engine_);
   TakeUpdates(saved);
-  store_->RefreshCompute(stream());
   // Timed choices are those of the kind of device that timed them.
   if (saved.platform == backend().Platform()) resumed_choices_ = saved.kernel_choices;
   KernelChoices choices = resumed_choices_;
   choices.merge(KernelChoices(resources_.kernel_cache.choices()));  // for other products
-  ShareKernelChoices(world_, backend(), choices, 0);
+  ShareKernelChoices(resources_, choices, 0);
 }
 
 // Rank 0's checkpoint says how many updates each parameter has had.
 void TrainingRun::TakeUpdates(const CheckpointInfo& saved) {
   std::vector<int64_t> updates;
-  for (const std::string& name : optimizer_->ParameterNames()) {
+  for (const std::string& name : engine_->optimizer().ParameterNames()) {
     const auto found = saved.updates.find(name);
     updates.push_back(found != saved.updates.end() ? found->second : step_);
   }
@@ -165,7 +164,7 @@ void TrainingRun::TakeUpdates(const CheckpointInfo& saved) {
       .Broadcast(host, {updates.data(), DType::kInt64, Shape{std::ssize(updates)}}, 0,
                  "where to start")
       .Wait(host);
-  optimizer_->SetUpdates(updates);
+  engine_->optimizer().SetUpdates(updates);
 }
 
 // Says what differs. False: the run is finished.
@@ -283,17 +282,7 @@ void TrainingRun::MakeModelAndLoaders() {
   loader_ = std::make_unique<ReplicaLoader>(training_set_, options, grid(), log_,
                                             BadSamplesCounted::kOverAllRanks);
   loader_->Seek(epoch_, batch_);
-  CompileTogether(world_, resources_, log_, [&] {
-    model_ = std::make_unique<RankModel>(backend(), plan_, *store_, grid().towers(),
-                                         ModelOptionsFor(*loader_, true));
-  });
-  step_runner_ = std::make_unique<TrainingStep>(
-      backend(), stream(), plan_, *store_, *model_, grid(), *optimizer_, PlanBuckets(plan_),
-      TrainingStepOptions{
-          .buckets = {.overlap = config_.overlap,
-                      .wire = config_.reduce_dtype,
-                      .allocate_wire = CollectiveMemoryOf(resources_, grid().replicas(), world_)},
-          .records = config_.compute.record_steps});
+  engine_->Compile(loader_->rows(), preprocessing_, log_);
   if (world_.rank() == 0) {
     progress_ = std::make_unique<Progress>(log_, Progress::StyleOfTerminal());
   }
@@ -316,14 +305,6 @@ void TrainingRun::TakeFolder(Beginning beginning) {
 int64_t TrainingRun::StateBytes() const {
   const int64_t arenas = 1 + std::ssize(StateNamesOf(config_.optimizer.rule));
   return arenas * CountsOf(network_).parameters * SizeOf(resources_.backend->master_dtype());
-}
-
-RankModel::Options TrainingRun::ModelOptionsFor(const ReplicaLoader& loader, bool training) const {
-  return {.dtype = config_.compute.dtype,
-          .rows = loader.rows(),
-          .training = training,
-          .preprocessing = preprocessing_,
-          .exchange_memory = CollectiveMemoryOf(resources_, grid().towers(), world_)};
 }
 
 // Images of an evaluation batch over all ranks: with ten views, a tenth as many.

@@ -18,19 +18,19 @@ RankModel::RankModel(Backend& backend, const RankPlan& plan, const ParameterStor
                                  .standard_deviation = options.preprocessing.standard_deviation});
   int64_t exchange_bytes = 0;
   for (const Stage& stage : plan_.stages) {
-    Step step;
+    CompiledStage compiled;
     if (const auto* exchange = std::get_if<Exchange>(&stage)) {
-      step.exchange = exchange;
+      compiled.exchange = exchange;
       exchange_bytes =
           std::max(exchange_bytes, exchange->whole.count() * options.rows * SizeOf(options.dtype));
     } else {
-      step.segment = &std::get<SegmentPlan>(stage);
-      step.network = backend.Compile(
-          step.segment->spec,
+      compiled.segment = &std::get<SegmentPlan>(stage);
+      compiled.network = backend.Compile(
+          compiled.segment->spec,
           {.dtype = options.dtype, .batch = options.rows, .training = options.training},
           store.arenas());
     }
-    steps_.push_back(std::move(step));
+    stages_.push_back(std::move(compiled));
   }
   if (exchange_bytes > 0) exchange_memory_ = options.exchange_memory(exchange_bytes);
 }
@@ -40,37 +40,37 @@ void RankModel::Prefetch(const Batch& batch) { input_->Prefetch(batch); }
 void RankModel::Load(Stream& stream, const Batch& batch) {
   CONVOY_CHECK(batch.shape[0] == options_.rows, "a batch of {} rows for a model of {}",
                batch.shape[0], options_.rows);
-  input_->Load(stream, batch, steps_.front().network->input());
+  input_->Load(stream, batch, stages_.front().network->input());
 }
 
 void RankModel::Forward(StepContext context) {
   context.rows = input_->rows();
-  for (size_t i = 0; i < steps_.size(); ++i) {
-    Step& step = steps_[i];
-    if (step.network) {
-      step.network->Forward(context);
+  for (size_t i = 0; i < stages_.size(); ++i) {
+    CompiledStage& stage = stages_[i];
+    if (stage.network) {
+      stage.network->Forward(context);
       continue;
     }
     // The owner's next segment reads what was gathered; another tower ends here.
-    const bool has_next = i + 1 < steps_.size();
-    GatherForward(context, *step.exchange, steps_[i - 1].network->output(),
-                  has_next ? steps_[i + 1].network->input() : Tensor{});
+    const bool has_next = i + 1 < stages_.size();
+    GatherForward(context, *stage.exchange, stages_[i - 1].network->output(),
+                  has_next ? stages_[i + 1].network->input() : Tensor{});
   }
 }
 
 void RankModel::Backward(StepContext context, BackwardObserver& observer) {
   context.rows = input_->rows();
-  for (size_t i = steps_.size(); i-- > 0;) {
-    Step& step = steps_[i];
-    if (!step.runs_backward) break;
-    if (step.network) {
-      step.network->Backward(context, observer);
+  for (size_t i = stages_.size(); i-- > 0;) {
+    CompiledStage& stage = stages_[i];
+    if (!stage.runs_backward) break;
+    if (stage.network) {
+      stage.network->Backward(context, observer);
       continue;
     }
-    const bool has_next = i + 1 < steps_.size();
-    ScatterBackward(context, *step.exchange,
-                    has_next ? steps_[i + 1].network->input_gradient() : Tensor{},
-                    steps_[i - 1].network->output_gradient());
+    const bool has_next = i + 1 < stages_.size();
+    ScatterBackward(context, *stage.exchange,
+                    has_next ? stages_[i + 1].network->input_gradient() : Tensor{},
+                    stages_[i - 1].network->output_gradient());
   }
 }
 
@@ -111,40 +111,54 @@ void RankModel::WaitFor(Request request, Stream& stream) {
 }
 
 Tensor RankModel::loss_sums() const {
-  return plan_.owns_loss ? steps_.back().network->loss_sums() : Tensor{};
+  return plan_.owns_loss ? stages_.back().network->loss_sums() : Tensor{};
 }
 
 Tensor RankModel::probabilities() const {
-  return plan_.owns_loss ? steps_.back().network->output() : Tensor{};
+  return plan_.owns_loss ? stages_.back().network->output() : Tensor{};
+}
+
+std::vector<double> RankModel::ReadProbabilities(Stream& stream) const {
+  const Tensor device = probabilities();
+  std::vector<double> values(static_cast<size_t>(device ? device.count() : 0));
+  if (!device) return values;
+  if (device.dtype == DType::kFloat64) {
+    backend_.CopyToHost(stream, device, values.data());
+  } else {
+    std::vector<float> single(values.size());
+    backend_.CopyToHost(stream, device, single.data());
+    std::copy(single.begin(), single.end(), values.begin());
+  }
+  return values;
 }
 
 void RankModel::SetLearning(const std::vector<bool>& learns) {
   // Whether a layer with parameters learns in this step or below it. The loss' owner asks about the
   // same layers as the other towers for every exchange, so that both sides agree to run it.
   bool learns_below = false;
-  for (Step& step : steps_) {
-    if (step.exchange != nullptr) {
-      step.runs_backward = learns_below;
+  for (CompiledStage& stage : stages_) {
+    if (stage.exchange != nullptr) {
+      stage.runs_backward = learns_below;
       continue;
     }
     std::vector<bool> item_learns;
     bool learns_here = false;
-    for (const SegmentSpec::Item& item : step.segment->spec.items) {
+    for (const SegmentSpec::Item& item : stage.segment->spec.items) {
       item_learns.push_back(learns.at(static_cast<size_t>(item.uncut_index)));
       learns_here |= item_learns.back();
     }
-    step.network->SetLearning(item_learns, learns_below);
+    stage.network->SetLearning(item_learns, learns_below);
     learns_below |= learns_here;
-    step.runs_backward = learns_below;
+    stage.runs_backward = learns_below;
   }
 }
 
 Tensor RankModel::Activation(const std::string& layer) const {
-  for (const Step& step : steps_) {
-    if (!step.network) continue;
-    const auto& items = step.segment->spec.items;
+  for (const CompiledStage& stage : stages_) {
+    if (!stage.network) continue;
+    const auto& items = stage.segment->spec.items;
     for (size_t i = 0; i < items.size(); ++i) {
-      if (items[i].layer.name == layer) return step.network->Activation(static_cast<int>(i));
+      if (items[i].layer.name == layer) return stage.network->Activation(static_cast<int>(i));
     }
   }
   return {};
@@ -152,8 +166,8 @@ Tensor RankModel::Activation(const std::string& layer) const {
 
 std::vector<Network*> RankModel::networks() const {
   std::vector<Network*> networks;
-  for (const Step& step : steps_) {
-    if (step.network) networks.push_back(step.network.get());
+  for (const CompiledStage& stage : stages_) {
+    if (stage.network) networks.push_back(stage.network.get());
   }
   return networks;
 }

@@ -49,6 +49,8 @@ class RankModel {
   Tensor loss_sums() const;
   // [rows, classes], fp32 or fp64; empty on a tower without the loss.
   Tensor probabilities() const;
+  // Returns the probabilities after the work queued on `stream`, on the host. Empty as above.
+  std::vector<double> ReadProbabilities(Stream& stream) const;
 
   // Says for each layer of the uncut network whether it has parameters that learn. The others
   // compute no gradient; what lies below the last one that learns runs no backward at all. Must be
@@ -67,7 +69,7 @@ class RankModel {
 
  private:
   // A segment, or the exchange before the next one.
-  struct Step {
+  struct CompiledStage {
     std::unique_ptr<Network> network;
     const SegmentPlan* segment = nullptr;
     const Exchange* exchange = nullptr;
@@ -86,7 +88,7 @@ class RankModel {
   Communicator& towers_;
   Options options_;
   std::unique_ptr<InputStage> input_;
-  std::vector<Step> steps_;
+  std::vector<CompiledStage> stages_;
   Buffer exchange_memory_;  // [towers, rows, ...] of the largest exchange
   double exchange_wait_s_ = 0;
 };

@@ -56,39 +56,37 @@ bool AllFinite(const std::vector<char>& bytes) {
 
 }  // namespace
 
-TrainingStep::TrainingStep(Backend& backend, Stream& stream, const RankPlan& plan,
-                           const ParameterStore& store, RankModel& model, ProcessGrid& grid,
-                           const Optimizer& optimizer, const std::vector<BucketRange>& buckets,
+TrainingStep::TrainingStep(const StepParts& parts, const std::vector<BucketRange>& buckets,
                            const TrainingStepOptions& options)
-    : backend_(backend),
-      stream_(stream),
-      plan_(plan),
-      store_(store),
-      model_(model),
-      grid_(grid),
-      parameters_(store.parameter_layout().entries()),
-      buckets_(WithGroup(buckets, grid.replicas()), store.gradients(),
-               WithConversion(options.buckets, backend)),
-      update_stream_(grid.replicas().queues_on_device() ? backend.MakeStream() : nullptr),
-      runner_(backend.MakeStepRunner(options.records && grid.replicas().queues_on_device() &&
-                                     grid.towers().queues_on_device())),
-      non_finite_(backend.Allocate(sizeof(int32_t))),
-      needs_norms_(NeedsNorms(optimizer.UpdatesOf(buckets))),
-      updater_(backend.CompileUpdate({.parameters = store.parameters(),
-                                      .compute = store.compute(),
-                                      .gradients = store.gradients(),
-                                      .states = store.states(),
-                                      .non_finite = ViewOf(non_finite_, DType::kInt32, Shape{1})},
-                                     optimizer.UpdatesOf(buckets))),
+    : backend_(parts.backend),
+      stream_(parts.stream),
+      plan_(parts.plan),
+      store_(parts.store),
+      model_(parts.model),
+      grid_(parts.grid),
+      parameters_(store_.parameter_layout().entries()),
+      buckets_(WithGroup(buckets, grid_.replicas()), store_.gradients(),
+               WithConversion(options.buckets, backend_)),
+      update_stream_(grid_.replicas().queues_on_device() ? backend_.MakeStream() : nullptr),
+      runner_(backend_.MakeStepRunner(options.records && grid_.replicas().queues_on_device() &&
+                                      grid_.towers().queues_on_device())),
+      non_finite_(backend_.Allocate(sizeof(int32_t))),
+      needs_norms_(NeedsNorms(parts.optimizer.UpdatesOf(buckets))),
+      updater_(backend_.CompileUpdate({.parameters = store_.parameters(),
+                                       .compute = store_.compute(),
+                                       .gradients = store_.gradients(),
+                                       .states = store_.states(),
+                                       .non_finite = ViewOf(non_finite_, DType::kInt32, Shape{1})},
+                                      parts.optimizer.UpdatesOf(buckets))),
       overlap_(options.buckets.overlap) {
   for (ResultSlot& slot : results_) {
-    slot.loss = backend.AllocateStaging(sizeof(LossSums));
-    slot.non_finite = backend.AllocateStaging(sizeof(int32_t));
+    slot.loss = backend_.AllocateStaging(sizeof(LossSums));
+    slot.non_finite = backend_.AllocateStaging(sizeof(int32_t));
     *static_cast<LossSums*>(slot.loss.data()) = {};
   }
 }
 
-// They use the recording, and memory that goes with it.
+// The steps use the recording, and memory that goes with it.
 TrainingStep::~TrainingStep() {
   try {
     stream_.Synchronize();

@@ -42,13 +42,23 @@ struct TrainingStepOptions {
   bool records = true;
 };
 
+// What a step works on. All of it outlives the step.
+struct StepParts {
+  Backend& backend;
+  Stream& stream;
+  ProcessGrid& grid;
+  const RankPlan& plan;
+  const ParameterStore& store;
+  RankModel& model;
+  const Optimizer& optimizer;
+};
+
 class TrainingStep {
  public:
-  // Everything given outlives the step. `buckets`: ranges of the arena to reduce and update, in the
-  // order in which backward completes them: those of PlanBuckets.
-  TrainingStep(Backend& backend, Stream& stream, const RankPlan& plan, const ParameterStore& store,
-               RankModel& model, ProcessGrid& grid, const Optimizer& optimizer,
-               const std::vector<BucketRange>& buckets, const TrainingStepOptions& options);
+  // `buckets`: ranges of the arena to reduce and update, in the order in which backward completes
+  // them: those of PlanBuckets.
+  TrainingStep(const StepParts& parts, const std::vector<BucketRange>& buckets,
+               const TrainingStepOptions& options);
   TrainingStep(const TrainingStep&) = delete;
   TrainingStep& operator=(const TrainingStep&) = delete;
   // Waits for steps whose results nobody has read.

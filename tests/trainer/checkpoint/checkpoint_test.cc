@@ -100,8 +100,7 @@ std::vector<double> Interrupted(const GridShape& first, const GridShape& second,
     Harness harness(world, Options(first, rule));
     for (int step = 0; step < 3; ++step) StepOn(harness, step);
     if (harness.grid().replica() == 0) {
-      SaveCheckpoint(path, Info(), harness.plan(), harness.store(), harness.backend(),
-                     harness.stream(), harness.grid().host_towers());
+      SaveCheckpoint(path, Info(), harness.engine());
     }
   });
   std::vector<double> state;
@@ -115,8 +114,7 @@ std::vector<double> Interrupted(const GridShape& first, const GridShape& second,
     for (const Tensor& arena : arenas) {
       std::fill_n(arena.As<double>(), arena.count(), 42.0);
     }
-    LoadCheckpoint(path, harness.plan(), harness.store(), harness.backend(), harness.stream(),
-                   world);
+    LoadCheckpoint(path, harness.engine());
     harness.SetUpdates(3);
     for (int step = 3; step < 6; ++step) StepOn(harness, step);
     const std::vector<double> own = StateOf(harness);
@@ -164,8 +162,7 @@ TEST(Checkpoint, TheFileDoesNotDependOnTheCut) {
     RunAsThreads(grid.ranks(), {}, [&](World& world) {
       Harness harness(world, Options(grid));
       if (harness.grid().replica() != 0) return;
-      SaveCheckpoint(folder.Path(name), Info(), harness.plan(), harness.store(), harness.backend(),
-                     harness.stream(), harness.grid().host_towers());
+      SaveCheckpoint(folder.Path(name), Info(), harness.engine());
     });
     return ReadText(folder.Path(name), ExitCode::kDisk);
   };
@@ -179,8 +176,7 @@ TEST(Checkpoint, InfoSurvivesTheFile) {
   const std::string path = folder.Path("c.safetensors");
   RunAsThreads(1, {}, [&](World& world) {
     Harness harness(world, Options({1, 1}));
-    SaveCheckpoint(path, Info(), harness.plan(), harness.store(), harness.backend(),
-                   harness.stream(), harness.grid().host_towers());
+    SaveCheckpoint(path, Info(), harness.engine());
   });
   const CheckpointInfo info = ReadCheckpointInfo(path), expected = Info();
   EXPECT_EQ(info.model, expected.model);
@@ -217,8 +213,7 @@ TEST(Checkpoint, OneOfAnotherNetworkIsRefusedOnEveryRank) {
   const std::string path = folder.Path("c.safetensors");
   RunAsThreads(1, {}, [&](World& world) {
     Harness harness(world, Options({1, 1}));
-    SaveCheckpoint(path, Info(), harness.plan(), harness.store(), harness.backend(),
-                   harness.stream(), harness.grid().host_towers());
+    SaveCheckpoint(path, Info(), harness.engine());
   });
   HarnessOptions wider = Options({1, 2});
   std::get<Convolution>(wider.network.layers[0].layer).out_channels = 16;
@@ -226,8 +221,7 @@ TEST(Checkpoint, OneOfAnotherNetworkIsRefusedOnEveryRank) {
   RunAsThreads(2, {}, [&](World& world) {
     Harness harness(world, wider);
     try {
-      LoadCheckpoint(path, harness.plan(), harness.store(), harness.backend(), harness.stream(),
-                     world);
+      LoadCheckpoint(path, harness.engine());
     } catch (const AgreedError& error) {
       EXPECT_EQ(error.exit_code(), ExitCode::kCheckpoint);
       EXPECT_NE(error.message().find("conv1.weight is [8,11,11,3], expected [16,11,11,3]"),

@@ -1,0 +1,73 @@
+#include "trainer/engine.h"
+
+#include <utility>
+
+#include "trainer/ranks/compute_resources.h"
+
+namespace convoy {
+
+void RequireTrainable(const NetworkSpec& network, const GridShape& grid,
+                      const OptimizerOptions& optimizer) {
+  // Rank 0 stands for all: the whole network decides.
+  Optimizer(optimizer, MakePlan(network, grid, 0));
+}
+
+Engine::Engine(ComputeResources& resources, const NetworkSpec& network,
+               const EngineOptions& options)
+    : resources_(resources),
+      options_(options),
+      plan_(MakePlan(network, resources.grid->shape(), resources.world->rank())) {
+  if (options.use == StoreUse::kTraining) optimizer_.emplace(options.optimizer, plan_);
+  store_ = std::make_unique<ParameterStore>(backend(), plan_, options.dtype, options.use,
+                                            CollectiveMemoryOf(resources, grid().replicas()),
+                                            StateNamesOf(options.optimizer.rule));
+}
+
+Engine::~Engine() = default;
+
+std::vector<KernelMeasurement> Engine::Compile(int64_t rows, const Preprocessing& preprocessing,
+                                               Log& log) {
+  preprocessing_ = preprocessing;
+  const bool trains = options_.use == StoreUse::kTraining;
+  std::vector<KernelMeasurement> measured =
+      CompileTogether(resources_, log, [&] { model_ = MakeModel(rows, trains); });
+  if (!trains) return measured;
+  step_ = std::make_unique<TrainingStep>(
+      StepParts{.backend = backend(),
+                .stream = stream(),
+                .grid = grid(),
+                .plan = plan_,
+                .store = *store_,
+                .model = *model_,
+                .optimizer = *optimizer_},
+      options_.plan_buckets(plan_),
+      TrainingStepOptions{
+          .buckets = {.overlap = options_.overlap,
+                      .wire = options_.reduce_dtype,
+                      .allocate_wire = CollectiveMemoryOf(resources_, grid().replicas())},
+          .records = options_.record_steps});
+  return measured;
+}
+
+std::unique_ptr<RankModel> Engine::CompileForEvaluation(int64_t rows, Log& log) {
+  std::unique_ptr<RankModel> model;
+  CompileTogether(resources_, log, [&] { model = MakeModel(rows, false); });
+  return model;
+}
+
+std::unique_ptr<RankModel> Engine::MakeModel(int64_t rows, bool training) const {
+  return std::make_unique<RankModel>(
+      backend(), plan_, *store_, grid().towers(),
+      RankModel::Options{.dtype = options_.dtype,
+                         .rows = rows,
+                         .training = training,
+                         .preprocessing = preprocessing_,
+                         .exchange_memory = CollectiveMemoryOf(resources_, grid().towers())});
+}
+
+Backend& Engine::backend() const { return *resources_.backend; }
+Stream& Engine::stream() const { return *resources_.stream; }
+ProcessGrid& Engine::grid() const { return *resources_.grid; }
+World& Engine::world() const { return *resources_.world; }
+
+}  // namespace convoy
