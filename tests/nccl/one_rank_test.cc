@@ -22,13 +22,13 @@ namespace convoy {
 namespace {
 
 constexpr int64_t kCount = 1 << 20;
-constexpr double kDeadline_s = 60;
+constexpr double kDeadlineSeconds = 60;
 
 class OneRankNccl : public ::testing::Test {
  protected:
   OneRankNccl()
       : host_(MakeSelfCommunicator()),
-        watchdog_({.deadline_s = kDeadline_s}),
+        watchdog_({.deadline_s = kDeadlineSeconds}),
         group_(ConnectedGroup("alone")),
         stream_(cuda::MakeStream(0)),
         communicator_(CommunicatorOf(group_)) {
@@ -43,7 +43,7 @@ class OneRankNccl : public ::testing::Test {
 
   static std::shared_ptr<NcclGroup> ConnectedGroup(const std::string& name) {
     std::shared_ptr<NcclGroup> group(
-        convoy_nccl_make_group({.name = name, .deadline_s = kDeadline_s}));
+        convoy_nccl_make_group({.name = name, .deadline_s = kDeadlineSeconds}));
     NcclId id;
     convoy_nccl_make_id(id);
     group->Connect(id);
