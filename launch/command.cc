@@ -37,7 +37,8 @@ void Record(const std::string& output_dir, const World& world, ExitCode code,
 }
 
 std::string NameOf(const World& world) {
-  return fmt::format("[rank {} on {}] ", world.rank(), world.hosts()[world.rank()]);
+  return fmt::format("[rank {} on {}] ", world.rank(),
+                     world.hosts()[static_cast<size_t>(world.rank())]);
 }
 
 // Whether standard output is a pipe that nobody reads any more.

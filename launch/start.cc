@@ -44,8 +44,8 @@ void RequireNoFault(World& world, const std::optional<Error>& fault) {
     if (!fault) return;
     if (count == world.size()) throw Error(*fault);
     throw Error(fault->exit_code(),
-                fmt::format("rank {} ({}): {}", world.rank(), world.hosts()[world.rank()],
-                            fault->message()),
+                fmt::format("rank {} ({}): {}", world.rank(),
+                            world.hosts()[static_cast<size_t>(world.rank())], fault->message()),
                 fault->hint());
   });
 }

@@ -22,7 +22,7 @@ class Uploader {
     next_slot_ = (next_slot_ + 1) % slots_.size();
     if (slot.copied) slot.copied->Synchronize();
     if (slot.memory.bytes() < bytes) slot.memory = AllocatePinned(device_, bytes);
-    std::memcpy(slot.memory.data(), from, bytes);
+    std::memcpy(slot.memory.data(), from, static_cast<size_t>(bytes));
     stream.Copy(to, slot.memory.data(), bytes);
     slot.copied = stream.Record();
   }

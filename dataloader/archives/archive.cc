@@ -65,7 +65,7 @@ class ArchiveWalk {
     for (const auto& archive : archives) total += archive->size();
     return total;
   }
-  const FileBytes& archive() const { return *archives_[current_]; }
+  const FileBytes& archive() const { return *archives_[static_cast<size_t>(current_)]; }
   [[noreturn]] void Refuse(int64_t header, const std::string& problem, const char* hint) const {
     throw Error(ExitCode::kData,
                 fmt::format("{}, header at byte {}: {}", archive().name(), header, problem), hint);
@@ -93,8 +93,8 @@ class ArchiveWalk {
 };
 
 int64_t ArchiveWalk::ReadLabel(const TarMember& member) const {
-  std::string text(std::min<int64_t>(member.bytes, 32), '\0');
-  archive().ReadAt(member.offset, text.data(), std::ssize(text));
+  std::string text(static_cast<size_t>(std::min<int64_t>(member.bytes, 32)), '\0');
+  archive().ReadAt(member.offset, text.data(), static_cast<int64_t>(text.size()));
   const std::optional<int64_t> label = ParseInteger(Trim(text));
   if (!label || *label < 0 || *label >= kMostClasses) {
     Refuse(member.header,

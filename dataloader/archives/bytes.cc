@@ -14,7 +14,7 @@ void MemoryBytes::ReadAt(int64_t offset, void* data, int64_t bytes) const {
     throw Error(ExitCode::kDisk, fmt::format("reading {} at byte {}: {} bytes expected, {} in all",
                                              name_, offset, bytes, size()));
   }
-  if (bytes > 0) std::memcpy(data, bytes_.data() + offset, bytes);
+  if (bytes > 0) std::memcpy(data, bytes_.data() + offset, static_cast<size_t>(bytes));
 }
 
 struct MaybeGzipFile::Handle {
@@ -71,7 +71,7 @@ std::vector<uint8_t> ReadMaybeGzip(const std::string& path, int64_t limit) {
     bytes.resize(before + kPiece);
     const int64_t count = file.Read(bytes.data() + before, kPiece);
     bytes.resize(before + static_cast<size_t>(count));
-    if (std::ssize(bytes) > limit) {
+    if (static_cast<int64_t>(bytes.size()) > limit) {
       throw Error(
           ExitCode::kData,
           fmt::format("{} holds more than {}", path, FormatBytes(static_cast<double>(limit))),

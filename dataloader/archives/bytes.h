@@ -46,7 +46,7 @@ class MemoryBytes final : public ByteSource {
       : name_(std::move(name)), bytes_(std::move(bytes)) {}
 
   const std::string& name() const override { return name_; }
-  int64_t size() const override { return std::ssize(bytes_); }
+  int64_t size() const override { return static_cast<int64_t>(bytes_.size()); }
   void ReadAt(int64_t offset, void* data, int64_t bytes) const override;
 
  private:

@@ -62,7 +62,7 @@ CheckedReader::CheckedReader(const std::string& path, std::string_view magic, ui
     Fail(fmt::format("version {}, expected {}", found_version, version));
   }
   constexpr int64_t kPiece = 1 << 20;
-  std::vector<uint8_t> piece(std::min(kPiece, end_));
+  std::vector<uint8_t> piece(static_cast<size_t>(std::min(kPiece, end_)));
   Hasher hasher;
   for (int64_t at = 0; at < end_; at += kPiece) {
     const int64_t bytes = std::min(kPiece, end_ - at);

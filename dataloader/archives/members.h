@@ -28,7 +28,7 @@ struct MemberTable {
   std::vector<uint32_t> name_begin;  // [members + 1] into names
   std::string names;
 
-  int64_t size() const { return std::ssize(offset); }
+  int64_t size() const { return static_cast<int64_t>(offset.size()); }
   std::string_view Name(int64_t member) const {
     const auto i = static_cast<size_t>(member);
     return std::string_view(names).substr(name_begin[i], name_begin[i + 1] - name_begin[i]);
@@ -47,7 +47,7 @@ class MemberTableBuilder {
   // Adds a member. Throws (kData) if it is too large to be an image, or if there are too many
   // members.
   void Add(uint32_t folder, std::string_view name, int64_t archive, int64_t offset, int64_t bytes);
-  int64_t size() const { return std::ssize(rows_); }
+  int64_t size() const { return static_cast<int64_t>(rows_.size()); }
   // Gives every folder another path. The new paths must be distinct.
   void RenameFolders(const std::function<std::string(const std::string&)>& rename);
   // Sorts the members and returns the table. `archive_names` are for messages. Throws (kData) if

@@ -27,7 +27,7 @@ constexpr int kType = 156;
 
 std::string_view Text(const uint8_t* block, Field field) {
   const char* text = reinterpret_cast<const char*>(block) + field.offset;
-  return {text, strnlen(text, field.bytes)};
+  return {text, strnlen(text, static_cast<size_t>(field.bytes))};
 }
 
 // Reads octal digits, or a big-endian number of base 256 if the first bit is set.
@@ -100,7 +100,7 @@ std::string TarReader::ReadPayload(int64_t header, int64_t bytes, int64_t limit)
   if (bytes > limit) {
     Refuse(header, fmt::format("extended header of {} bytes, at most {} expected", bytes, limit));
   }
-  std::string payload(bytes, '\0');
+  std::string payload(static_cast<size_t>(bytes), '\0');
   source_.ReadAt(header + kTarBlock, payload.data(), bytes);
   return payload;
 }
@@ -112,13 +112,14 @@ void TarReader::ParsePax(int64_t header, const std::string& records, Extended& e
     const size_t space = rest.find(' ');
     const std::optional<int64_t> length =
         space == std::string_view::npos ? std::nullopt : ParseInteger(rest.substr(0, space));
-    if (!length || *length <= static_cast<int64_t>(space) + 1 || *length > std::ssize(rest) ||
+    if (!length || *length <= static_cast<int64_t>(space) + 1 ||
+        *length > static_cast<int64_t>(rest.size()) ||
         rest[static_cast<size_t>(*length) - 1] != '\n') {
       Refuse(header, "malformed pax record");
     }
     const std::string_view record =
         rest.substr(space + 1, static_cast<size_t>(*length) - space - 2);
-    rest.remove_prefix(*length);
+    rest.remove_prefix(static_cast<size_t>(*length));
     const size_t equals = record.find('=');
     if (equals == std::string_view::npos) Refuse(header, "malformed pax record");
     const std::string_view key = record.substr(0, equals), value = record.substr(equals + 1);

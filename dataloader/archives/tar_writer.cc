@@ -43,13 +43,13 @@ std::string Block(const std::string& name, int64_t bytes, char type) {
 
 std::string TarHeader(const std::string& name, int64_t bytes) {
   if (name.size() <= kNameBytes) return Block(name, bytes, '0');
-  const auto name_bytes = std::ssize(name) + 1;
+  const auto name_bytes = static_cast<int64_t>(name.size()) + 1;
   return Block("././@LongLink", name_bytes, 'L') + name + std::string(1, '\0') +
          TarPadding(name_bytes) + Block(name, bytes, '0');
 }
 
 std::string TarPadding(int64_t bytes) {
-  return std::string(RoundUp(bytes, kTarBlock) - bytes, '\0');
+  return std::string(static_cast<size_t>(RoundUp(bytes, kTarBlock) - bytes), '\0');
 }
 
 std::string TarEnd() { return std::string(2 * kTarBlock, '\0'); }
@@ -60,10 +60,12 @@ void TarWriter::Add(const std::string& name, const void* content, int64_t bytes)
   Append(TarPadding(bytes));
 }
 
-void TarWriter::Append(const std::string& part) { file_.Write(part.data(), std::ssize(part)); }
+void TarWriter::Append(const std::string& part) {
+  file_.Write(part.data(), static_cast<int64_t>(part.size()));
+}
 
 void TarWriter::Overwrite(int64_t offset, const std::string& part) {
-  file_.WriteAt(offset, part.data(), std::ssize(part));
+  file_.WriteAt(offset, part.data(), static_cast<int64_t>(part.size()));
 }
 
 void TarWriter::Commit() {

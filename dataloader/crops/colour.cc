@@ -104,7 +104,7 @@ void ApplyJitter(const JitterDraw& draw, int64_t pixels, int channels, uint8_t* 
     const int other = step == JitterStep::kContrast ? MeanGrey(crop, pixels, channels) : 0;
     std::array<uint8_t, 256> levels;
     for (int level = 0; level < 256; ++level) {
-      levels[level] = Blend(factor, level, other);
+      levels[static_cast<size_t>(level)] = Blend(factor, level, other);
     }
     for (int64_t i = 0; i < pixels * channels; ++i) crop[i] = levels[crop[i]];
   }

@@ -74,9 +74,9 @@ void CropRenderer::Render(const CropPlan& plan, int width, int height, int chann
     }
     stopwatch.Into(resize_s_);
   }
-  for (int i = 0; i < places; ++i) CONVOY_CHECK(resamplers_[i].done());
+  for (int i = 0; i < places; ++i) CONVOY_CHECK(resamplers_[static_cast<size_t>(i)].done());
   if (plan.views > places) {
-    std::memcpy(out + places * view_bytes, out, places * view_bytes);
+    std::memcpy(out + places * view_bytes, out, static_cast<size_t>(places * view_bytes));
   }
 }
 

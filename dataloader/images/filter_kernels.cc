@@ -136,7 +136,7 @@ void WeighLongColumns(const ColumnWeights& weights, const uint16_t* row, uint8_t
   const int kept = std::min(weights.values, 3);
   for (int i = 0; i < weights.outputs; ++i) {
     const uint32_t* weight = weights.long_weights.data() + ptrdiff_t{i} * weights.taps;
-    const uint16_t* from = row + weights.starts[i];
+    const uint16_t* from = row + weights.starts[static_cast<size_t>(i)];
     for (int c = 0; c < kept; ++c) {
       uint32_t sum = 1u << (kShift - 1);
       for (int tap = 0; tap < weights.taps; ++tap)
@@ -149,7 +149,7 @@ void WeighLongColumns(const ColumnWeights& weights, const uint16_t* row, uint8_t
 void WeighGreyColumns(const ColumnWeights& weights, const uint16_t* row, uint8_t* out) {
   for (int i = 0; i < weights.outputs; ++i) {
     const uint16_t* weight = weights.short_weights.data() + ptrdiff_t{i} * weights.taps;
-    const uint16_t* from = row + weights.starts[i];
+    const uint16_t* from = row + weights.starts[static_cast<size_t>(i)];
     uint16_t sum = ColumnStart(weights.taps);
     for (int tap = 0; tap < weights.taps; ++tap) {
       sum = static_cast<uint16_t>(sum + Weigh(from[tap], weight[tap]));
@@ -164,7 +164,7 @@ void WeighColourColumns(const ColumnWeights& weights, const uint16_t* row, int f
   for (int i = first; i < weights.outputs; ++i) {
     const uint16_t* weight =
         weights.short_weights.data() + ptrdiff_t{i} * weights.groups * kGroup * kPixel;
-    const uint16_t* from = row + weights.starts[i];
+    const uint16_t* from = row + weights.starts[static_cast<size_t>(i)];
     for (int c = 0; c < 3; ++c) {
       uint16_t sum = ColumnStart(weights.taps);
       for (int tap = 0; tap < weights.taps; ++tap) {

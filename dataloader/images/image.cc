@@ -88,7 +88,7 @@ RowDecoder& ImageDecoder::Open(const EncodedSample& sample) {
 
 void ConvertRow(const uint8_t* from, int width, int channels, int pixel_bytes, uint8_t* to) {
   if (channels == 1) {
-    std::memcpy(to, from, width);
+    std::memcpy(to, from, static_cast<size_t>(width));
   } else if (pixel_bytes == 1) {
     for (int x = 0; x < width; ++x) {
       to[x] = Luma(from[3 * x], from[3 * x + 1], from[3 * x + 2]);

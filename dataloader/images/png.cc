@@ -117,7 +117,7 @@ void PngDecoder::Begin(const Window& window, int channels, int) {
   if (interlaced_) {
     whole_.resize(row_bytes * static_cast<size_t>(info_.height));
     std::vector<png_bytep> rows;
-    rows.reserve(info_.height);
+    rows.reserve(static_cast<size_t>(info_.height));
     for (int y = 0; y < info_.height; ++y) {
       rows.push_back(whole_.data() + row_bytes * static_cast<size_t>(y));
     }

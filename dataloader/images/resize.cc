@@ -35,30 +35,30 @@ void AxisFilter::Build(int64_t source, int64_t resized, int64_t first, int count
     const int64_t bound = CeilDivide(centre(i) + reach, resized);  // 2x + 1 < bound
     return std::min(FloorDivide(bound, 2), source);
   };
-  starts_.resize(count);
+  starts_.resize(static_cast<size_t>(count));
   is_copy_ = source == resized;
   if (is_copy_) {
     std::iota(starts_.begin(), starts_.end(), static_cast<int>(first));
     begin_ = starts_.front();
     end_ = begin_ + count;
     taps_ = 1;
-    weights_.assign(count, kOne);
+    weights_.assign(static_cast<size_t>(count), kOne);
     return;
   }
   ends_.resize(starts_.size());
   taps_ = 0;
   for (int i = 0; i < count; ++i) {
     const int64_t start = lower(i), end = upper(i);
-    starts_[i] = static_cast<int>(start);
-    ends_[i] = static_cast<int>(end);
+    starts_[static_cast<size_t>(i)] = static_cast<int>(start);
+    ends_[static_cast<size_t>(i)] = static_cast<int>(end);
     taps_ = std::max(taps_, static_cast<int>(end - start));
   }
   begin_ = starts_.front();
   end_ = ends_.back();
   weights_.assign(static_cast<size_t>(count) * static_cast<size_t>(taps_), 0);
   for (int i = 0; i < count; ++i) {
-    int& start = starts_[i];
-    const int64_t true_start = start, true_end = ends_[i];
+    int& start = starts_[static_cast<size_t>(i)];
+    const int64_t true_start = start, true_end = ends_[static_cast<size_t>(i)];
     start = std::min(start, end_ - taps_);
     int64_t total = 0;
     for (int64_t x = true_start; x < true_end; ++x) {
@@ -99,7 +99,7 @@ void RowResampler::Start(const AxisFilter& horizontal, const AxisFilter& vertica
                  horizontal.count(), pixel_bytes);
   const int elements = (horizontal.end() - horizontal.begin()) * pixel_bytes;
   row_.resize(static_cast<size_t>(elements) + ColumnWeights::kSlack);
-  rows_.resize(vertical.taps());
+  rows_.resize(static_cast<size_t>(vertical.taps()));
 }
 
 void RowResampler::WriteRow(const RowRing& ring, uint8_t* out) {
@@ -108,7 +108,7 @@ void RowResampler::WriteRow(const RowRing& ring, uint8_t* out) {
   if (horizontal_->is_copy() && vertical_->is_copy()) {
     const uint8_t* row = ring.Row(start) + skipped;
     if (pixel_bytes_ == 1) {
-      std::memcpy(out, row, count);
+      std::memcpy(out, row, static_cast<size_t>(count));
       return;
     }
     // Copies four bytes at a time, the last of which the next pixel overwrites: one load and one
@@ -119,7 +119,7 @@ void RowResampler::WriteRow(const RowRing& ring, uint8_t* out) {
   }
   const int elements = (horizontal_->end() - horizontal_->begin()) * pixel_bytes_;
   for (int tap = 0; tap < vertical_->taps(); ++tap) {
-    rows_[tap] = ring.Row(start + tap) + skipped;
+    rows_[static_cast<size_t>(tap)] = ring.Row(start + tap) + skipped;
   }
   WeighRows(rows_.data(), vertical_->weights(next_), vertical_->taps(), elements, row_.data());
   WeighColumns(columns_, row_.data(), out);

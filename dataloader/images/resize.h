@@ -31,7 +31,7 @@ class AxisFilter {
   // Returns the number of source pixels of one output.
   int taps() const { return taps_; }
   // Returns the first source pixel of output i; start + taps() <= end().
-  int start(int i) const { return starts_[i]; }
+  int start(int i) const { return starts_[static_cast<size_t>(i)]; }
   const int* starts() const { return starts_.data(); }
   // Returns the weights of output i: taps() numbers >= 0 that add up to kOne.
   const int32_t* weights(int i) const {

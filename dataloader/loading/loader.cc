@@ -140,7 +140,7 @@ std::unique_ptr<Batch> PoolLoader::TakeMemory() {
   const int side = options_.crop.crop;
   batch->shape = Shape{rows(), side, side, options_.crop.channels};
   batch->pixels = options_.allocator(batch->shape.count());
-  batch->samples.resize(rows());
+  batch->samples.resize(static_cast<size_t>(rows()));
   return batch;
 }
 
@@ -181,7 +181,7 @@ void PoolLoader::OpenSlot() {
   const int64_t filled = slot->images * views_;
   std::fill(batch.samples.begin() + filled, batch.samples.end(), SampleInfo{});
   std::memset(static_cast<uint8_t*>(batch.pixels.data()) + filled * view_bytes_, 0,
-              (rows() - filled) * view_bytes_);
+              static_cast<size_t>((rows() - filled) * view_bytes_));
   if (++fill_index_ == batches_per_epoch_) {
     fill_index_ = 0;
     ++fill_epoch_;

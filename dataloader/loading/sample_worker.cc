@@ -38,7 +38,7 @@ CropPlan SampleWorker::Render(int64_t sample, const CropKey& key, uint8_t* pixel
   const CropOptions& crop = options_.crop;
   dataset_.ReadForSide(sample, crop.resize, sample_);
   statistics_.read_s += SecondsSince(start);
-  statistics_.bytes_read += std::ssize(sample_.bytes);
+  statistics_.bytes_read += static_cast<int64_t>(sample_.bytes.size());
   const ImageInfo info = renderer_.Open(sample_);
   CropPlan plan = PlanCrops(info.width, info.height, crop, key);
   if (crop.dct_scaling && info.format == ImageFormat::kJpeg) ScaleInDct(plan);
@@ -103,7 +103,7 @@ void SampleWorker::Fill(const CropKey& key, double colour_strength, uint8_t* pix
       }
       bad_.push_back(bad);
       if (options_.bad_samples == BadSamplePolicy::kDrop) {
-        std::memset(pixels, 0, crop.views * CropBytes(crop));
+        std::memset(pixels, 0, static_cast<size_t>(crop.views * CropBytes(crop)));
         info.weight = 0;
         plan.views = crop.views;
         break;
@@ -121,7 +121,7 @@ void SampleWorker::Fill(const CropKey& key, double colour_strength, uint8_t* pix
     std::copy(shift.begin(), shift.end(), info.colour_shift);
   }
   for (int view = 0; view < plan.views; ++view) {
-    info.mirror = plan.places[view].mirror ? 1 : 0;
+    info.mirror = plan.places[static_cast<size_t>(view)].mirror ? 1 : 0;
     rows[view] = info;
   }
   statistics_.work_s += SecondsSince(start);

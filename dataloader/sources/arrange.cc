@@ -49,7 +49,7 @@ std::optional<size_t> OnlyFolder(const MemberTable& members) {
 // Moves validation images into the class folders that the devkit names.
 MemberTable ArrangeByTruth(const MemberTable& members, const ValidationTruth& truth,
                            const std::string& where, const std::string& devkit) {
-  if (members.size() != std::ssize(truth.labels)) {
+  if (members.size() != static_cast<int64_t>(truth.labels.size())) {
     throw Error(ExitCode::kData,
                 fmt::format("{} holds {} images, but {} has the classes of {}", where,
                             members.size(), devkit, truth.labels.size()),
@@ -67,8 +67,8 @@ MemberTable ArrangeByTruth(const MemberTable& members, const ValidationTruth& tr
                   "archive and devkit must be of the same year");
     }
     const int32_t label = truth.labels[static_cast<size_t>(*number) - 1];
-    builder.Add(builder.Folder(truth.wnids[label]), members.Name(i), members.archive[member],
-                members.offset[member], members.bytes[member]);
+    builder.Add(builder.Folder(truth.wnids[static_cast<size_t>(label)]), members.Name(i),
+                members.archive[member], members.offset[member], members.bytes[member]);
   }
   return builder.Finish({});
 }

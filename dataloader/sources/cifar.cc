@@ -69,7 +69,7 @@ void AppendRecords(const std::string& path, const CifarForm& form, PlainSource& 
                             path, file.size(), record, form.name),
                 "the file is incomplete: download it again");
   }
-  std::vector<uint8_t> bytes(file.size());
+  std::vector<uint8_t> bytes(static_cast<size_t>(file.size()));
   file.ReadAt(0, bytes.data(), file.size());
   for (int64_t at = 0; at < file.size(); at += record) {
     const uint8_t* label = bytes.data() + at + form.label_bytes - 1;
@@ -118,7 +118,7 @@ std::unique_ptr<Dataset> OpenCifar(const std::string& folder, const std::vector<
   source.files = paths;
   std::vector<std::pair<int64_t, std::string>> first_of_file;
   for (const std::string& path : paths) {
-    first_of_file.emplace_back(std::ssize(source.labels), path);
+    first_of_file.emplace_back(static_cast<int64_t>(source.labels.size()), path);
     AppendRecords(path, form, source);
   }
   const int64_t record = form.label_bytes + kPixels;

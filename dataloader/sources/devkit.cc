@@ -77,7 +77,7 @@ void TakeTar(const ByteSource& source, DevkitFiles& files) {
     if (member.is_folder || IsIgnoredPath(member.name)) continue;
     if (!DevkitFiles::Wants(member.name)) continue;
     NamedBytes file{source.name() + ", " + member.name, {}};
-    file.bytes.resize(member.bytes);
+    file.bytes.resize(static_cast<size_t>(member.bytes));
     source.ReadAt(member.offset, file.bytes.data(), member.bytes);
     files.Take(std::move(file));
   }

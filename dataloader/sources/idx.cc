@@ -54,7 +54,7 @@ IdxFile ReadIdx(const std::string& path, int fewest_dimensions, int most_dimensi
     fail(fmt::format("{} elements stated, at most {} can be in the file", count,
                      file.LargestSize()));
   }
-  idx.elements.resize(count);
+  idx.elements.resize(static_cast<size_t>(count));
   const int64_t found = file.Read(idx.elements.data(), count);
   if (found != count) fail(fmt::format("{} elements stated, {} found", count, found));
   uint8_t more = 0;
@@ -135,11 +135,11 @@ void CheckLabels(const std::vector<uint8_t>& labels, const std::string& path) {
   std::array<int64_t, 256> images_of{};
   for (const uint8_t label : labels) ++images_of[label];
   const int largest = *std::max_element(labels.begin(), labels.end());
-  const auto count = std::ssize(labels);
+  const auto count = static_cast<int64_t>(labels.size());
   int64_t above = count - images_of[0];
   int last = 0;
   for (int label = 1; label <= largest; ++label) {
-    if (images_of[label] == 0) continue;
+    if (images_of[static_cast<size_t>(label)] == 0) continue;
     const int missing = label - last - 1;
     const double chance =
         std::pow(1 - static_cast<double>(missing) / (largest + 1), static_cast<double>(count));
@@ -148,14 +148,14 @@ void CheckLabels(const std::vector<uint8_t>& labels, const std::string& path) {
       const auto image = std::find_if(labels.begin(), labels.end(),
                                       [label](uint8_t found) { return found >= label; }) -
                          labels.begin();
-      throw Error(
-          ExitCode::kData,
-          fmt::format("{}: image {} has label {} (at byte {}), but no image has a label "
-                      "from {} to {}",
-                      path, image, labels[image], kHeaderBytes + image, last + 1, label - 1),
-          "labels are expected without gaps: repair this one, or download the file again");
+      throw Error(ExitCode::kData,
+                  fmt::format("{}: image {} has label {} (at byte {}), but no image has a label "
+                              "from {} to {}",
+                              path, image, labels[static_cast<size_t>(image)], kHeaderBytes + image,
+                              last + 1, label - 1),
+                  "labels are expected without gaps: repair this one, or download the file again");
     }
-    above -= images_of[label];
+    above -= images_of[static_cast<size_t>(label)];
     last = label;
   }
 }
@@ -209,7 +209,7 @@ std::unique_ptr<Dataset> OpenIdx(const std::string& folder, const std::vector<st
   source.labels.assign(labels.elements.begin(), labels.elements.end());
   const auto largest = std::max_element(source.labels.begin(), source.labels.end());
   source.classes = NumberNames(largest == source.labels.end() ? 0 : *largest + 1);
-  const int64_t header = 4 + 4 * std::ssize(images.sizes);
+  const int64_t header = 4 + 4 * static_cast<int64_t>(images.sizes.size());
   const int64_t image_bytes = images.sizes[1] * images.sizes[2] * channels;
   source.files = {images_path, labels_path};
   source.location = [=](int64_t image) {

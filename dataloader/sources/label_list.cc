@@ -192,7 +192,7 @@ MemberTable ArrangeByLabels(const MemberTable& members, const LabelList& list,
   const ImageNames images(members);
   std::vector<LabelList::Line> lines = list.lines;
   EvenOutNumbers(lines);
-  std::vector<const std::string*> labels(members.size(), nullptr);
+  std::vector<const std::string*> labels(static_cast<size_t>(members.size()), nullptr);
   Fault no_line, no_image, twice, no_label;
   for (const LabelList::Line& line : lines) {
     const int64_t image = images.Find(line.image);
@@ -202,14 +202,14 @@ MemberTable ArrangeByLabels(const MemberTable& members, const LabelList& list,
       no_image.Add(PlaceOf(line));
     } else if (!is_plain) {
       no_label.Add(fmt::format("{}, \"{}\"", PlaceOf(line), Printable(line.label)));
-    } else if (labels[image] != nullptr) {
+    } else if (labels[static_cast<size_t>(image)] != nullptr) {
       twice.Add(PlaceOf(line));
     } else {
-      labels[image] = &line.label;
+      labels[static_cast<size_t>(image)] = &line.label;
     }
   }
   for (int64_t i = 0; i < members.size(); ++i) {
-    const bool has_line = labels[i] != nullptr;
+    const bool has_line = labels[static_cast<size_t>(i)] != nullptr;
     if (!has_line && no_label.count == 0) no_line.Add(Printable(members.Name(i)));
   }
   std::string faults;
@@ -226,7 +226,7 @@ MemberTable ArrangeByLabels(const MemberTable& members, const LabelList& list,
   }
   MemberTableBuilder builder;
   for (int64_t i = 0; i < members.size(); ++i) {
-    builder.Add(builder.Folder(*labels[i]), members.Name(i), 0, 0, 0);
+    builder.Add(builder.Folder(*labels[static_cast<size_t>(i)]), members.Name(i), 0, 0, 0);
   }
   return builder.Finish({});
 }

@@ -18,7 +18,7 @@ void ReadWhole(const std::string& path, std::vector<uint8_t>& into) {
     throw Error(ExitCode::kData, fmt::format("{} bytes, an image of at most {} expected",
                                              file.size(), kLargestMember));
   }
-  into.resize(file.size());
+  into.resize(static_cast<size_t>(file.size()));
   file.ReadAt(0, into.data(), file.size());
 }
 
@@ -77,7 +77,7 @@ class MemberDataset final : public Dataset {
 
   std::optional<int64_t> FileBytes(int64_t sample) const override {
     if (source_.archives.empty()) return SizeOnDisk(PathOf(sample));
-    return source_.members.bytes[first_ + sample];
+    return source_.members.bytes[static_cast<size_t>(first_ + sample)];
   }
 
   void Read(int64_t sample, EncodedSample& into) const override {
@@ -103,7 +103,8 @@ class MemberDataset final : public Dataset {
   std::string Describe() const override {
     std::string text = fmt::format("{}: {} images", source_.description, FormatCount(size_));
     if (labelled_) {
-      text += fmt::format(" in {} classes", FormatCount(std::ssize(source_.layout.classes)));
+      text += fmt::format(" in {} classes",
+                          FormatCount(static_cast<int64_t>(source_.layout.classes.size())));
     }
     return text;
   }
@@ -133,10 +134,10 @@ class ImageFiles final : public Dataset {
   ImageFiles(std::vector<std::string> paths, LeftOut left_out)
       : paths_(std::move(paths)), left_out_(std::move(left_out)) {}
 
-  int64_t size() const override { return std::ssize(paths_); }
+  int64_t size() const override { return static_cast<int64_t>(paths_.size()); }
   const std::vector<std::string>& classes() const override { return no_classes_; }
   int32_t Label(int64_t) const override { return -1; }
-  std::string Name(int64_t sample) const override { return paths_.at(sample); }
+  std::string Name(int64_t sample) const override { return paths_.at(static_cast<size_t>(sample)); }
   std::string Location(int64_t sample) const override { return Name(sample); }
   std::optional<int64_t> FileBytes(int64_t sample) const override {
     return SizeOnDisk(Name(sample));

@@ -19,19 +19,20 @@ class PlainDataset final : public Dataset {
     std::vector<std::string> class_paths;
     for (const std::string& name : source_.classes) class_paths.push_back(name + "/");
     const auto path = [&](uint32_t image) -> const std::string& {
-      return class_paths[source_.labels[image]];
+      return class_paths[static_cast<size_t>(source_.labels[image])];
     };
     std::stable_sort(order_.begin(), order_.end(),
                      [&](uint32_t a, uint32_t b) { return path(a) < path(b); });
     digits_ = std::to_string(std::max<int64_t>(size() - 1, 0)).size();
   }
 
-  int64_t size() const override { return std::ssize(order_); }
+  int64_t size() const override { return static_cast<int64_t>(order_.size()); }
   const std::vector<std::string>& classes() const override { return source_.classes; }
   int32_t Label(int64_t sample) const override { return source_.labels[Image(sample)]; }
   std::string Name(int64_t sample) const override {
     const size_t image = Image(sample);
-    return fmt::format("{}/{:0{}}", source_.classes[source_.labels[image]], image, digits_);
+    return fmt::format("{}/{:0{}}", source_.classes[static_cast<size_t>(source_.labels[image])],
+                       image, digits_);
   }
   std::string Location(int64_t sample) const override {
     return source_.location(static_cast<int64_t>(Image(sample)));
@@ -52,7 +53,7 @@ class PlainDataset final : public Dataset {
   }
 
  private:
-  size_t Image(int64_t sample) const { return order_.at(sample); }
+  size_t Image(int64_t sample) const { return order_.at(static_cast<size_t>(sample)); }
 
   PlainSource source_;
   std::vector<uint32_t> order_;  // sample -> image
@@ -66,7 +67,7 @@ std::unique_ptr<Dataset> MakePlainDataset(PlainSource source) {
     throw Error(ExitCode::kData, fmt::format("{} holds no image", source.description),
                 "the files are empty: download them again");
   }
-  const auto classes = std::ssize(source.classes);
+  const auto classes = static_cast<int64_t>(source.classes.size());
   for (size_t i = 0; i < source.labels.size(); ++i) {
     if (source.labels[i] < 0 || source.labels[i] >= classes) {
       throw Error(ExitCode::kData,

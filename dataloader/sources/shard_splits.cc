@@ -113,7 +113,7 @@ std::string FirstMissingShard(const std::vector<std::string>& paths) {
   // Numbers without a total may begin anywhere, and wnids lie far apart.
   const int64_t begin = first->total ? std::min<int64_t>(*numbers.begin(), 1) : *numbers.begin();
   const int64_t end = first->total ? begin + *first->total : *numbers.rbegin() + 1;
-  const auto count = std::ssize(numbers);
+  const auto count = static_cast<int64_t>(numbers.size());
   if (!first->total && end - begin > 2 * count) return {};
   for (int64_t number = begin; number < end; ++number) {
     if (!numbers.contains(number)) return first->WithNumber(number);

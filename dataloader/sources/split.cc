@@ -20,13 +20,15 @@ class PartOfDataset final : public DatasetView {
                 std::string what)
       : DatasetView(std::move(whole)), samples_(std::move(samples)), what_(std::move(what)) {}
 
-  int64_t size() const override { return std::ssize(samples_); }
+  int64_t size() const override { return static_cast<int64_t>(samples_.size()); }
   std::string Describe() const override {
     return fmt::format("{}; {} of them {}", DatasetView::Describe(), FormatCount(size()), what_);
   }
 
  private:
-  int64_t InWhole(int64_t sample) const override { return samples_.at(sample); }
+  int64_t InWhole(int64_t sample) const override {
+    return samples_.at(static_cast<size_t>(sample));
+  }
 
   const std::vector<int64_t> samples_;
   const std::string what_;

@@ -60,7 +60,7 @@ class SyntheticDataset final : public Dataset {
   }
   std::string Describe() const override {
     return fmt::format("synthetic: {} images of noise in {} classes", FormatCount(images_),
-                       FormatCount(std::ssize(classes_)));
+                       FormatCount(static_cast<int64_t>(classes_.size())));
   }
 
  private:

@@ -134,11 +134,11 @@ ComparisonReport CompareDatasets(const Dataset& packed, const Dataset& source, d
   }
   const SampleNames names(source);
   const ShardStems stems(packed);
-  std::vector<Worker> workers(threads);
+  std::vector<Worker> workers(static_cast<size_t>(threads));
   ParallelFor(
       0, packed.size(), threads,
       [&](int thread, int64_t sample) {
-        Worker& worker = workers[thread];
+        Worker& worker = workers[static_cast<size_t>(thread)];
         std::string difference;
         try {
           const int64_t original = names.Find(KeyOf(packed, stems, sample));

@@ -26,14 +26,14 @@ class MemoryDataset final : public Dataset {
       sample.encoded.bytes.shrink_to_fit();
       sample.label = source.Label(original);
       sample.name = source.Name(original);
-      bytes_ += std::ssize(sample.encoded.bytes);
+      bytes_ += static_cast<int64_t>(sample.encoded.bytes.size());
       if (bytes_ == 0 && i + 1 == source.size()) {
         throw Error(ExitCode::kData, fmt::format("{}: every file is empty", description_));
       }
     }
   }
 
-  int64_t size() const override { return std::ssize(samples_); }
+  int64_t size() const override { return static_cast<int64_t>(samples_.size()); }
   const std::vector<std::string>& classes() const override { return classes_; }
   int32_t Label(int64_t sample) const override { return At(sample).label; }
   std::string Name(int64_t sample) const override { return At(sample).name; }
@@ -58,7 +58,7 @@ class MemoryDataset final : public Dataset {
     int32_t label = 0;
     std::string name;
   };
-  const Sample& At(int64_t sample) const { return samples_.at(sample); }
+  const Sample& At(int64_t sample) const { return samples_.at(static_cast<size_t>(sample)); }
 
   std::vector<std::string> classes_;
   std::string description_;
@@ -104,11 +104,11 @@ std::shared_ptr<const Dataset> CopyIntoMemory(const Dataset& source, int64_t lea
 
 double TimeDecoding(const Dataset& dataset, int64_t first, int64_t count, int threads,
                     DecodeWork work) {
-  std::vector<Decoding> tools(threads);
+  std::vector<Decoding> tools(static_cast<size_t>(threads));
   const Clock::time_point start = Clock::now();
   ParallelFor(first, first + count, threads,
               [&](int thread, int64_t i) {
-                Decoding& own = tools[thread];
+                Decoding& own = tools[static_cast<size_t>(thread)];
                 try {
                   dataset.Read(i % dataset.size(), own.sample);
                   Decode(own, work);

@@ -40,7 +40,7 @@ class NestedTarWriter {
                   fmt::format("two images of {} would be named {}", class_name_, name),
                   "give the images of a class names that differ");
     }
-    tar_.Add(name, content.data(), std::ssize(content));
+    tar_.Add(name, content.data(), static_cast<int64_t>(content.size()));
   }
   void EndClass() {
     tar_.Append(TarEnd());
@@ -86,7 +86,7 @@ void PackNestedTar(const Dataset& dataset, const PackOptions& options, const std
                    const JobProgressCall& progress) {
   CheckPackOptions(dataset, options);
   const std::vector<int64_t> samples = ChooseSamples(dataset, options.count);
-  const auto sample_of = [&](int64_t i) { return samples[i]; };
+  const auto sample_of = [&](int64_t i) { return samples[static_cast<size_t>(i)]; };
   NestedTarWriter writer(path);
   int32_t label = -1;
   PackingPool(options.threads)
@@ -99,7 +99,7 @@ void PackNestedTar(const Dataset& dataset, const PackOptions& options, const std
             const int32_t next_label = dataset.Label(sample_of(i));
             if (next_label != label) {
               if (label >= 0) writer.EndClass();
-              writer.BeginClass(dataset.classes()[next_label]);
+              writer.BeginClass(dataset.classes()[static_cast<size_t>(next_label)]);
               label = next_label;
             }
             const std::string name = NameInClass(dataset, sample_of(i));

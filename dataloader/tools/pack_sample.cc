@@ -35,7 +35,7 @@ std::string NameInClass(const Dataset& dataset, int64_t sample) {
 
 ShardStems::ShardStems(const Dataset& dataset) : dataset_(dataset) {
   std::vector<uint64_t> hashes;
-  hashes.reserve(dataset.size());
+  hashes.reserve(static_cast<size_t>(dataset.size()));
   for (int64_t i = 0; i < dataset.size(); ++i) {
     hashes.push_back(HashOfStem(dataset, i, ShardStem(NameInClass(dataset, i))));
   }
@@ -98,7 +98,7 @@ PackedSample SamplePacker::Pack(const Dataset& dataset, int64_t sample,
   const auto width = static_cast<int>(plan.resized_width);
   const auto height = static_cast<int>(plan.resized_height);
   const int channels = info.is_grey() ? 1 : 3;
-  pixels_.resize(int64_t{width} * height * channels);
+  pixels_.resize(static_cast<size_t>(int64_t{width} * height * channels));
   renderer_.Render(plan, width, height, channels, pixels_.data());
   writer_.Write(pixels_.data(), width, height, channels, options.quality, packed.bytes);
   const std::string extension = ExtensionOf(NameInClass(dataset, sample));
@@ -113,7 +113,7 @@ bool SamplePacker::PixelsAreEqual(const EncodedSample& a, const EncodedSample& b
   if (images[1]->info().width != width || images[1]->info().height != height) return false;
   for (size_t i = 0; i < 2; ++i) {
     images[i]->Start({0, 0, width, height}, 3);
-    rows[i].resize(images[i]->columns() * images[i]->pixel_bytes());
+    rows[i].resize(static_cast<size_t>(images[i]->columns() * images[i]->pixel_bytes()));
   }
   for (int y = 0; y < height; ++y) {
     for (size_t i = 0; i < 2; ++i) {
@@ -132,12 +132,16 @@ void PackingPool::Run(int64_t count,
                       const std::function<void(int64_t, const PackedSample&)>& take) {
   constexpr int64_t kImagesPerThread = 32;
   const auto threads = static_cast<int>(packers_.size());
-  std::vector<PackedSample> stretch(kImagesPerThread * threads);
+  std::vector<PackedSample> stretch(static_cast<size_t>(kImagesPerThread * threads));
   for (int64_t first = 0; first < count; first += std::ssize(stretch)) {
     const int64_t here = std::min<int64_t>(std::ssize(stretch), count - first);
     ParallelFor(0, here, threads,
-                [&](int thread, int64_t i) { stretch[i] = pack(packers_[thread], first + i); }, {});
-    for (int64_t i = 0; i < here; ++i) take(first + i, stretch[i]);
+                [&](int thread, int64_t i) {
+                  stretch[static_cast<size_t>(i)] =
+                      pack(packers_[static_cast<size_t>(thread)], first + i);
+                },
+                {});
+    for (int64_t i = 0; i < here; ++i) take(first + i, stretch[static_cast<size_t>(i)]);
   }
 }
 

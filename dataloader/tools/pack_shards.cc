@@ -59,9 +59,9 @@ class ShardWriter {
       throw Error(ExitCode::kData, fmt::format("two images of one shard would be named {}", key),
                   "rename one of them: in shards, points and folders become _");
     }
-    tar_.Add(key + extension, content.data(), std::ssize(content));
+    tar_.Add(key + extension, content.data(), static_cast<int64_t>(content.size()));
     const std::string text = std::to_string(label);
-    tar_.Add(key + ".cls", text.data(), std::ssize(text));
+    tar_.Add(key + ".cls", text.data(), static_cast<int64_t>(text.size()));
   }
   int64_t Commit() {
     tar_.Commit();
@@ -112,7 +112,7 @@ class ShardPacker {
           const int64_t sample = sample_of(i);
           const int32_t label = dataset_.Label(sample);
           const std::string name = NameInClass(dataset_, sample);
-          writer.Add(dataset_.classes()[label] + "/" + stems_.Of(sample),
+          writer.Add(dataset_.classes()[static_cast<size_t>(label)] + "/" + stems_.Of(sample),
                      packed.needs_extension ? kJpegExtension : name.substr(name.rfind('.')),
                      packed.bytes, label);
           ++report_.images;

@@ -83,7 +83,7 @@ StatisticsAccumulator::StatisticsAccumulator(Geometry geometry, int resize, int 
 
 void StatisticsAccumulator::Add(const Dataset& dataset, int64_t begin, int64_t end, int threads,
                                 const std::function<void(int64_t)>& progress) {
-  std::vector<int64_t> samples(end - begin);
+  std::vector<int64_t> samples(static_cast<size_t>(end - begin));
   std::iota(samples.begin(), samples.end(), begin);
   Add(dataset, samples, threads, progress);
 }
@@ -98,9 +98,9 @@ void StatisticsAccumulator::Add(const Dataset& dataset, std::span<const int64_t>
     std::vector<uint8_t> square;
     Partial partial;
   };
-  std::vector<Worker> workers(threads);
+  std::vector<Worker> workers(static_cast<size_t>(threads));
   for (Worker& worker : workers) {
-    worker.square.resize(places.pixels);
+    worker.square.resize(static_cast<size_t>(places.pixels));
     worker.partial.image.assign(worker.square.size(), 0);
     worker.partial.channel.assign(channels, 0);
     worker.partial.product.assign(channels * channels, 0);
@@ -109,8 +109,8 @@ void StatisticsAccumulator::Add(const Dataset& dataset, std::span<const int64_t>
   ParallelFor(
       0, std::ssize(samples), threads,
       [&](int thread, int64_t i) {
-        const int64_t sample = samples[i];
-        Worker& worker = workers[thread];
+        const int64_t sample = samples[static_cast<size_t>(i)];
+        Worker& worker = workers[static_cast<size_t>(thread)];
         try {
           dataset.ReadForSide(sample, resize_, worker.sample);
           const ImageInfo info = worker.renderer.Open(worker.sample);
@@ -142,7 +142,7 @@ void StatisticsAccumulator::Add(const Dataset& dataset, std::span<const int64_t>
 }
 
 Tensor StatisticsAccumulator::Sums() {
-  return {sums_.data(), DType::kFloat64, Shape{std::ssize(sums_)}};
+  return {sums_.data(), DType::kFloat64, Shape{static_cast<int64_t>(sums_.size())}};
 }
 
 bool StatisticsAccumulator::TooManyBad() const {
@@ -187,7 +187,7 @@ std::vector<float> DataStatistics::CentralMean(int crop) const {
   CONVOY_CHECK(crop >= 1 && crop <= resize, "crop {} of {}", crop, resize);
   const int64_t offset = CentreOffset(resize - crop);
   std::vector<float> mean;
-  mean.reserve(int64_t{crop} * crop * channels);
+  mean.reserve(static_cast<size_t>(int64_t{crop} * crop * channels));
   for (int64_t y = 0; y < crop; ++y) {
     const auto row = mean_image.begin() + ((offset + y) * resize + offset) * channels;
     mean.insert(mean.end(), row, row + int64_t{crop} * channels);
@@ -263,10 +263,10 @@ DataStatistics LoadStatistics(const std::string& path) {
   reader.CheckEnd();
   const int64_t resize = statistics.resize, channels = statistics.channels;
   if (resize < 1 || resize > (1 << 14) || (channels != 1 && channels != 3) ||
-      std::ssize(statistics.mean_image) != resize * resize * channels ||
-      std::ssize(statistics.channel_mean) != channels ||
-      std::ssize(statistics.channel_deviation) != channels ||
-      std::ssize(statistics.colour_covariance) != channels * channels) {
+      static_cast<int64_t>(statistics.mean_image.size()) != resize * resize * channels ||
+      static_cast<int64_t>(statistics.channel_mean.size()) != channels ||
+      static_cast<int64_t>(statistics.channel_deviation.size()) != channels ||
+      static_cast<int64_t>(statistics.colour_covariance.size()) != channels * channels) {
     throw Error(ExitCode::kData, fmt::format("{}: sizes that do not fit each other", path),
                 "make it again with: convoy data stats");
   }

@@ -41,15 +41,15 @@ void Count(const ImageInfo& info, int crop, VerifyReport& report) {
 
 VerifyReport VerifyDataset(const Dataset& dataset, int64_t begin, int64_t end, int crop,
                            int threads, const JobProgressCall& progress) {
-  std::vector<Worker> workers(threads);
+  std::vector<Worker> workers(static_cast<size_t>(threads));
   ParallelFor(
       begin, end, threads,
       [&](int thread, int64_t sample) {
-        Worker& worker = workers[thread];
+        Worker& worker = workers[static_cast<size_t>(thread)];
         ++worker.report.images;
         try {
           dataset.Read(sample, worker.sample);
-          worker.report.bytes += std::ssize(worker.sample.bytes);
+          worker.report.bytes += static_cast<int64_t>(worker.sample.bytes.size());
           Count(DecodeAll(worker), crop, worker.report);
         } catch (const Error& error) {
           if (!IsOfSample(error)) throw;

@@ -55,7 +55,7 @@ LoaderOptions OptionsOf(const LoaderBench& bench) {
 uint64_t DigestOf(const Batch& batch, bool counts, World& world) {
   const int64_t row_bytes = batch.shape.DropFirst().count();
   // One hash per position of the global batch, gathered by adding: each comes from one rank.
-  std::vector<int64_t> hashes(batch.global_count);
+  std::vector<int64_t> hashes(static_cast<size_t>(batch.global_count));
   int64_t first = INT64_MAX;
   for (const SampleInfo& sample : batch.samples) {
     if (sample.weight > 0) first = std::min(first, sample.position);
@@ -71,7 +71,7 @@ uint64_t DigestOf(const Batch& batch, bool counts, World& world) {
     Hasher hasher;
     hasher.Add(values + static_cast<int64_t>(row) * row_bytes, static_cast<size_t>(row_bytes));
     hasher.Add(&sample, sizeof(sample));
-    hashes.at(sample.position - first) = static_cast<int64_t>(hasher.Digest());
+    hashes.at(static_cast<size_t>(sample.position - first)) = static_cast<int64_t>(hasher.Digest());
   }
   world.all()
       .AllReduce(stream, {hashes.data(), DType::kInt64, Shape{batch.global_count}}, ReduceOp::kSum,

@@ -26,7 +26,7 @@ struct Percentiles {
 Percentiles PercentilesOf(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   const auto at = [&](double share) {
-    return values[std::lround(share * static_cast<double>(values.size() - 1))];
+    return values[static_cast<size_t>(std::lround(share * static_cast<double>(values.size() - 1)))];
   };
   return {at(0.1), at(0.5), at(0.9)};
 }

@@ -74,7 +74,7 @@ DeviceReport Describe(const ComputeResources& resources, const World& world) {
   const CudaInstallation installation = FindCudaDevices();
   const CudaDevice& device = resources.device.cuda;
   DeviceReport report{.rank = world.rank(),
-                      .host = world.hosts()[world.rank()],
+                      .host = world.hosts()[static_cast<size_t>(world.rank())],
                       .local_rank = world.local_rank(),
                       .ordinal = resources.device.index,
                       .device = device,
@@ -237,7 +237,7 @@ std::vector<std::string> DeviceComplaints(const std::vector<DeviceReport>& repor
     for (const AllReduceReport& group : report.all_reduces) {
       if (group.ranks[0] != report.rank) continue;  // the first of a group speaks for it
       std::vector<const DeviceReport*> of_group;
-      for (const int rank : group.ranks) of_group.push_back(&reports[rank]);
+      for (const int rank : group.ranks) of_group.push_back(&reports[static_cast<size_t>(rank)]);
       const std::string complaint = ComplaintAbout(group, of_group);
       if (!complaint.empty()) complaints.push_back(complaint);
     }

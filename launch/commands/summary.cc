@@ -117,7 +117,7 @@ Json ToJson(const NetworkSpec& network, const GridShape& grid, const std::vector
                               {"on", row.owner}});
   }
   for (int rank = 0; rank < grid.ranks(); ++rank) {
-    const RankPlan& plan = towers[rank % grid.towers];
+    const RankPlan& plan = towers[static_cast<size_t>(rank % grid.towers)];
     json["ranks"].push_back({{"rank", rank},
                              {"replica", rank / grid.towers},
                              {"tower", plan.tower},

@@ -175,7 +175,7 @@ void OptionTable::TakeArguments(int argc, const char* const* argv) {
   positional.add(kPositional, -1);
 
   std::vector<std::string> arguments;
-  arguments.reserve(argc);
+  arguments.reserve(static_cast<size_t>(argc));
   for (int i = 0; i < argc; ++i) arguments.push_back(WithDashes(argv[i]));
   po::variables_map values;
   try {

@@ -97,7 +97,7 @@ class CpuUpdater final : public Updater {
 
   void Run(Stream&, int bucket) override {
     if (*non_finite_ != 0) return;
-    const auto [first, count] = options_.buckets.at(bucket);
+    const auto [first, count] = options_.buckets.at(static_cast<size_t>(bucket));
     int bad = 0;
 #pragma omp parallel num_threads(threads_) reduction(| : bad)
     for (int64_t i = first; i < first + count; ++i) {

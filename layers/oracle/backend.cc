@@ -63,7 +63,7 @@ class OracleNetwork final : public Network {
     for (const LayerSite& place : SitesOf(segment)) {
       AddActivation(place.output.Prepend(options.batch));
       Stage stage;
-      stage.site = MakeSite(segment.items[place.index], place, threads);
+      stage.site = MakeSite(segment.items[static_cast<size_t>(place.index)], place, threads);
       for (const ParameterInfo& parameter : place.parameters) {
         stage.parameters.push_back(&arenas.parameter_layout->Find(parameter.name));
       }

@@ -92,7 +92,7 @@ class OracleUpdater final : public Updater {
   void Run(Stream&, int bucket) override {
     int32_t* non_finite = arenas_.non_finite.As<int32_t>();
     if (*non_finite != 0) return;
-    const auto [first, count] = options_.buckets.at(bucket);
+    const auto [first, count] = options_.buckets.at(static_cast<size_t>(bucket));
     for (int64_t i = first; i < first + count; ++i) {
       std::visit([&](const auto& rule) { RunRange(rule, static_cast<size_t>(i), *non_finite); },
                  options_.rule);

@@ -121,8 +121,8 @@ class MatrixGraph {
     Require(status, "cublasLtMatmulAlgoGetHeuristic");
     std::vector<cublasLtMatmulHeuristicResult_t> usable;
     for (int i = 0; i < count; ++i) {
-      if (results[i].state == CUBLAS_STATUS_SUCCESS) {
-        usable.push_back(results[i]);
+      if (results[static_cast<size_t>(i)].state == CUBLAS_STATUS_SUCCESS) {
+        usable.push_back(results[static_cast<size_t>(i)]);
       }
     }
     return usable;
