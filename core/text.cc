@@ -73,8 +73,8 @@ std::string FormatDuration(double seconds) {
 
 std::string FormatCount(int64_t count) {
   std::string digits = std::to_string(std::abs(count));
-  for (int64_t place = std::ssize(digits) - 3; place > 0; place -= 3) {
-    digits.insert(place, ",");
+  for (int64_t place = static_cast<int64_t>(digits.size()) - 3; place > 0; place -= 3) {
+    digits.insert(static_cast<size_t>(place), ",");
   }
   return count < 0 ? "-" + digits : digits;
 }

@@ -72,7 +72,7 @@ std::vector<RankDevice> GatherDevices(World& world, const RankDevice& own) {
   };
   Row row{.nccl_version = own.nccl_version, .shares_allowed = own.shares_allowed ? 1 : 0};
   std::memcpy(row.uuid, own.uuid.data(), std::min(own.uuid.size(), sizeof(row.uuid) - 1));
-  std::vector<Row> rows(world.size());
+  std::vector<Row> rows(static_cast<size_t>(world.size()));
   constexpr int64_t kBytes = sizeof(Row);
   HostStream stream;
   world.all()

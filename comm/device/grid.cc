@@ -50,7 +50,7 @@ void ProcessGrid::MakeDeviceGroups(World& world, const GroupOptions& options) {
   watchdog_ = std::make_unique<Watchdog>(
       WatchdogOptions{.deadline_s = options.deadline_s,
                       .rank = world.rank(),
-                      .host = world.hosts()[world.rank()],
+                      .host = world.hosts()[static_cast<size_t>(world.rank())],
                       .describe_peers = [&world] { return world.DescribeProgress(); }});
   const auto make_group = [&](const std::string& name, int colour, Communicator& host) {
     // One rank that asks for NCCL gets it, so that it can be tried if there is only one device.

@@ -93,7 +93,7 @@ NcclId SharedId(Communicator& host) {
   NcclId id;
   if (host.rank() == 0) CONVOY_FROM_CUDA_MODULE(convoy_nccl_make_id)(id);
   HostStream stream;
-  const Tensor bytes{id.bytes.data(), DType::kUInt8, {std::ssize(id.bytes)}};
+  const Tensor bytes{id.bytes.data(), DType::kUInt8, {static_cast<int64_t>(id.bytes.size())}};
   host.Broadcast(stream, bytes, 0, "id of an NCCL group").Wait(stream);
   return id;
 }

@@ -58,7 +58,7 @@ std::string Describe(const Call& call) {
 }
 
 void Copy(void* to, const void* from, int64_t bytes) {
-  if (to != from && bytes > 0) std::memcpy(to, from, bytes);
+  if (to != from && bytes > 0) std::memcpy(to, from, static_cast<size_t>(bytes));
 }
 
 class BoardGroup final : public RankGroup {
@@ -103,7 +103,7 @@ class BoardGroup final : public RankGroup {
   }
 
  private:
-  const Peer& Self() const { return parts_.peers[parts_.rank]; }
+  const Peer& Self() const { return parts_.peers[static_cast<size_t>(parts_.rank)]; }
 
   // Returns the tensor that peers reach into; empty if they need none of this rank's.
   Tensor ExposedTensor(const Collective& collective) const {

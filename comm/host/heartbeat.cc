@@ -26,7 +26,7 @@ constexpr int64_t kGrace = 16;
 constexpr int64_t kHeardWithin = 20;
 constexpr size_t kMostNamed = 3;
 
-double SecondsOf(int64_t beats) { return beats * kBeatSeconds; }
+double SecondsOf(int64_t beats) { return static_cast<double>(beats) * kBeatSeconds; }
 
 std::string NameOf(const Peer& peer) {
   return fmt::format("rank {} ({})", peer.world_rank, peer.host);
@@ -116,7 +116,7 @@ void Heartbeat::Beat() {
 }
 
 void Heartbeat::CountOwn() {
-  RankProgress& progress = *ranks_[own_].progress;
+  RankProgress& progress = *ranks_[static_cast<size_t>(own_)].progress;
   const auto count = [](bool is_so, std::atomic<uint32_t>& beats) {
     beats.store(is_so ? beats.load(std::memory_order_relaxed) + 1 : 0, std::memory_order_relaxed);
   };
@@ -162,7 +162,7 @@ bool Heartbeat::ReceiveUntilNextBeat() {
 void Heartbeat::Take(const HeartbeatMessage& message) {
   const auto remote = [&](int world_rank) -> RankProgress* {
     if (world_rank < 0 || world_rank >= std::ssize(ranks_)) return nullptr;
-    const Peer& rank = ranks_[world_rank];
+    const Peer& rank = ranks_[static_cast<size_t>(world_rank)];
     return rank.is_remote ? rank.progress : nullptr;
   };
   for (const HeartbeatMessage::Rank& rank : message.ranks) {

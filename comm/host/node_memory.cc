@@ -97,10 +97,10 @@ std::byte* NodeMemory::Reach(int rank, const Exposure& exposure) {
     std::optional<SharedSegment> opened =
         SharedSegment::Open(process, entry.descriptor.load(std::memory_order_relaxed), bytes);
     if (!opened) {
-      throw Error(
-          ExitCode::kPeer,
-          fmt::format("cannot map {} of process {} on this host", FormatBytes(bytes), process),
-          "that rank is gone, or this one has too many memory maps");
+      throw Error(ExitCode::kPeer,
+                  fmt::format("cannot map {} of process {} on this host",
+                              FormatBytes(static_cast<double>(bytes)), process),
+                  "that rank is gone, or this one has too many memory maps");
     }
     std::byte* const data = opened->data();
     mapped_.emplace(std::pair{rank, exposure.segment}, std::move(*opened));

@@ -21,7 +21,7 @@ std::optional<SharedSegment> SharedSegment::Create(int64_t bytes) {
   SharedSegment segment(descriptor, bytes);
   if (ftruncate(descriptor, bytes) != 0 || !segment.Map()) return std::nullopt;
   // Takes the pages now, huge ones if it may, so that nothing is allocated in a step.
-  std::memset(segment.data(), 0, bytes);
+  std::memset(segment.data(), 0, static_cast<size_t>(bytes));
   return segment;
 }
 
@@ -47,7 +47,7 @@ SharedSegment& SharedSegment::operator=(SharedSegment&& other) noexcept {
 }
 
 SharedSegment::~SharedSegment() {
-  if (data_ != nullptr) munmap(data_, bytes_);
+  if (data_ != nullptr) munmap(data_, static_cast<size_t>(bytes_));
   if (descriptor_ >= 0) close(descriptor_);
 }
 

@@ -21,13 +21,15 @@ namespace {
 // What the worlds of all ranks share.
 class ThreadWorldState {
  public:
-  explicit ThreadWorldState(int ranks) : progress_(ranks), hosts_(ranks, HostName()) {}
+  explicit ThreadWorldState(int ranks)
+      : progress_(static_cast<size_t>(ranks)), hosts_(static_cast<size_t>(ranks), HostName()) {}
 
   int size() const { return static_cast<int>(hosts_.size()); }
   const std::vector<std::string>& hosts() const { return hosts_; }
-  RankProgress& progress(int rank) { return progress_[rank]; }
+  RankProgress& progress(int rank) { return progress_[static_cast<size_t>(rank)]; }
   Peer PeerOf(int rank) {
-    return {.world_rank = rank, .host = hosts_[rank], .progress = &progress(rank)};
+    return {
+        .world_rank = rank, .host = hosts_[static_cast<size_t>(rank)], .progress = &progress(rank)};
   }
 
   // Returns the board of the group that the world's split number `split` made of `colour`.
@@ -77,7 +79,7 @@ class ThreadWorld final : public World {
  public:
   ThreadWorld(ThreadWorldState& state, int rank, const WorldOptions& options)
       : state_(state), rank_(rank), options_(options) {
-    std::vector<int> everyone(size());
+    std::vector<int> everyone(static_cast<size_t>(size()));
     std::iota(everyone.begin(), everyone.end(), 0);
     all_ = MakeGroup("all", 0, everyone);
   }
@@ -102,10 +104,11 @@ class ThreadWorld final : public World {
         .Wait(stream);
     std::vector<int> members;
     for (int r = 0; r < size(); ++r) {
-      if (every[2 * r] == colour) members.push_back(r);
+      if (every[2 * static_cast<size_t>(r)] == colour) members.push_back(r);
     }
-    std::stable_sort(members.begin(), members.end(),
-                     [&every](int a, int b) { return every[2 * a + 1] < every[2 * b + 1]; });
+    std::stable_sort(members.begin(), members.end(), [&every](int a, int b) {
+      return every[2 * static_cast<size_t>(a) + 1] < every[2 * static_cast<size_t>(b) + 1];
+    });
     return MakeGroup(name, colour, members);
   }
 
@@ -117,8 +120,8 @@ class ThreadWorld final : public World {
   void SetWork(const std::string& what) override { state_.progress(rank_).SetWork(what); }
 
   std::string DescribeProgress() override {
-    std::vector<Peer> peers(size());
-    for (int r = 0; r < size(); ++r) peers[r] = state_.PeerOf(r);
+    std::vector<Peer> peers(static_cast<size_t>(size()));
+    for (int r = 0; r < size(); ++r) peers[static_cast<size_t>(r)] = state_.PeerOf(r);
     return convoy::Describe(peers);
   }
 
@@ -137,7 +140,7 @@ class ThreadWorld final : public World {
                           .memory = std::make_unique<ThreadMemory>(),
                           .leave = LeaveDuringTransfer::kNo};
     for (int r = 0; r < ranks; ++r) {
-      const int member = members[r];
+      const int member = members[static_cast<size_t>(r)];
       if (member == rank_) parts.rank = r;
       parts.peers.push_back(state_.PeerOf(member));
     }
@@ -158,7 +161,7 @@ void RunAsThreads(int ranks, const WorldOptions& options, const std::function<vo
   CONVOY_CHECK(ranks >= 1, "{} ranks", ranks);
   ThreadWorldState state(ranks);
   std::vector<std::thread> threads;
-  threads.reserve(ranks);
+  threads.reserve(static_cast<size_t>(ranks));
   for (int rank = 0; rank < ranks; ++rank) {
     threads.emplace_back([&state, &options, &body, rank] {
       NameThisThread(fmt::format("rank {}", rank));

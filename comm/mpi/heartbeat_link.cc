@@ -12,7 +12,7 @@ constexpr size_t kMostAddresses = 8;
 
 template <typename Row>
 std::vector<Row> AllGather(const MpiChannel& channel, const Row& own) {
-  std::vector<Row> rows(channel.size());
+  std::vector<Row> rows(static_cast<size_t>(channel.size()));
   channel.AllGather(&own, sizeof(own), rows.data());
   return rows;
 }
@@ -23,7 +23,7 @@ std::unique_ptr<HeartbeatLink> MakeHeartbeatLink(const MpiChannel& channel,
                                                  const std::vector<int>& speakers) {
   HeartbeatKey key{};
   if (channel.rank() == 0) getrandom(key.data(), key.size(), 0);
-  channel.Broadcast(key.data(), std::ssize(key), 0);
+  channel.Broadcast(key.data(), static_cast<int64_t>(key.size()), 0);
 
   std::array<uint32_t, kMostAddresses> own_addresses{};
   const std::vector<uint32_t> found = OwnAddresses();
@@ -32,7 +32,7 @@ std::unique_ptr<HeartbeatLink> MakeHeartbeatLink(const MpiChannel& channel,
   std::vector<uint32_t> others;
   for (const int speaker : speakers) {
     if (speaker == channel.rank()) continue;
-    for (const uint32_t address : addresses[speaker]) {
+    for (const uint32_t address : addresses[static_cast<size_t>(speaker)]) {
       if (address != 0) others.push_back(address);
     }
   }
@@ -52,7 +52,7 @@ std::unique_ptr<HeartbeatLink> MakeHeartbeatLink(const MpiChannel& channel,
   if (!link->socket) return nullptr;
   link->key = key;
   for (const int speaker : speakers) {
-    const DatagramAddress& address = of_ranks[speaker];
+    const DatagramAddress& address = of_ranks[static_cast<size_t>(speaker)];
     if (speaker != channel.rank() && address.host != 0) link->hosts.push_back(address);
   }
   return link;

@@ -84,11 +84,11 @@ class MpiGroup final : public RankGroup {
   void ReduceScatterPiece(const Collective& collective, int64_t begin, int64_t count) {
     const int64_t element_bytes = SizeOf(collective.dtype);
     const int64_t bytes = count * element_bytes;
-    packed_.resize(bytes * size());
+    packed_.resize(static_cast<size_t>(bytes * size()));
     for (int64_t r = 0; r < size(); ++r) {
       std::memcpy(packed_.data() + r * bytes,
                   BytesOf(collective.send) + r * collective.block_bytes() + begin * element_bytes,
-                  bytes);
+                  static_cast<size_t>(bytes));
     }
     MpiCall call = CallOf(collective, begin, count);
     call.send = packed_.data();
@@ -149,7 +149,7 @@ class MpiGroup final : public RankGroup {
   // MPI does not say for whom it waits: the ranks that have called less, and those that cannot go
   // on, are suspects.
   std::string Behind() const {
-    const RankProgress* own = parts_.peers[rank()].progress;
+    const RankProgress* own = parts_.peers[static_cast<size_t>(rank())].progress;
     std::vector<Peer> behind;
     bool all_seen = true;
     for (const Peer& peer : parts_.peers) {

@@ -61,7 +61,7 @@ class HostPeerMemory final : public PeerMemory {
       : memory_(memory), local_ranks_(std::move(local_ranks)) {}
   Exposure Expose(const void* data, int64_t bytes) override { return memory_.Expose(data, bytes); }
   std::byte* Reach(int peer, const Exposure& exposure) override {
-    return memory_.Reach(local_ranks_[peer], exposure);
+    return memory_.Reach(local_ranks_[static_cast<size_t>(peer)], exposure);
   }
 
  private:
@@ -133,7 +133,7 @@ class MpiWorld final : public World {
  private:
   RankProgress& own_progress() const { return node_memory_->progress(local_rank()); }
 
-  const Place& PlaceOf(int world_rank) const { return places_[world_rank]; }
+  const Place& PlaceOf(int world_rank) const { return places_[static_cast<size_t>(world_rank)]; }
   bool IsHere(int world_rank) const { return PlaceOf(world_rank).node == PlaceOf(rank()).node; }
 
   // Null: nothing can be known of that rank.
@@ -145,7 +145,7 @@ class MpiWorld final : public World {
 
   Peer PeerOf(int world_rank) const {
     return {.world_rank = world_rank,
-            .host = hosts_[world_rank],
+            .host = hosts_[static_cast<size_t>(world_rank)],
             .progress = ProgressOf(world_rank),
             .is_remote = !IsHere(world_rank)};
   }
@@ -158,8 +158,8 @@ class MpiWorld final : public World {
   }
 
   std::vector<Peer> AllPeers() const {
-    std::vector<Peer> peers(size());
-    for (int r = 0; r < size(); ++r) peers[r] = PeerOf(r);
+    std::vector<Peer> peers(static_cast<size_t>(size()));
+    for (int r = 0; r < size(); ++r) peers[static_cast<size_t>(r)] = PeerOf(r);
     return peers;
   }
 
@@ -168,7 +168,7 @@ class MpiWorld final : public World {
     node_channel_.Broadcast(&own.node, sizeof(own.node), 0);
     const std::string host = HostName();
     std::memcpy(own.host, host.data(), std::min(host.size(), sizeof(own.host) - 1));
-    places_.resize(size());
+    places_.resize(static_cast<size_t>(size()));
     channel_.AllGather(&own, sizeof(own), places_.data());
     processor_sharers_ = 0;
     for (const Place& place : places_) {
@@ -211,7 +211,7 @@ class MpiWorld final : public World {
   std::unique_ptr<Communicator> MakeGroup(const std::string& name, MpiChannel channel) {
     if (channel.size() == 1) return MakeSelfCommunicator();
     const int32_t own_rank = rank();
-    std::vector<int32_t> members(channel.size());
+    std::vector<int32_t> members(static_cast<size_t>(channel.size()));
     channel.AllGather(&own_rank, sizeof(own_rank), members.data());
     std::vector<Peer> peers;
     std::vector<int> local_ranks;

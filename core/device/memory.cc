@@ -44,13 +44,13 @@ Buffer AllocateHost(int64_t bytes) {
   const bool large = bytes >= kHugePageBytes;
   const int64_t alignment = large ? kHugePageBytes : kAlignmentBytes;
   const int64_t rounded = RoundUp(bytes > 0 ? bytes : 1, alignment);
-  void* data = std::aligned_alloc(alignment, rounded);
+  void* data = std::aligned_alloc(static_cast<size_t>(alignment), static_cast<size_t>(rounded));
   if (data == nullptr) {
     throw Error(ExitCode::kDevice, fmt::format("cannot allocate {} bytes of host memory", bytes),
                 "use a smaller --batch-size, or more ranks");
   }
-  if (large) madvise(data, rounded, MADV_HUGEPAGE);
-  std::memset(data, 0, rounded);
+  if (large) madvise(data, static_cast<size_t>(rounded), MADV_HUGEPAGE);
+  std::memset(data, 0, static_cast<size_t>(rounded));
   return Buffer(data, bytes, Device{}, [](void* pointer) { std::free(pointer); });
 }
 

@@ -26,7 +26,7 @@ class HostEvent final : public Event {
 std::unique_ptr<Event> HostStream::Record() { return std::make_unique<HostEvent>(); }
 
 void HostStream::Copy(void* to, const void* from, int64_t bytes) {
-  if (bytes > 0) std::memcpy(to, from, bytes);
+  if (bytes > 0) std::memcpy(to, from, static_cast<size_t>(bytes));
 }
 
 }  // namespace convoy

@@ -125,8 +125,8 @@ void File::ReadAt(int64_t offset, void* data, int64_t bytes) const {
   int64_t done = 0;
   int failures = 0;
   while (done < bytes) {
-    const ssize_t count =
-        pread(descriptor_, static_cast<char*>(data) + done, bytes - done, offset + done);
+    const ssize_t count = pread(descriptor_, static_cast<char*>(data) + done,
+                                static_cast<size_t>(bytes - done), offset + done);
     if (count > 0) {
       done += count;
       continue;
@@ -164,7 +164,7 @@ void AtomicFile::WriteAt(int64_t offset, const void* data, int64_t bytes) {
   int64_t done = 0;
   while (done < bytes) {
     const ssize_t count = pwrite(file_.descriptor(), static_cast<const char*>(data) + done,
-                                 bytes - done, offset + done);
+                                 static_cast<size_t>(bytes - done), offset + done);
     if (count < 0 && errno == EINTR) continue;
     if (count == 0) errno = ENOSPC;  // nothing was taken, and nobody said why
     if (count <= 0) ThrowDisk(partial_path_, "write");
@@ -258,14 +258,14 @@ std::string ReadText(const std::string& path, ExitCode exit_code, int64_t max_by
     throw Error(exit_code, fmt::format("{}: expected a text of at most {} bytes, found {}", path,
                                        max_bytes, file.size()));
   }
-  std::string text(file.size(), '\0');
+  std::string text(static_cast<size_t>(file.size()), '\0');
   file.ReadAt(0, text.data(), file.size());
   return text;
 }
 
 void WriteText(const std::string& path, std::string_view text) {
   AtomicFile file(path);
-  file.Write(text.data(), std::ssize(text));
+  file.Write(text.data(), static_cast<int64_t>(text.size()));
   file.Commit();
 }
 
@@ -278,7 +278,7 @@ std::string UniquePartialSuffix() {
 
 void WriteSharedText(const std::string& path, std::string_view text) {
   AtomicFile file(path, UniquePartialSuffix());
-  file.Write(text.data(), std::ssize(text));
+  file.Write(text.data(), static_cast<int64_t>(text.size()));
   file.Commit();
 }
 

@@ -13,7 +13,7 @@ namespace convoy {
 
 ThreadPool::ThreadPool(int threads, const std::string& name) {
   CONVOY_CHECK(threads >= 1, "{} threads", threads);
-  threads_.reserve(threads);
+  threads_.reserve(static_cast<size_t>(threads));
   try {
     for (int i = 0; i < threads; ++i) {
       threads_.emplace_back([this, name] {

@@ -16,12 +16,12 @@ Shape::Shape(std::initializer_list<int64_t> sizes) : rank_(static_cast<int>(size
 
 int64_t Shape::operator[](int dimension) const {
   CONVOY_CHECK(dimension >= 0 && dimension < rank_, "dimension {} of {}", dimension, ToString());
-  return sizes_[dimension];
+  return sizes_[static_cast<size_t>(dimension)];
 }
 
 int64_t Shape::count() const {
   int64_t count = 1;
-  for (int i = 0; i < rank_; ++i) count *= sizes_[i];
+  for (int i = 0; i < rank_; ++i) count *= sizes_[static_cast<size_t>(i)];
   return count;
 }
 
@@ -45,7 +45,7 @@ Shape Shape::DropFirst() const {
 Shape Shape::With(int dimension, int64_t size) const {
   CONVOY_CHECK(dimension >= 0 && dimension < rank_);
   Shape result = *this;
-  result.sizes_[dimension] = size;
+  result.sizes_[static_cast<size_t>(dimension)] = size;
   return result;
 }
 

@@ -26,8 +26,8 @@ class AveragePoolOperation final : public Operation {
 
   void Forward(const StepContext&) override {
     ForEachPlace(wiring_.y, [&](int64_t image, int64_t oh, int64_t ow, float* sum) {
-      const Window& row = rows_.windows[oh];
-      const Window& column = columns_.windows[ow];
+      const Window& row = rows_.windows[static_cast<size_t>(oh)];
+      const Window& column = columns_.windows[static_cast<size_t>(ow)];
       for (int64_t h = row.begin; h < row.end; ++h) {
         for (int64_t w = column.begin; w < column.end; ++w) {
           Add(At(wiring_.x, image, h, w), 1, sum);
@@ -42,11 +42,12 @@ class AveragePoolOperation final : public Operation {
     if (!request.wants_dx) return;
     const PhaseTimer timer(context, wiring_.name, "backward");
     ForEachPlace(wiring_.x, [&](int64_t image, int64_t h, int64_t w, float* sum) {
-      const Covering& rows = rows_.coverings[h];
-      const Covering& columns = columns_.coverings[w];
+      const Covering& rows = rows_.coverings[static_cast<size_t>(h)];
+      const Covering& columns = columns_.coverings[static_cast<size_t>(w)];
       for (int64_t oh = rows.first; oh < rows.end; ++oh) {
         for (int64_t ow = columns.first; ow < columns.end; ++ow) {
-          const float divisor = rows_.windows[oh].divisor * columns_.windows[ow].divisor;
+          const float divisor = rows_.windows[static_cast<size_t>(oh)].divisor *
+                                columns_.windows[static_cast<size_t>(ow)].divisor;
           Add(At(wiring_.dy, image, oh, ow), 1 / divisor, sum);
         }
       }

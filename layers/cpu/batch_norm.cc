@@ -22,7 +22,7 @@ class BatchNormOperation final : public Operation {
         channels_(wiring.x.shape.back()),
         places_(wiring.x.count() / rows_ / channels_),
         sums_(2 * static_cast<size_t>(channels_) + 1),
-        means_(channels_),
+        means_(static_cast<size_t>(channels_)),
         inverse_deviations_(means_.size()),
         factors_(means_.size()),
         mean_gradients_(means_.size()),
@@ -84,7 +84,8 @@ class BatchNormOperation final : public Operation {
     const float* variances = wiring_.parameters.running_variance.As<float>();
     for (size_t c = 0; c < means_.size(); ++c) {
       means_[c] = means[c];
-      inverse_deviations_[c] = static_cast<float>(1 / std::sqrt(variances[c] + norm_.epsilon));
+      inverse_deviations_[c] =
+          static_cast<float>(1 / std::sqrt(static_cast<double>(variances[c]) + norm_.epsilon));
     }
   }
 
@@ -95,13 +96,13 @@ class BatchNormOperation final : public Operation {
       if (weights[n] <= 0) return;
 #pragma omp simd
       for (int64_t c = 0; c < channels_; ++c) {
-        const double value = Load(x + offset + c);
+        const auto value = static_cast<double>(Load(x + offset + c));
         first[c] += value;
         second[c] += value * value;
       }
     });
     const auto counted = std::count_if(weights, weights + rows_, [](float w) { return w > 0; });
-    sums_.back() = counted * places_;
+    sums_.back() = static_cast<double>(counted * places_);
     Reduce(context, 2 * channels_ + 1);
 
     const auto channels = static_cast<size_t>(channels_);
@@ -140,7 +141,7 @@ class BatchNormOperation final : public Operation {
       for (int64_t c = 0; c < channels_; ++c) {
         const float gradient = GradientAt(y, dy, mask, offset + c);
         const float normalised = (Load(x + offset + c) - means_[c]) * inverse_deviations_[c];
-        first[c] += gradient;
+        first[c] += static_cast<double>(gradient);
         second[c] += static_cast<double>(gradient) * static_cast<double>(normalised);
       }
     });
@@ -180,7 +181,7 @@ class BatchNormOperation final : public Operation {
   template <typename Add>
   void SumOverPlaces(Add&& add) {
     const auto sums_of = [&](int thread) {
-      return static_cast<double*>(thread_sums_[thread].data());
+      return static_cast<double*>(thread_sums_[static_cast<size_t>(thread)].data());
     };
     for (int thread = 0; thread < wiring_.threads; ++thread) {
       std::fill_n(sums_of(thread), 2 * channels_, 0.0);
@@ -191,7 +192,7 @@ class BatchNormOperation final : public Operation {
     std::fill(sums_.begin(), sums_.end(), 0.0);
     for (int thread = 0; thread < wiring_.threads; ++thread) {
       for (int64_t i = 0; i < 2 * channels_; ++i) {
-        sums_[i] += sums_of(thread)[i];
+        sums_[static_cast<size_t>(i)] += sums_of(thread)[i];
       }
     }
   }

@@ -24,7 +24,7 @@ void AddBlock(const T* dy, int64_t places, int64_t channels, int64_t lanes, doub
     for (int64_t c = 0; c < lanes; ++c) block[c] += Load(row + c);
   }
 #pragma omp simd
-  for (int64_t c = 0; c < lanes; ++c) sums[c] += block[c];
+  for (int64_t c = 0; c < lanes; ++c) sums[c] += static_cast<double>(block[c]);
 }
 
 template <typename T>

@@ -39,7 +39,7 @@ class Binder {
     arena_order_ = conv.groups == 1 ? Tag::ohwi : Tag::gohwi;
     if (conv.has_bias) bias_ = {{conv.out_channels}, memory::data_type::f32, Tag::a};
     const int64_t places = wiring.y.count() / conv.out_channels;
-    set_.flops = 2.0 * (places * wiring.parameters.weight.count());
+    set_.flops = 2.0 * static_cast<double>(places * wiring.parameters.weight.count());
   }
 
   PrimitiveSet Bind() {

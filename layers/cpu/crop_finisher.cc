@@ -33,8 +33,8 @@ CropFinisher::CropFinisher(const Shape& crop, std::vector<float> mean,
       mean_(std::move(mean)),
       standard_deviation_(std::move(standard_deviation)),
       factors_(Index(line_)) {
-  const auto means = std::ssize(mean_);
-  const auto deviations = std::ssize(standard_deviation_);
+  const auto means = static_cast<int64_t>(mean_.size());
+  const auto deviations = static_cast<int64_t>(standard_deviation_.size());
   has_mean_image_ = means == crop.count() && means != channels_;
   CONVOY_CHECK(means == 0 || means == channels_ || has_mean_image_, "{} mean values for {}", means,
                crop.ToString());

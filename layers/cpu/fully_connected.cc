@@ -78,7 +78,7 @@ std::unique_ptr<Operation> MakeOperation(const FullyConnected&, const Wiring& wi
                     .in = wiring.x.shape.DropFirst().count(),
                     .out = wiring.y.shape[1]};
   PrimitiveSet primitives;
-  primitives.flops = 2.0 * (sizes.rows * sizes.in * sizes.out);
+  primitives.flops = 2.0 * static_cast<double>(sizes.rows * sizes.in * sizes.out);
   ExplainingFailure(wiring.name, [&] {
     primitives.forward.main = BindForward(wiring, sizes, onednn);
     if (wiring.training) BindBackward(wiring, sizes, onednn, primitives);

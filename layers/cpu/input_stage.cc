@@ -16,7 +16,7 @@ class CpuInputStage final : public InputStage {
   CpuInputStage(const InputOptions& options, int threads)
       : options_(options),
         finisher_(options.crop, options.mean, options.standard_deviation),
-        scratch_(threads, finisher_.MakeScratch()),
+        scratch_(static_cast<size_t>(threads), finisher_.MakeScratch()),
         rows_(options.batch) {}
 
   void Load(Stream&, const Batch& batch, const Tensor& x) override {
@@ -38,8 +38,8 @@ class CpuInputStage final : public InputStage {
     const int64_t crop = options_.crop.count();
 #pragma omp parallel for num_threads(static_cast <int>(scratch_.size())) schedule(static)
     for (int64_t n = 0; n < options_.batch; ++n) {
-      finisher_.Finish(pixels + n * crop, batch.samples[n], scratch_[omp_get_thread_num()],
-                       x + n * crop);
+      finisher_.Finish(pixels + n * crop, batch.samples[static_cast<size_t>(n)],
+                       scratch_[static_cast<size_t>(omp_get_thread_num())], x + n * crop);
     }
   }
 

@@ -53,7 +53,7 @@ class LrnOperation final : public Operation {
 #pragma omp parallel num_threads(wiring_.threads)
     {
       const int thread = omp_get_thread_num();
-      float* scratch = static_cast<float*>(scratch_[thread].data());
+      float* scratch = static_cast<float*>(scratch_[static_cast<size_t>(thread)].data());
       float* values = scratch + kernel_.scratch_count();
       const Part part = PartOf(places_, thread, omp_get_num_threads());
       for (int64_t place = part.begin; place < part.end; ++place) {

@@ -73,7 +73,7 @@ class MaxPoolOperation final : public Operation {
       scratch.ring = static_cast<float*>(scratch.memory.data());
       scratch.values = scratch.ring + kernel_ * width_ * channels_;
       scratch.lrn = scratch.values + channels_;
-      scratch.window.resize(kernel_);
+      scratch.window.resize(static_cast<size_t>(kernel_));
       scratch_.push_back(std::move(scratch));
     }
   }
@@ -82,13 +82,13 @@ class MaxPoolOperation final : public Operation {
     ForEachPart(out_height_, [&](int64_t image, const Part& part, Scratch& scratch) {
       int64_t next_row = 0;  // of x, not yet in the ring
       for (int64_t oh = part.begin; oh < part.end; ++oh) {
-        const Window& window = rows_.windows[oh];
+        const Window& window = rows_.windows[static_cast<size_t>(oh)];
         for (int64_t h = std::max(next_row, window.begin); h < window.end; ++h) {
           PrepareRow(image, h, scratch);
         }
         next_row = std::max(next_row, window.end);
         for (int64_t h = window.begin; h < window.end; ++h) {
-          scratch.window[h - window.begin] = RowOf(image, h, scratch);
+          scratch.window[static_cast<size_t>(h - window.begin)] = RowOf(image, h, scratch);
         }
         const int64_t out = (image * out_height_ + oh) * out_width_ * channels_;
         PoolRow(window, scratch, y_ + out, taps() + out);
@@ -131,7 +131,7 @@ class MaxPoolOperation final : public Operation {
     const int64_t parts = images_ >= threads ? 1 : (threads + images_ - 1) / images_;
 #pragma omp parallel num_threads(wiring_.threads)
     {
-      Scratch& scratch = scratch_[omp_get_thread_num()];
+      Scratch& scratch = scratch_[static_cast<size_t>(omp_get_thread_num())];
 #pragma omp for schedule(static)
       for (int64_t i = 0; i < images_ * parts; ++i) {
         const Part part = PartOf(height, static_cast<int>(i % parts), static_cast<int>(parts));
@@ -194,7 +194,7 @@ class MaxPoolOperation final : public Operation {
     std::fill_n(taps, channels_, tap_of(row.begin, column.begin));
     for (int64_t h = row.begin; h < row.end; ++h) {
       for (int64_t w = column.begin; w < column.end; ++w) {
-        const float* in = scratch.window[h - row.begin] + w * channels_;
+        const float* in = scratch.window[static_cast<size_t>(h - row.begin)] + w * channels_;
         const Tap tap = tap_of(h, w);
 #pragma omp simd
         for (int64_t c = 0; c < channels_; ++c) {
@@ -211,12 +211,12 @@ class MaxPoolOperation final : public Operation {
   // gradient[c] = the sum of dy over the windows whose maximum is at (h, w).
   void GatherGradient(int64_t image, int64_t h, int64_t w, float* gradient) const {
     std::fill_n(gradient, channels_, 0.0f);
-    const Covering& rows = rows_.coverings[h];
-    const Covering& columns = columns_.coverings[w];
+    const Covering& rows = rows_.coverings[static_cast<size_t>(h)];
+    const Covering& columns = columns_.coverings[static_cast<size_t>(w)];
     for (int64_t oh = rows.first; oh < rows.end; ++oh) {
       for (int64_t ow = columns.first; ow < columns.end; ++ow) {
-        const int64_t in_row = h - rows_.windows[oh].start;
-        const int64_t in_column = w - columns_.windows[ow].start;
+        const int64_t in_row = h - rows_.windows[static_cast<size_t>(oh)].start;
+        const int64_t in_column = w - columns_.windows[static_cast<size_t>(ow)].start;
         const auto tap = static_cast<Tap>(in_row * kernel_ + in_column);
         const int64_t out = ((image * out_height_ + oh) * out_width_ + ow) * channels_;
         const T* dy = dy_ + out;

@@ -46,7 +46,7 @@ void BoundPrimitive::Execute() const {
 
 double BoundPrimitive::MedianSeconds(int repetitions) const {
   using Clock = std::chrono::steady_clock;
-  std::vector<double> seconds(repetitions);
+  std::vector<double> seconds(static_cast<size_t>(repetitions));
   Execute();
   for (double& time : seconds) {
     const auto start = Clock::now();

@@ -20,7 +20,7 @@ class SoftmaxLossOperation final : public Operation {
         smoothing_(loss.label_smoothing),
         rows_(wiring.x.shape[0]),
         classes_(wiring.x.shape[1]),
-        row_sums_(rows_) {}
+        row_sums_(static_cast<size_t>(rows_)) {}
 
   void Forward(const StepContext& context) override {
     const int32_t* labels = context.rows.labels.As<int32_t>();
@@ -31,9 +31,9 @@ class SoftmaxLossOperation final : public Operation {
     for (int64_t n = 0; n < rows_; ++n) {
       const TLogit* logits = x + n * classes_;
       const double log_sum = Softmax(logits, y + n * classes_);
-      row_sums_[n] = weights[n] > 0 && labels[n] >= 0
-                         ? SumsOf(logits, log_sum, labels[n], weights[n])
-                         : LossSums{};
+      row_sums_[static_cast<size_t>(n)] = weights[n] > 0 && labels[n] >= 0
+                                              ? SumsOf(logits, log_sum, labels[n], weights[n])
+                                              : LossSums{};
     }
     sums_ = {};
     for (const LossSums& row : row_sums_) sums_ += row;
@@ -47,7 +47,7 @@ class SoftmaxLossOperation final : public Operation {
     const float* weights = context.rows.weights.As<float>();
     const float* y = wiring_.y.As<float>();
     TGradient* dx = wiring_.dx.As<TGradient>();
-    const auto share = static_cast<float>(smoothing_ / classes_);
+    const auto share = static_cast<float>(smoothing_ / static_cast<double>(classes_));
     const auto at_label = static_cast<float>(1 - smoothing_);
 #pragma omp parallel for num_threads(wiring_.threads) schedule(static)
     for (int64_t n = 0; n < rows_; ++n) {
@@ -75,29 +75,29 @@ class SoftmaxLossOperation final : public Operation {
 #pragma omp simd reduction(+ : sum)
     for (int64_t c = 0; c < classes_; ++c) {
       probabilities[c] = Exp(Load(logits + c) - largest);
-      sum += probabilities[c];
+      sum += static_cast<double>(probabilities[c]);
     }
     const auto factor = static_cast<float>(1 / sum);
 #pragma omp simd
     for (int64_t c = 0; c < classes_; ++c) probabilities[c] *= factor;
-    return largest + std::log(sum);
+    return static_cast<double>(largest) + std::log(sum);
   }
 
   LossSums SumsOf(const TLogit* logits, double log_sum, int32_t label, float weight) const {
     const float label_logit = Load(logits + label);
     double sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t c = 0; c < classes_; ++c) sum += Load(logits + c);
-    const double mean_log_probability = sum / classes_ - log_sum;
-    const double loss =
-        -(1 - smoothing_) * (label_logit - log_sum) - smoothing_ * mean_log_probability;
+    for (int64_t c = 0; c < classes_; ++c) sum += static_cast<double>(Load(logits + c));
+    const double mean_log_probability = sum / static_cast<double>(classes_) - log_sum;
+    const double loss = -(1 - smoothing_) * (static_cast<double>(label_logit) - log_sum) -
+                        smoothing_ * mean_log_probability;
     // Classes before the label in the order of falling probability; ties by class number.
     int64_t before = 0;
     for (int64_t c = 0; c < classes_; ++c) {
       const float logit = Load(logits + c);
       before += logit > label_logit || (logit == label_logit && c < label) ? 1 : 0;
     }
-    const double row_weight = weight;
+    const auto row_weight = static_cast<double>(weight);
     return {.weight = row_weight,
             .loss = row_weight * loss,
             .top1 = before < 1 ? row_weight : 0,

@@ -26,8 +26,9 @@ class CudaFactory final : public OperationFactory {
     const int64_t fits = memory.free_bytes * 9 / 10 / std::max<int64_t>(1, bytes / rows);
     throw Error(ExitCode::kDevice,
                 fmt::format("activations of {} rows need {} on cuda:{}, {} of {} are free", rows,
-                            FormatBytes(bytes), resources_.device, FormatBytes(memory.free_bytes),
-                            FormatBytes(memory.total_bytes)),
+                            FormatBytes(static_cast<double>(bytes)), resources_.device,
+                            FormatBytes(static_cast<double>(memory.free_bytes)),
+                            FormatBytes(static_cast<double>(memory.total_bytes))),
                 fmt::format("about {} rows per rank would fit: give a smaller --batch-size, or "
                             "more ranks",
                             fits));
@@ -157,7 +158,8 @@ class CudaBackend final : public Backend {
     return fmt::format("cuda:{}: {}", options_.device, Platform());
   }
   std::string Platform() const override {
-    return fmt::format("{}, {}, {}{}", facts_.name, FormatBytes(facts_.memory_bytes), Libraries(),
+    return fmt::format("{}, {}, {}{}", facts_.name,
+                       FormatBytes(static_cast<double>(facts_.memory_bytes)), Libraries(),
                        options_.tf32 ? ", TF32" : "");
   }
   std::string Libraries() const override {

@@ -30,7 +30,7 @@ class DropoutMask {
     RandomBlocks(key_, static_cast<uint32_t>(first_block), block_count, words);
   }
   bool Keeps(int64_t element, double rate) const {
-    return Words(element / 4)[element % 4] >= Threshold(rate);
+    return Words(element / 4)[static_cast<size_t>(element % 4)] >= Threshold(rate);
   }
   // P(word < Threshold(rate)) = rate, to 2^-32; rate in [0, 1).
   static uint32_t Threshold(double rate) { return static_cast<uint32_t>(rate * 0x1p32); }

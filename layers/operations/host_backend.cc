@@ -32,7 +32,8 @@ void ForEachRun(const Tensor& blocks, const Tensor& whole, int threads, Copy cop
   for (int64_t place = 0; place < runs.places; ++place) {
     for (int64_t g = 0; g < runs.blocks; ++g) {
       copy(block_bytes + (g * runs.places + place) * runs.run_bytes,
-           whole_bytes + (place * runs.blocks + g) * runs.run_bytes, runs.run_bytes);
+           whole_bytes + (place * runs.blocks + g) * runs.run_bytes,
+           static_cast<size_t>(runs.run_bytes));
     }
   }
 }

@@ -12,7 +12,10 @@ namespace convoy {
 
 class HostRows {
  public:
-  explicit HostRows(int64_t batch) : labels_(batch), weights_(batch), positions_(batch) {}
+  explicit HostRows(int64_t batch)
+      : labels_(static_cast<size_t>(batch)),
+        weights_(static_cast<size_t>(batch)),
+        positions_(static_cast<size_t>(batch)) {}
 
   // `samples` has as many rows.
   void Load(const std::vector<SampleInfo>& samples) {
@@ -25,7 +28,7 @@ class HostRows {
 
   // Returns views of this object's memory.
   RowInfo info() const {
-    const Shape shape{std::ssize(labels_)};
+    const Shape shape{static_cast<int64_t>(labels_.size())};
     return {{labels_.data(), DType::kInt32, shape},
             {weights_.data(), DType::kFloat32, shape},
             {positions_.data(), DType::kInt64, shape}};

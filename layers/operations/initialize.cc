@@ -25,7 +25,7 @@ std::array<double, 2> DrawPair(const ParameterInfo& parameter, const RandomKey& 
     return {bound * (2 * ToUniform(words[0], words[1]) - 1),
             bound * (2 * ToUniform(words[2], words[3]) - 1)};
   };
-  const double fan_in = parameter.fan_in;
+  const auto fan_in = static_cast<double>(parameter.fan_in);
   switch (init.kind) {
     case InitKind::kConstant:
       return {init.value, init.value};
@@ -34,7 +34,7 @@ std::array<double, 2> DrawPair(const ParameterInfo& parameter, const RandomKey& 
     case InitKind::kHe:
       return normals(std::sqrt(2 / fan_in));
     case InitKind::kXavier:
-      return uniforms(std::sqrt(6 / (fan_in + parameter.fan_out)));
+      return uniforms(std::sqrt(6 / (fan_in + static_cast<double>(parameter.fan_out))));
     case InitKind::kFanInUniform:
       return uniforms(1 / std::sqrt(fan_in));
   }
@@ -51,7 +51,7 @@ void Fill(const ParameterInfo& parameter, const RandomKey& key, int64_t first, i
     for (int64_t half = 0; half < 2; ++half) {
       const int64_t element = 2 * pair + half;
       if (element < first || element >= end) continue;
-      values[element - first] = static_cast<T>(drawn[half]);
+      values[element - first] = static_cast<T>(drawn[static_cast<size_t>(half)]);
     }
   }
 }

@@ -23,7 +23,7 @@ class OracleInput final : public InputStage {
     double* out = x.As<double>();
     rows_.Load(batch.samples);
     for (int64_t n = 0; n < batch.shape[0]; ++n) {
-      const SampleInfo& sample = batch.samples[n];
+      const SampleInfo& sample = batch.samples[static_cast<size_t>(n)];
       for (int64_t h = 0; h < height; ++h) {
         for (int64_t w = 0; w < width; ++w) {
           const int64_t source = sample.mirror ? width - 1 - w : w;
@@ -43,11 +43,13 @@ class OracleInput final : public InputStage {
  private:
   double Mean(int64_t place, int64_t channel) const {
     if (options_.mean.empty()) return 0;
-    const bool per_pixel = std::ssize(options_.mean) == options_.crop.count();
-    return options_.mean[per_pixel ? place : channel];
+    const bool per_pixel = static_cast<int64_t>(options_.mean.size()) == options_.crop.count();
+    return options_.mean[static_cast<size_t>(per_pixel ? place : channel)];
   }
   double Deviation(int64_t channel) const {
-    return options_.standard_deviation.empty() ? 1 : options_.standard_deviation[channel];
+    return options_.standard_deviation.empty()
+               ? 1
+               : options_.standard_deviation[static_cast<size_t>(channel)];
   }
 
   InputOptions options_;
@@ -138,7 +140,7 @@ class OracleNetwork final : public Network {
   }
 
   void AddActivation(const Shape& shape) {
-    activations_.push_back({shape, std::vector<double>(shape.count())});
+    activations_.push_back({shape, std::vector<double>(static_cast<size_t>(shape.count()))});
     gradients_.push_back(
         {shape, std::vector<double>(training_ ? static_cast<size_t>(shape.count()) : 0)});
   }

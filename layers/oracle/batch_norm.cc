@@ -15,8 +15,8 @@ class OracleBatchNorm final : public OracleLayer {
         rows_(site.x[0]),
         channels_(site.x.back()),
         places_(site.x.count() / site.x[0] / site.x.back()),
-        mean_(channels_),
-        inverse_deviation_(channels_) {}
+        mean_(static_cast<size_t>(channels_)),
+        inverse_deviation_(static_cast<size_t>(channels_)) {}
 
   void Forward(const StepContext& context, const double* x, double* y) override {
     if (context.training) {
@@ -93,8 +93,8 @@ class OracleBatchNorm final : public OracleLayer {
 
   static void Reduce(const StepContext& context, std::vector<double>& sums) {
     if (!context.reduce_statistics) return;
-    context.reduce_statistics(*context.stream,
-                              {sums.data(), DType::kFloat64, Shape{std::ssize(sums)}});
+    context.reduce_statistics(
+        *context.stream, {sums.data(), DType::kFloat64, Shape{static_cast<int64_t>(sums.size())}});
   }
 
   // visit(row, channel, index) over all elements.
@@ -103,7 +103,7 @@ class OracleBatchNorm final : public OracleLayer {
     int64_t i = 0;
     for (int64_t n = 0; n < rows_; ++n) {
       for (int64_t place = 0; place < places_; ++place) {
-        for (int64_t c = 0; c < channels_; ++c, ++i) visit(n, c, i);
+        for (int64_t c = 0; c < channels_; ++c, ++i) visit(n, static_cast<size_t>(c), i);
       }
     }
   }

@@ -30,18 +30,19 @@ class OracleLrn final : public OracleLayer {
                 double* dx) override {
     if (dx == nullptr) return;
     const double factor = 2 * lrn_.SquareSumFactor() * lrn_.beta;
-    std::vector<double> scale(channels_);
+    std::vector<double> scale(static_cast<size_t>(channels_));
     for (int64_t place = 0; place < places_; ++place) {
       const int64_t base = place * channels_;
       for (int64_t c = 0; c < channels_; ++c) {
-        scale[c] = Scale(x + base, c);
+        scale[static_cast<size_t>(c)] = Scale(x + base, c);
       }
       for (int64_t c = 0; c < channels_; ++c) {
         double sum = 0;
         for (int64_t j = First(c); j <= Last(c); ++j) {
-          sum += dy[base + j] * y[base + j] / scale[j];
+          sum += dy[base + j] * y[base + j] / scale[static_cast<size_t>(j)];
         }
-        dx[base + c] = dy[base + c] * std::pow(scale[c], -lrn_.beta) - factor * x[base + c] * sum;
+        dx[base + c] = dy[base + c] * std::pow(scale[static_cast<size_t>(c)], -lrn_.beta) -
+                       factor * x[base + c] * sum;
       }
     }
   }

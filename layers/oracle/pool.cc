@@ -129,7 +129,7 @@ class OracleAdaptiveAveragePool final : public OracleLayer {
         for (int64_t ow = 0; ow < y[2]; ++ow) {
           const int64_t h0 = first(oh, x[1], y[1]), h1 = end(oh, x[1], y[1]);
           const int64_t w0 = first(ow, x[2], y[2]), w1 = end(ow, x[2], y[2]);
-          const double share = 1.0 / ((h1 - h0) * (w1 - w0));
+          const double share = 1.0 / static_cast<double>((h1 - h0) * (w1 - w0));
           for (int64_t h = h0; h < h1; ++h) {
             for (int64_t w = w0; w < w1; ++w) {
               for (int64_t c = 0; c < y[3]; ++c) {

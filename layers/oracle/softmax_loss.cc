@@ -27,7 +27,7 @@ class OracleSoftmaxLoss final : public OracleLayer {
 
       double mean_log_probability = 0;
       for (int64_t c = 0; c < classes_; ++c) mean_log_probability += logits[c] - log_sum;
-      mean_log_probability /= classes_;
+      mean_log_probability /= static_cast<double>(classes_);
       const int32_t label = labels[n];
       const double loss =
           -(1 - smoothing_) * (logits[label] - log_sum) - smoothing_ * mean_log_probability;
@@ -49,7 +49,7 @@ class OracleSoftmaxLoss final : public OracleLayer {
     if (dx == nullptr) return;
     const int32_t* labels = context.rows.labels.As<int32_t>();
     const float* weights = context.rows.weights.As<float>();
-    const double share = smoothing_ / classes_;
+    const double share = smoothing_ / static_cast<double>(classes_);
     for (int64_t n = 0; n < rows_; ++n) {
       const double scale = context.loss_scale * weights[n];
       for (int64_t c = 0; c < classes_; ++c) {
