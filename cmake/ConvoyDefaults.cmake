@@ -38,9 +38,11 @@ if(CONVOY_FUZZ)
 endif()
 
 # convoy_add_library(NAME SOURCES...): adds a static library with the defaults applied; a folder is one.
+# Its own code says every conversion that may change a number or its sign.
 function(convoy_add_library name)
   add_library(${name} STATIC ${ARGN})
   target_link_libraries(${name} PUBLIC convoy_defaults)
+  target_compile_options(${name} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wconversion -Wsign-conversion>)
   set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE ON)
 endfunction()
 

@@ -60,7 +60,7 @@ std::vector<int> AllowedProcessors() {
   std::vector<int> processors;
   if (sched_getaffinity(0, sizeof(set), &set) != 0) return processors;
   for (int processor = 0; processor < CPU_SETSIZE; ++processor) {
-    if (CPU_ISSET(processor, &set)) processors.push_back(processor);
+    if (CPU_ISSET(static_cast<size_t>(processor), &set)) processors.push_back(processor);
   }
   return processors;
 }
@@ -89,7 +89,7 @@ std::string BindToNumaNode(int node, const std::string& sysfs) {
   if (near.empty() || near.size() == allowed.size()) return {};
   cpu_set_t set;
   CPU_ZERO(&set);
-  for (const int processor : near) CPU_SET(processor, &set);
+  for (const int processor : near) CPU_SET(static_cast<size_t>(processor), &set);
   return sched_setaffinity(0, sizeof(set), &set) == 0 ? FormatProcessorList(near) : std::string();
 }
 

@@ -37,7 +37,7 @@ template <int kTaps, bool kAdds>
 int WeighFewRowsFast(const uint8_t* const* row, const uint16_t* weight, uint16_t start, int count,
                      uint16_t* out) {
   const __m256i zero = _mm256_setzero_si256();
-  __m256i factor[kTaps];
+  __m256i factor[size_t{kTaps}];
   for (int tap = 0; tap < kTaps; ++tap) {
     factor[tap] = _mm256_set1_epi16(static_cast<int16_t>(weight[tap]));
   }
@@ -75,8 +75,8 @@ int WeighFewRowsFast(const uint8_t* const* row, const uint16_t* weight, uint16_t
 template <int kTaps, bool kAdds>
 void WeighFewRows(const uint8_t* const* rows, const int32_t* weights, uint16_t start, int count,
                   uint16_t* out) {
-  const uint8_t* row[kTaps];
-  uint16_t weight[kTaps];
+  const uint8_t* row[size_t{kTaps}];
+  uint16_t weight[size_t{kTaps}];
   for (int tap = 0; tap < kTaps; ++tap) {
     row[tap] = rows[tap];
     weight[tap] = ShortWeight(weights[tap]);

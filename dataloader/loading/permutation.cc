@@ -17,7 +17,7 @@ int64_t PermutedSample(uint64_t seed, int64_t epoch, int64_t size, int64_t posit
   CONVOY_CHECK(size >= 1 && size < (int64_t{1} << 44) && position >= 0 && position < size,
                "position {} of {}", position, size);
   if (size == 1) return 0;
-  const int bits = std::bit_width(static_cast<uint64_t>(size - 1));
+  const auto bits = static_cast<int>(std::bit_width(static_cast<uint64_t>(size - 1)));
   const int half = (bits + 1) / 2;
   const uint64_t mask = (uint64_t{1} << half) - 1;
   auto value = static_cast<uint64_t>(position);

@@ -44,10 +44,11 @@ class BatchNormOperation final : public Operation {
     const T* x = wiring_.x.As<T>();
     T* y = wiring_.y.As<T>();
     const bool relu = wiring_.relu;
+    const float *means = means_.data(), *factors = factors_.data();
     ForEachPlace([&](int64_t, int64_t offset, int) {
 #pragma omp simd
       for (int64_t c = 0; c < channels_; ++c) {
-        const float value = (Load(x + offset + c) - means_[c]) * factors_[c] + bias[c];
+        const float value = (Load(x + offset + c) - means[c]) * factors[c] + bias[c];
         Store(ZeroUnless((value > 0) | !relu, value), y + offset + c);
       }
     });
@@ -136,11 +137,12 @@ class BatchNormOperation final : public Operation {
     const T* y = wiring_.y.As<T>();
     const T* dy = wiring_.dy.As<T>();
     const bool mask = MasksDy();
+    const float *means = means_.data(), *inverse_deviations = inverse_deviations_.data();
     SumOverPlaces([&](int64_t, int64_t offset, double* first, double* second) {
 #pragma omp simd
       for (int64_t c = 0; c < channels_; ++c) {
         const float gradient = GradientAt(y, dy, mask, offset + c);
-        const float normalised = (Load(x + offset + c) - means_[c]) * inverse_deviations_[c];
+        const float normalised = (Load(x + offset + c) - means[c]) * inverse_deviations[c];
         first[c] += static_cast<double>(gradient);
         second[c] += static_cast<double>(gradient) * static_cast<double>(normalised);
       }
@@ -158,15 +160,18 @@ class BatchNormOperation final : public Operation {
       mean_gradients_[c] = static_cast<float>(sums_[c] / count_);
       mean_products_[c] = static_cast<float>(sums_[means_.size() + c] / count_);
     }
+    const float *means = means_.data(), *inverse_deviations = inverse_deviations_.data();
+    const float *mean_gradients = mean_gradients_.data(), *mean_products = mean_products_.data();
+    const float* factors = factors_.data();
     ForEachPlace([&](int64_t n, int64_t offset, int) {
       // A row that was not counted moves no statistic.
       const float counted = weights[n] > 0 ? 1 : 0;
 #pragma omp simd
       for (int64_t c = 0; c < channels_; ++c) {
         const float gradient = GradientAt(y, dy, mask, offset + c);
-        const float normalised = (Load(x + offset + c) - means_[c]) * inverse_deviations_[c];
-        const float through_statistics = mean_gradients_[c] + normalised * mean_products_[c];
-        Store(factors_[c] * (gradient - counted * through_statistics), dx + offset + c);
+        const float normalised = (Load(x + offset + c) - means[c]) * inverse_deviations[c];
+        const float through_statistics = mean_gradients[c] + normalised * mean_products[c];
+        Store(factors[c] * (gradient - counted * through_statistics), dx + offset + c);
       }
     });
   }
