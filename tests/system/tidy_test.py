@@ -8,7 +8,8 @@ import unittest
 
 from convoy import SOURCE
 
-CLANG_TIDY = "clang-tidy-19"  # as in the preset tidy of CMakePresets.json
+CLANG_TIDY = "clang-tidy-19"
+TIDY = os.path.join(SOURCE, "cmake", "tidy")  # as in the preset tidy of CMakePresets.json
 CLEAN = """#include <string>
 
 namespace convoy {
@@ -41,7 +42,7 @@ class Tidy(unittest.TestCase):
                 file.write(text)
             config = os.path.join(SOURCE, ".clang-tidy")
             return subprocess.run(
-                [CLANG_TIDY, "--quiet", f"--config-file={config}", path, "--", "-std=c++20"],
+                [TIDY, "--quiet", f"--config-file={config}", path, "--", "-std=c++20"],
                 capture_output=True, text=True, check=False,
             )  # fmt: skip
 
@@ -70,7 +71,7 @@ class Tidy(unittest.TestCase):
 
     def test_the_preset_runs_this_program(self):
         with open(os.path.join(SOURCE, "CMakePresets.json"), encoding="utf-8") as file:
-            self.assertIn(f'"{CLANG_TIDY};', file.read())
+            self.assertIn('"${sourceDir}/cmake/tidy;', file.read())
 
 
 if __name__ == "__main__":
