@@ -59,8 +59,8 @@ std::string NameOfNcclVersion(int version);
 // The world outlives it.
 class ProcessGrid {
  public:
-  // Collective over the world. Throws (kUsage) when the world has not shape.ranks() ranks, or when
-  // NCCL is asked for and cannot connect them.
+  // Collective over the world, which has shape.ranks() ranks. Throws (kUsage) if NCCL is asked for
+  // and cannot connect them.
   ProcessGrid(World& world, const GridShape& shape, const GroupOptions& options = {});
   ~ProcessGrid();
 

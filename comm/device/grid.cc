@@ -13,16 +13,10 @@ namespace convoy {
 
 ProcessGrid::ProcessGrid(World& world, const GridShape& shape, const GroupOptions& options)
     : shape_(shape) {
-  if (shape.replicas < 1 || shape.towers < 1) {
-    throw Error(ExitCode::kUsage, fmt::format("{} replicas of {} towers: both must be at least 1",
-                                              shape.replicas, shape.towers));
-  }
-  if (world.size() != shape.ranks()) {
-    throw Error(ExitCode::kUsage,
-                fmt::format("--replicas {} with --towers {} needs {} ranks, but there are {}",
-                            shape.replicas, shape.towers, shape.ranks(), world.size()),
-                fmt::format("start it with mpirun -n {}, or give other numbers", shape.ranks()));
-  }
+  CONVOY_CHECK(shape.replicas >= 1 && shape.towers >= 1, "{} replicas of {} towers", shape.replicas,
+               shape.towers);
+  CONVOY_CHECK(world.size() == shape.ranks(), "{} replicas of {} towers in a world of {} ranks",
+               shape.replicas, shape.towers, world.size());
   replica_ = world.rank() / shape.towers;
   tower_ = world.rank() % shape.towers;
   const bool is_cpu = options.device.kind == DeviceKind::kCpu;

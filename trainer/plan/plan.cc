@@ -165,13 +165,8 @@ int64_t RankPlan::ParameterCount() const {
 }
 
 RankPlan MakePlan(const NetworkSpec& network, const GridShape& grid, int rank) {
-  if (grid.towers != 1 && grid.towers != 2) {
-    throw Error(ExitCode::kUsage,
-                fmt::format("--towers {}: expected 1 or 2, the paper's two", grid.towers));
-  }
-  if (grid.replicas < 1) {
-    throw Error(ExitCode::kUsage, fmt::format("--replicas {}: expected at least 1", grid.replicas));
-  }
+  RequireTowers(grid.towers);
+  CONVOY_CHECK(grid.replicas >= 1, "{} replicas", grid.replicas);
   CONVOY_CHECK(rank >= 0 && rank < grid.ranks(), "rank {} of {}", rank, grid.ranks());
   const int tower = rank % grid.towers;
   Cutter cutter(network, grid.towers, tower);

@@ -272,10 +272,7 @@ std::vector<KernelMeasurement> CompileTogether(ComputeResources& resources, Log&
 
 GridShape GridOf(const ComputeConfig& config, const World& world) {
   const int towers = config.towers;
-  if (towers != 1 && towers != 2) {
-    throw Error(ExitCode::kUsage,
-                fmt::format("--towers {}: expected 1 or 2, the paper's two", towers));
-  }
+  RequireTowers(towers);
   const int ranks = world.size();
   const int whole = ranks / towers;  // replicas that these ranks are enough for
   if (config.replicas == 0 && whole * towers != ranks) {

@@ -243,15 +243,14 @@ TEST(ProcessGrid, NeighboursAreTheTowersOfOneReplica) {
   });
 }
 
-TEST(ProcessGrid, WrongNumberOfRanksIsAUsageErrorThatSaysWhatToDo) {
+TEST(ProcessGrid, WrongNumberOfRanksIsADefect) {
   RunAsThreads(3, {}, [](World& world) {
     try {
       const ProcessGrid grid(world, {.replicas = 2, .towers = 2});
       ADD_FAILURE() << "did not throw";
     } catch (const Error& error) {
-      EXPECT_EQ(error.exit_code(), ExitCode::kUsage);
-      EXPECT_EQ(error.message(), "--replicas 2 with --towers 2 needs 4 ranks, but there are 3");
-      EXPECT_THAT(error.hint(), HasSubstr("mpirun -n 4"));
+      EXPECT_EQ(error.exit_code(), ExitCode::kDefect);
+      EXPECT_THAT(error.message(), HasSubstr("2 replicas of 2 towers in a world of 3 ranks"));
     }
   });
 }
