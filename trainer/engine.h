@@ -31,7 +31,7 @@ struct EngineOptions {
   OptimizerOptions optimizer;
   Overlap overlap = Overlap::kOn;
   DType reduce_dtype = DType::kFloat32;  // as which gradients travel
-  bool record_steps = true;              // where the device and the groups can
+  bool record_steps = true;              // if the device and the groups can
   // Returns the ranges of the gradients that are reduced as one.
   std::function<std::vector<BucketRange>(const RankPlan&)> plan_buckets = PlanBuckets;
 };

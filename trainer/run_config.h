@@ -34,7 +34,7 @@ struct ComputeConfig {
   int threads = 0;  // of the layers, per rank; 0: the rank's share of the processors it may use
   int towers = 1;
   int replicas = 0;  // 0: world size / towers
-  // On CUDA alone:
+  // Only on CUDA:
   bool tf32 = false;            // fp32 products may round their inputs to TF32
   bool record_steps = true;     // a step is recorded once, and queued as a whole from then on
   bool share_device = false;    // two ranks may compute on one device
@@ -55,7 +55,7 @@ struct DataConfig {
   int queue = 3;
   int64_t read_ahead_bytes = 64'000'000;
   bool dct_scaling = false;
-  // In training alone:
+  // Only in training:
   int images_per_draw = 1;
   ColourJitter jitter;
   BadSamplePolicy bad_samples = BadSamplePolicy::kSubstitute;

@@ -1,5 +1,5 @@
 // trainer/step_bench.h - how long training steps take, where the time goes, and what the machine's
-// own primitives would need: the measurement behind `convoy bench step`.
+// own primitives would need: what `convoy bench step` measures.
 #pragma once
 
 #include <string>
@@ -30,7 +30,7 @@ struct StepBenchOptions {
 struct OperationRow {
   std::string name;    // "conv1 forward"
   double seconds = 0;  // median over the timed steps
-  double limit_s = 0;  // of the vendor's primitive alone, in this process; 0: none
+  double limit_s = 0;  // of only the vendor's primitive, in this process; 0: none
   double flops = 0, bytes = 0;
 };
 

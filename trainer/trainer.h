@@ -63,7 +63,7 @@ struct Prediction {
 std::vector<Prediction> Predict(const EvaluateConfig& config, const std::vector<std::string>& paths,
                                 int top, Log& log);
 
-// What a rank leaves behind for convoyrun: OUTPUT/exit.RANK.json with code, reason and step. Never
+// What a rank leaves for convoyrun: OUTPUT/exit.RANK.json with code, reason and step. Never
 // throws.
 void WriteExitRecord(const std::string& output_dir, int rank, int64_t step, ExitCode code,
                      const std::string& reason);

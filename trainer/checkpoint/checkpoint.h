@@ -55,7 +55,7 @@ struct CheckpointInfo {
 // (kDisk) on tower 0.
 void SaveCheckpoint(const std::string& path, const CheckpointInfo& info, Engine& engine);
 
-// The metadata of a file alone. Throws (kCheckpoint).
+// Reads only the metadata of a file. Throws (kCheckpoint).
 CheckpointInfo ReadCheckpointInfo(const std::string& path);
 
 // Collective over the world: rank 0 reads, every rank takes its slices of the weights, the buffers

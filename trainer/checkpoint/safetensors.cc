@@ -122,7 +122,7 @@ std::string SafetensorsWriter::Header() const {
     offset += entry.bytes();
   }
   std::string text = header.dump();
-  // The tensors begin at a multiple of 64 bytes; the format allows blanks behind the header.
+  // The tensors begin at a multiple of 64 bytes; the format allows blanks after the header.
   const auto size = static_cast<int64_t>(text.size() + sizeof(uint64_t));
   text.append(static_cast<size_t>(RoundUp(size, kAlignmentBytes) - size), ' ');
   return text;

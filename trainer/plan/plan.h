@@ -2,8 +2,8 @@
 //
 // Two cuts, which combine. `replicas`: every replica holds the whole network and takes its part of
 // the global batch. `towers`: the ranks of one replica hold a slice of every layer's channels, as
-// the paper's two GPUs did (section 3.5); where a layer reads all channels of the layer before, the
-// ranks exchange activations, and the classifier and the loss live on tower 0 alone.
+// the paper's two GPUs did (section 3.5); if a layer reads all channels of the layer before, the
+// ranks exchange activations, and only tower 0 has the classifier and the loss.
 //
 // A plan is data: no device, no communicator, no MPI in it. `passes` and `update_period` are 1
 // until a cut needs them (the hybrid of arXiv 1404.5997 runs its fully connected layers several
@@ -36,7 +36,7 @@ struct BufferSlice {
 
 enum class ExchangeKind {
   kAllGather,      // every tower gets all channels; backward: reduce-scatter of their gradients
-  kGatherToOwner,  // tower `owner` alone gets them; backward: scatter
+  kGatherToOwner,  // only tower `owner` gets them; backward: scatter
 };
 
 // What moves between two segments. Shapes are of one sample.

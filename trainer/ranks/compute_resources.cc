@@ -19,7 +19,7 @@ namespace {
 
 // What every rank tells the others. Plain bytes.
 struct DeviceFinding {
-  char uuid[64] = {};     // empty where there is no device
+  char uuid[64] = {};     // empty if there is no device
   char reason[448] = {};  // why not
   int32_t exit_code = 0;
   int32_t device = 0, visible = 0;
@@ -49,7 +49,7 @@ void RequireOwnDevices(const std::vector<DeviceFinding>& findings, const World& 
   }
 }
 
-// Why not every rank has a device; empty where all do.
+// Returns why not every rank has a device; empty if all do.
 std::string FirstObstacle(const std::vector<DeviceFinding>& findings, const World& world) {
   for (size_t rank = 0; rank < findings.size(); ++rank) {
     if (findings[rank].exit_code == 0) continue;
@@ -148,7 +148,7 @@ ChosenDevice ChooseDevice(const ComputeConfig& config, World& world, Log& log) {
   }
   const std::vector<DeviceFinding> findings = GatherRows(world, own, "devices");
   const std::string obstacle = FirstObstacle(findings, world);
-  if (!obstacle.empty()) {  // with kAuto alone
+  if (!obstacle.empty()) {  // only with kAuto
     log.Info("--backend auto: computing on the CPU, since {}", obstacle);
     return {.kind = BackendKind::kCpu, .cuda = {}, .why_not_cuda = obstacle};
   }

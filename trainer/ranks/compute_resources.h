@@ -25,12 +25,12 @@ struct ChosenDevice {
   BackendKind kind = BackendKind::kCpu;  // not kAuto
   int index = 0;                         // kCuda: the ordinal among the visible devices
   CudaDevice cuda;                       // kCuda
-  std::string why_not_cuda;              // where kAuto did not take it
+  std::string why_not_cuda;              // if kAuto did not take it
 };
 
-// Collective over the world. Ranks of a host take its devices in order. kAuto takes CUDA where
+// Collective over the world. Ranks of a host take its devices in order. kAuto takes CUDA if
 // every rank finds a device, else the CPU for all, and says why. Throws on every rank: kDevice
-// where CUDA was asked for and a rank has none, kUsage where two ranks would share a device without
+// if CUDA was asked for and a rank has none, kUsage if two ranks would share a device without
 // config.share_device.
 ChosenDevice ChooseDevice(const ComputeConfig& config, World& world, Log& log);
 

@@ -9,7 +9,7 @@
 
 namespace convoy {
 
-// The folder that --kernel-cache `asked` names; where that is empty, $XDG_CACHE_HOME/convoy or
+// Returns the folder that --kernel-cache `asked` names; if that is empty, $XDG_CACHE_HOME/convoy or
 // ~/.cache/convoy. Empty: nothing is kept ("none", or there is no home).
 std::string KernelCacheFolder(const std::string& asked);
 
@@ -26,11 +26,11 @@ class KernelCache {
 
   // What is known: read at first, and added since.
   const KernelChoices& choices() const { return choices_; }
-  // Adds `choices`, in place of others for the same products, and writes where that brings anything
+  // Adds `choices`, in place of others for the same products, and writes if that brings anything
   // new. What other processes have written meanwhile is kept.
   void Add(const KernelChoices& choices);
 
-  // Empty where nothing is kept.
+  // Empty if nothing is kept.
   const std::string& path() const { return path_; }
 
  private:

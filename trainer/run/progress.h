@@ -16,7 +16,7 @@ namespace convoy {
 class Progress {
  public:
   enum class Style { kBar, kLines };
-  // kBar where standard error is a terminal.
+  // Returns kBar if standard error is a terminal.
   static Style StyleOfTerminal();
 
   // `log` clears the bar before its own lines.

@@ -12,12 +12,12 @@
 
 namespace convoy {
 
-enum class StoreUse { kTraining, kInference };  // kInference: weights and buffers alone
+enum class StoreUse { kTraining, kInference };  // kInference: only weights and buffers
 
 class ParameterStore {
  public:
-  // Allocates from `backend`, which outlives the store; gradients from `gradient_memory`, where
-  // collectives reach them fastest (CollectiveMemoryOf). `dtype`: of the network's activations.
+  // Allocates from `backend`, which outlives the store; gradients from `gradient_memory`, which
+  // collectives reach fastest (CollectiveMemoryOf). `dtype`: of the network's activations.
   // `state_names`: of the arrays that the optimiser keeps, one per parameter each (StateNamesOf).
   ParameterStore(Backend& backend, const RankPlan& plan, DType dtype, StoreUse use,
                  const Allocator& gradient_memory = {},

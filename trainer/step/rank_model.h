@@ -27,7 +27,7 @@ class RankModel {
     int64_t rows = 1;  // of every batch that is loaded
     bool training = true;
     Preprocessing preprocessing;
-    // Of what the towers exchange: World::AllocateShared, where collectives reach it fastest.
+    // Of what the towers exchange: World::AllocateShared, which collectives reach fastest.
     Allocator exchange_memory = AllocateHost;
   };
 
@@ -57,7 +57,7 @@ class RankModel {
   // the same on every tower.
   void SetLearning(const std::vector<bool>& learns);
 
-  // The output of an uncut layer on this rank (its slice); empty where it is fused away or not
+  // The output of an uncut layer on this rank (its slice); empty if it is fused away or not
   // here.
   Tensor Activation(const std::string& layer) const;
 

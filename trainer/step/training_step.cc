@@ -191,7 +191,7 @@ void TrainingStep::Queue(const StepContext& context, StepTimes& times) {
   times.backward_s = SecondsSince(start);
   times.exchange_wait_s = model_.exchange_wait_s() - waited_before;
 
-  // What is left is updated behind all of that. A stream that did nothing is not waited for: a
+  // The other buckets are updated after all of that. A stream that did nothing is not waited for: a
   // recording knows only streams that took part in it.
   if (std::find(is_updated.begin(), is_updated.end(), true) != is_updated.end()) {
     stream_.WaitFor(*update_stream_->Record());

@@ -16,7 +16,7 @@
 namespace convoy {
 
 // Seconds of one step, as the host sees them: on a device, what it takes to queue the work, and
-// zero where a recorded step is queued.
+// zero if a recorded step is queued.
 struct StepTimes {
   double forward_s = 0, backward_s = 0;  // the next two included
   double exchange_wait_s = 0;            // waits for the other towers
@@ -38,7 +38,7 @@ struct StepResult {
 
 struct TrainingStepOptions {
   BucketOptions buckets;
-  // Queue a recording of the step, where the device and the groups can.
+  // Queue a recording of the step, if the device and the groups can.
   bool records = true;
 };
 
@@ -77,10 +77,10 @@ class TrainingStep {
   // Why steps are queued anew each time although they were to be recorded; empty otherwise.
   std::string why_not_recorded() const { return runner_->why_not_recorded(); }
 
-  // How many steps to queue behind the one whose result is read next, so that a device never waits
-  // for the host: 0 where the host takes part in every step.
+  // Returns how many steps to queue after the one whose result is read next, so that a device never
+  // waits for the host: 0 if the host takes part in every step.
   int steps_ahead() const { return waits_on_device() ? kMaxStepsAhead : 0; }
-  // Whether collectives are waited for by the device alone, so that StepTimes does not see it.
+  // Returns whether only the device waits for collectives, so that StepTimes does not see it.
   bool waits_on_device() const { return update_stream_ != nullptr; }
 
   // Of the oldest Run whose result was not read yet. Waits until it has run.
@@ -112,10 +112,10 @@ class TrainingStep {
   // reductions, which would hold backward up.
   std::unique_ptr<Stream> update_stream_;
   std::unique_ptr<StepRunner> runner_;
-  // Where results are copied behind their steps, on the host.
+  // Results are copied here after their steps, on the host.
   struct ResultSlot {
     Buffer loss, non_finite;        // LossSums, int32
-    std::unique_ptr<Event> copied;  // null where nothing is to be read
+    std::unique_ptr<Event> copied;  // null if nothing is to be read
   };
   static constexpr int kMaxStepsAhead = 1;
   std::array<ResultSlot, kMaxStepsAhead + 1> results_;

@@ -135,7 +135,7 @@ TEST_P(PyTorchUpdates, AreThoseOfTheOracle) {
 
 // In fp32 a step rounds each weight by up to 2^-24 of it, and gradients feel that of the steps
 // before: fifty steps stay within 1e-5, a hundred and seventy times 2^-24. Adam divides by the size
-// of its gradient, so where that is small a rounding of it moves the weight by a part of a step:
+// of its gradient, so if that is small a rounding of it moves the weight by a part of a step:
 // 1e-4, one hundredth of a step.
 TEST_P(PyTorchUpdates, AreThoseOfTheCpuInFp32) {
   const bool is_adam = GetParam().name.starts_with("adam");

@@ -19,7 +19,7 @@ TEST(Schedule, StepAndMultistepMultiply) {
   EXPECT_NEAR(At("multistep:25,51,79:0.1", 79), 1e-5, 1e-18);
 }
 
-// The run behind the paper's figures: 0.001 from epoch 25, 0.0001 from 51, 0.00001 from 79.
+// The run of the paper's figures: 0.001 from epoch 25, 0.0001 from 51, 0.00001 from 79.
 TEST(Schedule, PiecewiseSaysTheScheduleOfThe2012RunAsItWas) {
   const std::string weights = "piecewise:25=0.001,51=0.0001,79=0.00001";
   EXPECT_EQ(At(weights, 0), 0.01);
