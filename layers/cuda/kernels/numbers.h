@@ -35,7 +35,7 @@ CONVOY_HOST_DEVICE inline T FromFloat(float value) {
 
 // kWidth neighbouring values, loaded and stored at once: at a multiple of their size.
 template <typename T, int kWidth>
-struct alignas(sizeof(T) * kWidth) Vector {
+struct alignas(sizeof(T) * static_cast<size_t>(kWidth)) Vector {
   T values[kWidth];
 };
 
