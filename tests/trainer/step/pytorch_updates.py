@@ -15,7 +15,7 @@ import sys
 try:
     import torch
 except ImportError:
-    print("pytorch_updates.py: there is no PyTorch here", file=sys.stderr)
+    print("pytorch_updates.py: skipped: PyTorch is not installed (python3-torch)", file=sys.stderr)
     sys.exit(77)
 
 FIGURES = pathlib.Path(__file__).with_suffix(".txt")
