@@ -35,8 +35,8 @@ CONVOY_HOST_DEVICE inline T FromFloat(float value) {
 
 // kWidth neighbouring values, loaded and stored at once: at a multiple of their size.
 template <typename T, int kWidth>
-struct alignas(sizeof(T) * static_cast<size_t>(kWidth)) Vector {
-  T values[kWidth];
+struct alignas(sizeof(T) * kWidth) Vector {
+  T values[static_cast<size_t>(kWidth)];
 };
 
 // A whole Vector in one access: without the vendor's types, nvcc takes a structure of words apart
