@@ -92,10 +92,13 @@ class Settings(ConvoyTest):
         names = re.findall(r"[a-z0-9-]+", names.split(":")[1])
         self.assertGreaterEqual(len(names), 6)
         for name in names:
-            with self.subTest(name):
-                # The smallest model that has what the recipe sets; its rate follows evaluations.
+            # The smallest model that has what the recipe sets, and what its schedule needs.
+            small = []
+            if "paper" in name:
                 small = ["--model", "alexnet-half", "--input", "64", "--val", "synthetic:2x2"]
-                small = small if "paper" in name else []
+            elif "large-batch" in name:
+                small = ["--model", "alexnet-bn", "--input", "67", "--batch-size", "2"]
+            with self.subTest(name):
                 self.resolved("--recipe", name, "--classes", "2", *small)
 
     def test_the_written_settings_can_be_read_again(self):
