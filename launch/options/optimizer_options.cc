@@ -76,8 +76,7 @@ void AddOptimizerOptions(OptionTable& table, OptimizerOptions* optimizer) {
   table.Add("lr", "RATE", "",
             "learning rate; unset: the optimizer's (0.01; adam and adamw 0.001; lars 1)",
             store::Number("lr", 0, 1e6, [=](double rate) { optimizer->lr = rate; }));
-  table.Add("lr-scheduler", "SCHEDULE", "constant",
-            Schedule::Syntax(),
+  table.Add("lr-scheduler", "SCHEDULE", "constant", Schedule::Syntax(),
             ScheduleStore("lr-scheduler", &optimizer->lr_scheduler));
   table.Add("momentum", "M", "0.9", "of paper, sgd, nesterov and lars",
             store::Number("momentum", 0, 0.99999, [=](double m) { optimizer->momentum = m; }));
