@@ -130,8 +130,8 @@ class CpuUpdater final : public Updater {
     return update(arenas_, rates_[index], scale, begin, end);
   }
 
-  // Everything is a local of the loop and every choice is made before it: so g++ vectorises it, and
-  // the pass runs as fast as memory does.
+  // Everything is a local of the loop and every choice is made before it: so g++ vectorises it for
+  // rules with one state, and the pass runs as fast as memory does.
   template <bool kIsScaled, bool kHasCopy>
   static bool Update(const Arenas& arenas, const typename Rule::Rates& given, float scale,
                      int64_t begin, int64_t end) {
