@@ -26,20 +26,23 @@ struct ParameterRates {
   bool operator==(const ParameterRates&) const = default;
 };
 
-// The rule of the paper, section 5: the rate is inside the velocity.
-//   v = momentum * v - lr * (decay * w + g)
-//   w = w + v
-struct PaperRule {
-  static constexpr const char* kName = "paper";
+// What the rules have in common that keep one velocity per weight.
+struct MomentumRule {
   static constexpr std::array kStates = {"momentum"};
   static constexpr double kLr = 0.01, kWeightDecay = 0.0005;
   struct Rates {
     float lr, momentum, decay;
     bool operator==(const Rates&) const = default;
   };
-  Rates RatesOf(const ParameterRates& given) const;
-  CONVOY_HOST_DEVICE static void Apply(const Rates& rates, float g, float& w, float* states) {
-    float& v = states[0];
+  static Rates RatesOf(const ParameterRates& given);
+};
+
+// The rule of the paper, section 5: the rate is inside the velocity.
+//   v = momentum * v - lr * (decay * w + g)
+//   w = w + v
+struct PaperRule : MomentumRule {
+  static constexpr const char* kName = "paper";
+  CONVOY_HOST_DEVICE static void Apply(const Rates& rates, float g, float& w, float& v) {
     v = rates.momentum * v - rates.lr * (rates.decay * w + g);
     w += v;
   }
@@ -48,14 +51,9 @@ struct PaperRule {
 // PyTorch's SGD: the rate is outside the velocity.
 //   v = momentum * v + (g + decay * w)
 //   w = w - lr * v
-struct SgdRule {
+struct SgdRule : MomentumRule {
   static constexpr const char* kName = "sgd";
-  static constexpr std::array kStates = {"momentum"};
-  static constexpr double kLr = 0.01, kWeightDecay = 0.0005;
-  using Rates = PaperRule::Rates;
-  Rates RatesOf(const ParameterRates& given) const;
-  CONVOY_HOST_DEVICE static void Apply(const Rates& rates, float g, float& w, float* states) {
-    float& v = states[0];
+  CONVOY_HOST_DEVICE static void Apply(const Rates& rates, float g, float& w, float& v) {
     v = rates.momentum * v + (g + rates.decay * w);
     w -= rates.lr * v;
   }
@@ -65,14 +63,9 @@ struct SgdRule {
 //   d = g + decay * w
 //   v = momentum * v + d
 //   w = w - lr * (d + momentum * v)
-struct NesterovRule {
+struct NesterovRule : MomentumRule {
   static constexpr const char* kName = "nesterov";
-  static constexpr std::array kStates = {"momentum"};
-  static constexpr double kLr = 0.01, kWeightDecay = 0.0005;
-  using Rates = PaperRule::Rates;
-  Rates RatesOf(const ParameterRates& given) const;
-  CONVOY_HOST_DEVICE static void Apply(const Rates& rates, float g, float& w, float* states) {
-    float& v = states[0];
+  CONVOY_HOST_DEVICE static void Apply(const Rates& rates, float g, float& w, float& v) {
     const float direction = g + rates.decay * w;
     v = rates.momentum * v + direction;
     w -= rates.lr * (direction + rates.momentum * v);
@@ -98,12 +91,11 @@ struct AdamRule {
     bool operator==(const Rates&) const = default;
   };
   Rates RatesOf(const ParameterRates& given) const;
-  CONVOY_HOST_DEVICE static void Apply(const Rates& rates, float g, float& w, float* states) {
-    Step(rates, g + rates.decay * w, w, states);
+  CONVOY_HOST_DEVICE static void Apply(const Rates& rates, float g, float& w, float& m, float& v) {
+    Step(rates, g + rates.decay * w, w, m, v);
   }
-  CONVOY_HOST_DEVICE static void Step(const Rates& rates, float direction, float& w,
-                                      float* states) {
-    float &m = states[0], &v = states[1];
+  CONVOY_HOST_DEVICE static void Step(const Rates& rates, float direction, float& w, float& m,
+                                      float& v) {
     m = rates.beta1 * m + rates.gain1 * direction;
     v = rates.beta2 * v + rates.gain2 * (direction * direction);
     w -= rates.lr * m / (std::sqrt(v) * rates.correction + rates.eps);
@@ -120,26 +112,23 @@ struct AdamWRule {
   AdamRule adam;
   using Rates = AdamRule::Rates;  // `decay` is lr * decay
   Rates RatesOf(const ParameterRates& given) const;
-  CONVOY_HOST_DEVICE static void Apply(const Rates& rates, float g, float& w, float* states) {
+  CONVOY_HOST_DEVICE static void Apply(const Rates& rates, float g, float& w, float& m, float& v) {
     w -= rates.decay * w;
-    AdamRule::Step(rates, g, w, states);
+    AdamRule::Step(rates, g, w, m, v);
   }
 };
 
 // You, Gitman and Ginsburg 2017 (arXiv 1708.03888), algorithm 1. `trust` is worked out per tensor:
-// eta * |w| / (|g| + decay * |w|), and 1 for tensors that do not adapt (biases, batch norm) or
-// where a norm is 0.
+// eta * |w| / (|g| + decay * |w|), and 1 for tensors that do not adapt (biases, batch norm) or if a
+// norm is 0.
 //   v = momentum * v + lr * trust * (g + decay * w)
 //   w = w - v
-struct LarsRule {
+struct LarsRule : MomentumRule {
   static constexpr const char* kName = "lars";
-  static constexpr std::array kStates = {"momentum"};
-  static constexpr double kLr = 1, kWeightDecay = 0.0005;
+  static constexpr double kLr = 1;
   double eta = 0.001;
-  using Rates = PaperRule::Rates;  // `lr` is multiplied by `trust` when the norms are known
-  Rates RatesOf(const ParameterRates& given) const;
-  CONVOY_HOST_DEVICE static void Apply(const Rates& rates, float g, float& w, float* states) {
-    float& v = states[0];
+  // `rates.lr` has `trust` in it, once the norms are known.
+  CONVOY_HOST_DEVICE static void Apply(const Rates& rates, float g, float& w, float& v) {
     v = rates.momentum * v + rates.lr * (g + rates.decay * w);
     w -= v;
   }

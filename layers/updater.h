@@ -60,9 +60,10 @@ class Updater {
   virtual ~Updater() = default;
   // One per range. Not to be called while `stream` is being recorded.
   virtual void SetRates(Stream& stream, std::span<const ParameterRates> rates) = 0;
-  // fp64 [2, table_rows]: sums of squares of the rows of the gradients, then of the weights; 0 for
-  // rows that other ranks hold, so that a sum over these ranks changes no bit, and for frozen
-  // parameters. A row is summed in one order whatever the cut.
+  // fp64 [2, table_rows]: sums of squares of the rows of the gradients, then of the weights, which
+  // only LARS needs; 0 for what is not needed, for frozen parameters, and for rows that other ranks
+  // hold, so that a sum over these ranks changes no bit. A row is summed in one order whatever the
+  // cut.
   virtual Tensor SumSquares(Stream& stream) = 0;
   // Takes the table that SumSquares returned, which by now has the rows of all ranks.
   virtual void Scale(Stream& stream) = 0;

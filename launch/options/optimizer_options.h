@@ -8,7 +8,7 @@
 
 namespace convoy {
 
-// --optimizer alone, for a command that has no use for its settings.
+// Adds only --optimizer, for a command that has no use for its settings.
 void AddRuleOption(OptionTable& table, UpdateRule* rule);
 // --optimizer and all that it can be told, down to --param-group.
 void AddOptimizerOptions(OptionTable& table, OptimizerOptions* optimizer);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <type_traits>
 #include <vector>
 
 #include "layers/cpu/numbers.h"
@@ -82,6 +83,7 @@ class CpuUpdater final : public Updater {
       for (int64_t row = 0; row < range.rows; ++row) {
         const int64_t begin = range.begin + row * elements;
         place[row] = SumOfSquares(arenas_.g + begin, elements);
+        if (!kSumsWeights) continue;
         place[options_.table_rows + row] = SumOfSquares(arenas_.w + begin, elements);
       }
     }
@@ -114,6 +116,8 @@ class CpuUpdater final : public Updater {
 
  private:
   static constexpr size_t kStateCount = Rule::kStates.size();
+  static_assert(kStateCount == 1 || kStateCount == 2);
+  static constexpr bool kSumsWeights = std::is_same_v<Rule, LarsRule>;
   struct Arenas {
     float* w = nullptr;
     const float* g = nullptr;
@@ -130,8 +134,8 @@ class CpuUpdater final : public Updater {
     return update(arenas_, rates_[index], scale, begin, end);
   }
 
-  // Everything is a local of the loop and every choice is made before it: so g++ vectorises it for
-  // rules with one state, and the pass runs as fast as memory does.
+  // Every value is a local of the loop, not an element of an array, and every choice is made before
+  // it: so g++ vectorises it, and the pass runs as fast as memory does.
   template <bool kIsScaled, bool kHasCopy>
   static bool Update(const Arenas& arenas, const typename Rule::Rates& given, float scale,
                      int64_t begin, int64_t end) {
@@ -146,11 +150,16 @@ class CpuUpdater final : public Updater {
       float gradient = g[i];
       if constexpr (kIsScaled) gradient *= scale;
       float weight = w[i];
-      float state[kStateCount];
-      for (size_t k = 0; k < kStateCount; ++k) state[k] = states[k][i];
-      Rule::Apply(rates, gradient, weight, state);
+      float first = states[0][i];
+      if constexpr (kStateCount == 1) {
+        Rule::Apply(rates, gradient, weight, first);
+      } else {
+        float second = states[1][i];
+        Rule::Apply(rates, gradient, weight, first, second);
+        states[1][i] = second;
+      }
+      states[0][i] = first;
       w[i] = weight;
-      for (size_t k = 0; k < kStateCount; ++k) states[k][i] = state[k];
       if constexpr (kHasCopy) Store(weight, copy + i);
       bad |= NotFinite(gradient) | NotFinite(weight);
     }

@@ -7,9 +7,6 @@
 namespace convoy {
 namespace {
 
-// PyTorch's: keeps the quotient finite if the norm is 0.
-constexpr double kClipEpsilon = 1e-6;
-
 double NormOf(const double* squares, int64_t rows) {
   return std::sqrt(std::accumulate(squares, squares + rows, 0.0));
 }

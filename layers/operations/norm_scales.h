@@ -9,6 +9,9 @@
 
 namespace convoy {
 
+// PyTorch's: keeps the quotient of clipping finite if the norm is 0.
+inline constexpr double kClipEpsilon = 1e-6;
+
 // Factors of one range at one step.
 struct NormScale {
   double gradient = 1;  // clipping; the same for all ranges

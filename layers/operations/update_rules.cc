@@ -5,12 +5,6 @@
 namespace convoy {
 namespace {
 
-PaperRule::Rates MomentumRates(const ParameterRates& given) {
-  return {.lr = static_cast<float>(given.lr),
-          .momentum = static_cast<float>(given.momentum),
-          .decay = static_cast<float>(given.weight_decay)};
-}
-
 template <size_t... kIndex>
 std::vector<UpdateRule> RulesOf(std::index_sequence<kIndex...>) {
   return {UpdateRule(std::in_place_index<kIndex>)...};
@@ -18,15 +12,10 @@ std::vector<UpdateRule> RulesOf(std::index_sequence<kIndex...>) {
 
 }  // namespace
 
-PaperRule::Rates PaperRule::RatesOf(const ParameterRates& given) const {
-  return MomentumRates(given);
-}
-SgdRule::Rates SgdRule::RatesOf(const ParameterRates& given) const { return MomentumRates(given); }
-NesterovRule::Rates NesterovRule::RatesOf(const ParameterRates& given) const {
-  return MomentumRates(given);
-}
-LarsRule::Rates LarsRule::RatesOf(const ParameterRates& given) const {
-  return MomentumRates(given);
+MomentumRule::Rates MomentumRule::RatesOf(const ParameterRates& given) {
+  return {.lr = static_cast<float>(given.lr),
+          .momentum = static_cast<float>(given.momentum),
+          .decay = static_cast<float>(given.weight_decay)};
 }
 
 AdamRule::Rates AdamRule::RatesOf(const ParameterRates& given) const {

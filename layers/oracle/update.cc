@@ -75,12 +75,14 @@ class OracleUpdater final : public Updater {
 
   Tensor SumSquares(Stream&) override {
     std::fill(table_.begin(), table_.end(), 0.0);
+    const bool sums_weights = std::holds_alternative<LarsRule>(options_.rule);
     for (size_t i = 0; i < rates_.size(); ++i) {
       const UpdateRange& range = options_.ranges[i];
       if (rates_[i].lr == 0) continue;
       double* place = table_.data() + range.first_row;
       for (int64_t row = 0; row < range.rows; ++row) {
         place[row] = SumOfRow(arenas_.gradients, range, row);
+        if (!sums_weights) continue;
         place[options_.table_rows + row] = SumOfRow(arenas_.parameters, range, row);
       }
     }

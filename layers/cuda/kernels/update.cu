@@ -1,15 +1,17 @@
 // The optimiser's pass. Bytes per parameter with one state: 12 read (the weight, the state, the
-// gradient), 8 written, 2 more if there is a bf16 copy; 5 flops. A second state adds 8 bytes. Rules
-// that need norms read weights and gradients once more before that.
+// gradient), 8 written, 2 more if there is a bf16 copy; 5 flops. A second state adds 8 bytes. LARS
+// reads weights and gradients once more before that, clipping only the gradients.
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <span>
+#include <type_traits>
 
 #include "core/cuda/runtime.h"
 #include "core/cuda/upload.h"
 #include "layers/cuda/kernels/numbers.h"
 #include "layers/cuda/kernels/operations.h"
+#include "layers/operations/norm_scales.h"
 
 namespace convoy::cuda {
 namespace {
@@ -65,6 +67,7 @@ struct Launch {
 template <typename Rule, bool kIsScaled>
 struct UpdateKernel {
   static constexpr int kStates = static_cast<int>(Rule::kStates.size());
+  static_assert(kStates == 1 || kStates == 2);
   using Rates = typename Rule::Rates;
 
   float* w;
@@ -116,10 +119,11 @@ struct UpdateKernel {
     bool is_finite = true;
     for (int k = 0; k < kCount; ++k) {
       if constexpr (kIsScaled) gradients[k] *= scale;
-      float state[kStates];
-      for (int s = 0; s < kStates; ++s) state[s] = held[s][k];
-      Rule::Apply(own, gradients[k], weights[k], state);
-      for (int s = 0; s < kStates; ++s) held[s][k] = state[s];
+      if constexpr (kStates == 1) {
+        Rule::Apply(own, gradients[k], weights[k], held[0][k]);
+      } else {
+        Rule::Apply(own, gradients[k], weights[k], held[0][k], held[1][k]);
+      }
       is_finite &= IsFinite(gradients[k]) & IsFinite(weights[k]);
     }
     StoreVector<kCount>(weights, w + at);
@@ -138,8 +142,8 @@ struct SettleKernel {
 
 // --- Norms ---------------------------------------------------------------------------------------
 
-// One group per row of this rank's parameters.
-template <typename Rates>
+// One group per row of this rank's parameters. kSumsWeights: only LARS needs the norms of weights.
+template <typename Rates, bool kSumsWeights>
 struct RowSquaresKernel {
   const float* w;
   const float* g;
@@ -158,12 +162,15 @@ struct RowSquaresKernel {
     const int64_t begin = place.begin + int64_t{in_range} * place.row_elements;
     double gradient = 0, weight = 0;
     for (int32_t i = group.rank(); i < place.row_elements; i += group.size()) {
-      const double gi = g[begin + i], wi = w[begin + i];
+      const double gi = g[begin + i];
       gradient += gi * gi;
-      weight += wi * wi;
+      if constexpr (kSumsWeights) {
+        const double wi = w[begin + i];
+        weight += wi * wi;
+      }
     }
     gradient = group.Sum(gradient);
-    weight = group.Sum(weight);
+    if constexpr (kSumsWeights) weight = group.Sum(weight);
     if (group.rank() != 0) return;
     gradient_squares[place.first_row + in_range] = gradient;
     weight_squares[place.first_row + in_range] = weight;
@@ -186,7 +193,8 @@ struct ClipKernel {
 
   CONVOY_DEVICE void operator()(int32_t, Group& group) const {
     const double norm = NormOf(gradient_squares, rows, group);
-    if (group.rank() == 0) *factor = most > 0 && most < norm + 1e-6 ? most / (norm + 1e-6) : 1;
+    if (group.rank() == 0)
+      *factor = most > 0 && most < norm + kClipEpsilon ? most / (norm + kClipEpsilon) : 1;
   }
 };
 
@@ -279,14 +287,15 @@ class CudaUpdater final : public Updater {
     const int64_t rows = options_.table_rows;
     SetZero(stream, table_.data(), table_.bytes());
     ForEachGroup(stream, own_rows_,
-                 RowSquaresKernel<Rates>{.w = arenas_.parameters.template As<float>(),
-                                         .g = arenas_.gradients.template As<float>(),
-                                         .places = Data<DevicePlace>(places_),
-                                         .rates = Data<Rates>(rates_),
-                                         .first_rows = Data<int32_t>(first_rows_),
-                                         .range_count = CheckedCount(std::ssize(options_.ranges)),
-                                         .gradient_squares = Data<double>(table_),
-                                         .weight_squares = Data<double>(table_) + rows});
+                 RowSquaresKernel<Rates, std::is_same_v<Rule, LarsRule>>{
+                     .w = arenas_.parameters.template As<float>(),
+                     .g = arenas_.gradients.template As<float>(),
+                     .places = Data<DevicePlace>(places_),
+                     .rates = Data<Rates>(rates_),
+                     .first_rows = Data<int32_t>(first_rows_),
+                     .range_count = CheckedCount(std::ssize(options_.ranges)),
+                     .gradient_squares = Data<double>(table_),
+                     .weight_squares = Data<double>(table_) + rows});
     return {table_.data(), DType::kFloat64, Shape{2, rows}};
   }
 
