@@ -101,8 +101,10 @@ class Backend {
                                            const CompileOptions& options,
                                            const NetworkArenas& arenas) = 0;
 
-  // blocks [G, N, ..., C] -> whole [N, ..., G*C], block g becoming channels [g*C, (g+1)*C); and
-  // back. These are the only reorders of activations.
+  // blocks [G, N, ..., ceil(C / G)] -> whole [N, ..., C], C >= G, and back. Block g holds the
+  // channels of ShareOf(C, G, g). They lie densely, [N, ..., count], at the beginning of its part
+  // of `blocks`; the rest of a part that is larger is neither read nor written. These are the only
+  // reorders of activations.
   virtual void ConcatenateChannels(Stream& stream, const Tensor& blocks, const Tensor& whole) = 0;
   virtual void SplitChannels(Stream& stream, const Tensor& whole, const Tensor& blocks) = 0;
 

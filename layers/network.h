@@ -5,6 +5,7 @@
 // Networks.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -25,6 +26,14 @@ struct ChannelSlice {
   int64_t begin = 0, count = 0, total = 0;
   bool operator==(const ChannelSlice&) const = default;
 };
+
+// Returns part `part` of `total` channels that are cut into `parts` slices as even as can be: the
+// first total % parts of them are one channel longer. 0 <= part <= parts; slice `parts` is the
+// empty one that begins at `total`.
+constexpr ChannelSlice ShareOf(int64_t total, int64_t parts, int64_t part) {
+  const auto begin = [&](int64_t p) { return p * (total / parts) + std::min(p, total % parts); };
+  return {begin(part), begin(std::min(part + 1, parts)) - begin(part), total};
+}
 
 // A list of layers that one rank runs without interruption. Sizes are this rank's own.
 struct SegmentSpec {

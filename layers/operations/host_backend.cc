@@ -3,37 +3,26 @@
 #include <cstring>
 
 #include "core/tensor/convert.h"
+#include "layers/operations/channel_blocks.h"
 
 namespace convoy {
 namespace {
 
-struct Runs {
-  int64_t blocks;     // G
-  int64_t places;     // N * ...
-  int64_t run_bytes;  // C elements
-};
-
-Runs RunsOf(const Tensor& blocks, const Tensor& whole) {
-  const int64_t groups = blocks.shape[0];
-  const int64_t channels = blocks.shape.back();
-  CONVOY_CHECK(blocks.dtype == whole.dtype && blocks.count() == whole.count() &&
-                   whole.shape.back() == groups * channels,
-               "{} and {}", blocks.shape.ToString(), whole.shape.ToString());
-  return {groups, blocks.count() / groups / channels, channels * SizeOf(blocks.dtype)};
-}
-
 // copy(pointer into blocks, pointer into whole, bytes) for every run of contiguous channels.
 template <typename Copy>
 void ForEachRun(const Tensor& blocks, const Tensor& whole, int threads, Copy copy) {
-  const Runs runs = RunsOf(blocks, whole);
-  auto* block_bytes = static_cast<std::byte*>(blocks.data);
-  auto* whole_bytes = static_cast<std::byte*>(whole.data);
+  const ChannelBlocks sizes = ChannelBlocksOf(blocks, whole);
+  const int64_t element = SizeOf(blocks.dtype);
+  auto* const block_bytes = static_cast<std::byte*>(blocks.data);
+  auto* const whole_bytes = static_cast<std::byte*>(whole.data);
 #pragma omp parallel for num_threads(threads) schedule(static)
-  for (int64_t place = 0; place < runs.places; ++place) {
-    for (int64_t g = 0; g < runs.blocks; ++g) {
-      copy(block_bytes + (g * runs.places + place) * runs.run_bytes,
-           whole_bytes + (place * runs.blocks + g) * runs.run_bytes,
-           static_cast<size_t>(runs.run_bytes));
+  for (int64_t place = 0; place < sizes.places; ++place) {
+    std::byte* in_whole = whole_bytes + place * sizes.channels * element;
+    for (int64_t g = 0; g < sizes.groups; ++g) {
+      const int64_t run = (sizes.shortest + (g < sizes.longer ? 1 : 0)) * element;
+      copy(block_bytes + g * sizes.capacity * element + place * run, in_whole,
+           static_cast<size_t>(run));
+      in_whole += run;
     }
   }
 }

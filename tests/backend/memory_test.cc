@@ -51,30 +51,70 @@ TEST_F(MemoryTest, IsCopiedToFromStagingMemoryByTheStream) {
   for (size_t i = 0; i < values.size(); ++i) ASSERT_EQ(values[i], static_cast<double>(i));
 }
 
-// blocks [G, N, ..., C] and whole [N, ..., G*C].
-TEST_F(MemoryTest, JoinsAndSplitsChannels) {
-  for (const DType dtype : TestedTypes()) {
-    for (const Shape& shape :
-         {Shape{2, 3, 5, 4, 48}, Shape{3, 2, 7}, Shape{2, 5, 1}, Shape{1, 4, 2, 3, 6}}) {
-      const int64_t groups = shape[0], channels = shape.back();
-      const int64_t places = shape.count() / groups / channels;
-      const Shape whole_shape = shape.DropFirst();
-      const Tensor blocks = Make(dtype, shape), back = Make(dtype, shape);
-      const Tensor whole = Make(dtype, whole_shape.With(whole_shape.rank() - 1, groups * channels));
-      const auto values = RandomValues(blocks.count(), 3);
-      Set(blocks, values);
-      backend_->ConcatenateChannels(*stream_, blocks, whole);
-      const auto joined = Values(whole);
-      for (int64_t i = 0; i < whole.count(); ++i) {
-        const int64_t place = i / (groups * channels), channel = i % (groups * channels);
-        const int64_t block = channel / channels;
-        EXPECT_EQ(
-            joined[static_cast<size_t>(i)],
-            values[static_cast<size_t>((block * places + place) * channels + channel % channels)]);
-      }
-      backend_->SplitChannels(*stream_, whole, back);
-      EXPECT_EQ(Values(back), values);
+TEST(ShareOf, IsAsEvenAsCanBe) {
+  const auto counts = [](int64_t total, int64_t parts) {
+    std::vector<int64_t> result;
+    int64_t begin = 0;
+    for (int64_t part = 0; part < parts; ++part) {
+      const ChannelSlice share = ShareOf(total, parts, part);
+      EXPECT_EQ(share.begin, begin);
+      EXPECT_EQ(share.total, total);
+      begin += share.count;
+      result.push_back(share.count);
     }
+    EXPECT_EQ(begin, total);
+    return result;
+  };
+  EXPECT_EQ(counts(10, 4), (std::vector<int64_t>{3, 3, 2, 2}));
+  EXPECT_EQ(counts(1000, 3), (std::vector<int64_t>{334, 333, 333}));
+  EXPECT_EQ(counts(4096, 4), (std::vector<int64_t>{1024, 1024, 1024, 1024}));
+  EXPECT_EQ(counts(7, 1), (std::vector<int64_t>{7}));
+  EXPECT_EQ(ShareOf(10, 4, 4), (ChannelSlice{10, 0, 10}));
+}
+
+// blocks [G, N, ..., ceil(C / G)] and whole [N, ..., C]. What lies beyond a block's own channels
+// stays as it was.
+TEST_F(MemoryTest, JoinsAndSplitsChannels) {
+  struct Case {
+    int64_t groups;
+    Shape whole;
+  };
+  constexpr double kUntouched = 0.5;
+  for (const DType dtype : TestedTypes()) {
+    for (const auto& [groups, shape] :
+         {Case{2, {3, 5, 4, 96}}, Case{3, {2, 21}}, Case{2, {5, 2}}, Case{1, {4, 2, 3, 6}},
+          Case{4, {3, 2, 10}}, Case{3, {5, 1000}}, Case{3, {2, 2, 3, 4}}, Case{1, {3, 7}}}) {
+      const int64_t channels = shape.back(), places = shape.count() / channels;
+      const Shape block_shape = shape.With(shape.rank() - 1, (channels + groups - 1) / groups);
+      const int64_t capacity = block_shape.count();
+      const Tensor whole = Make(dtype, shape), blocks = Make(dtype, block_shape.Prepend(groups));
+      const auto values = RandomValues(whole.count(), 3);
+      std::vector<double> expected(static_cast<size_t>(blocks.count()), kUntouched);
+      Set(blocks, expected);
+      for (int64_t g = 0; g < groups; ++g) {
+        const ChannelSlice share = ShareOf(channels, groups, g);
+        for (int64_t i = 0; i < places * share.count; ++i) {
+          const int64_t place = i / share.count, channel = share.begin + i % share.count;
+          expected[static_cast<size_t>(g * capacity + i)] =
+              values[static_cast<size_t>(place * channels + channel)];
+        }
+      }
+      Set(whole, values);
+      backend_->SplitChannels(*stream_, whole, blocks);
+      EXPECT_EQ(Values(blocks), expected) << shape.ToString() << " over " << groups;
+      const Tensor joined = Make(dtype, shape);
+      backend_->ConcatenateChannels(*stream_, blocks, joined);
+      EXPECT_EQ(Values(joined), values) << shape.ToString() << " over " << groups;
+    }
+  }
+}
+
+TEST_F(MemoryTest, RefusesBlocksThatDoNotFit) {
+  const Tensor whole = Make(DType::kFloat32, Shape{3, 10});
+  for (const Shape& shape : {Shape{4, 3, 2}, Shape{4, 2, 3}, Shape{3, 3, 3}, Shape{11, 3, 1}}) {
+    const Tensor blocks = Make(DType::kFloat32, shape);
+    EXPECT_THROW(backend_->SplitChannels(*stream_, whole, blocks), Error) << shape.ToString();
+    EXPECT_THROW(backend_->ConcatenateChannels(*stream_, blocks, whole), Error) << shape.ToString();
   }
 }
 

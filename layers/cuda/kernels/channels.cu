@@ -4,24 +4,30 @@
 
 #include "layers/cuda/kernels/numbers.h"
 #include "layers/cuda/kernels/operations.h"
+#include "layers/operations/channel_blocks.h"
 
 namespace convoy::cuda {
 namespace {
 
-// Unit i of `whole` [places][blocks][units of a run], which is unit u of run (block, place) of
-// `blocks` [blocks][places][units of a run].
+// Unit i of `whole` [places][units of C channels], and the same unit of `blocks`, in which block g
+// begins at g * capacity. The first blocks may be one unit longer than the others: such units are
+// single channels.
 template <typename Unit, bool kSplit>
 struct MoveRunsKernel {
   Unit* blocks;
   Unit* whole;
-  Divider run_units, block_count;
-  int32_t places;
+  Divider place_units, short_units, long_units;
+  int32_t long_blocks, long_end;  // units of a place that lie in the longer blocks: [0, long_end)
+  int32_t capacity;
 
   CONVOY_HOST_DEVICE void operator()(int32_t i) const {
-    int32_t unit, block;
-    const int32_t run = run_units.Split(i, &unit);
-    const int32_t place = block_count.Split(run, &block);
-    Unit* const in_block = blocks + ((block * places + place) * run_units.divisor() + unit);
+    int32_t in_place, unit;
+    const int32_t place = place_units.Split(i, &in_place);
+    const bool is_long = in_place < long_end;
+    const Divider& run_units = is_long ? long_units : short_units;
+    const int32_t block = run_units.Split(is_long ? in_place : in_place - long_end, &unit) +
+                          (is_long ? 0 : long_blocks);
+    Unit* const in_block = blocks + (block * capacity + place * run_units.divisor() + unit);
     if constexpr (kSplit) {
       *in_block = whole[i];
     } else {
@@ -32,25 +38,29 @@ struct MoveRunsKernel {
 
 template <bool kSplit>
 void MoveRuns(Stream& stream, const Tensor& blocks, const Tensor& whole) {
-  const int64_t block_count = blocks.shape[0], channels = blocks.shape.back();
-  CONVOY_CHECK(blocks.dtype == whole.dtype && blocks.count() == whole.count() &&
-                   whole.shape.back() == block_count * channels,
-               "{} and {}", blocks.shape.ToString(), whole.shape.ToString());
-  // The widest unit divides both addresses too.
-  const auto addresses = static_cast<int64_t>(reinterpret_cast<uintptr_t>(blocks.data) |
-                                              reinterpret_cast<uintptr_t>(whole.data));
-  const int64_t run_bytes = channels * SizeOf(blocks.dtype);
+  const ChannelBlocks sizes = ChannelBlocksOf(blocks, whole);
+  const int64_t element = SizeOf(blocks.dtype);
   const auto move = [&](auto unit) {
     using Unit = decltype(unit);
-    constexpr auto kUnit = static_cast<int64_t>(sizeof(Unit));
-    ForEach(stream, whole.bytes() / kUnit,
+    const auto units = [&](int64_t channels) {
+      return channels * element / static_cast<int64_t>(sizeof(Unit));
+    };
+    CheckedCount(units(blocks.count()));
+    ForEach(stream, units(whole.count()),
             MoveRunsKernel<Unit, kSplit>{
                 .blocks = static_cast<Unit*>(blocks.data),
                 .whole = static_cast<Unit*>(whole.data),
-                .run_units = Divider(run_bytes / kUnit),
-                .block_count = Divider(block_count),
-                .places = CheckedCount(blocks.count() / block_count / channels)});
+                .place_units = Divider(units(sizes.channels)),
+                .short_units = Divider(units(sizes.shortest)),
+                .long_units = Divider(units(sizes.shortest + 1)),
+                .long_blocks = static_cast<int32_t>(sizes.longer),
+                .long_end = CheckedCount(units(sizes.longer * (sizes.shortest + 1))),
+                .capacity = CheckedCount(units(sizes.capacity))});
   };
+  // The widest unit divides the runs of all blocks, and both addresses.
+  const auto addresses = static_cast<int64_t>(reinterpret_cast<uintptr_t>(blocks.data) |
+                                              reinterpret_cast<uintptr_t>(whole.data));
+  const int64_t run_bytes = (sizes.longer == 0 ? sizes.shortest : 1) * element;
   switch (VectorWidthFor(run_bytes | addresses, 16)) {
     case 16:
       return move(Vector<uint32_t, 4>{});
