@@ -159,12 +159,18 @@ void GradientBuckets::Start(Stream& stream, size_t index) {
   }
 }
 
+void GradientBuckets::RequireReady(int index) const {
+  const auto i = static_cast<size_t>(index);
+  const State& state = states_.at(i);
+  CONVOY_CHECK(state.ready == state.expected, "bucket {} has {} of {} gradients", buckets_[i].name,
+               state.ready, state.expected);
+}
+
 void GradientBuckets::Wait(Stream& stream, int index) {
   const auto i = static_cast<size_t>(index);
   State& state = states_.at(i);
   if (state.phase == State::Phase::kIdle) return;
-  CONVOY_CHECK(state.ready == state.expected, "bucket {} has {} of {} gradients", buckets_[i].name,
-               state.ready, state.expected);
+  RequireReady(index);
   if (state.phase == State::Phase::kFilling) Start(stream, i);
   state.phase = State::Phase::kIdle;
   for (State::Reduction& reduction : state.reductions) {

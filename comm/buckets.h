@@ -63,6 +63,8 @@ class GradientBuckets {
   // Says that the weights of a range are not read again in this step by work queued later. Ranges
   // that were not announced do not count: frozen weights are released too.
   void WeightsReleased(int64_t begin, int64_t count);
+  // Throws (kDefect) unless all announced gradients of bucket `index` are ready.
+  void RequireReady(int index) const;
   // Work queued on `stream` after this call sees bucket `index` reduced.
   void Wait(Stream& stream, int index);
 

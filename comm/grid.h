@@ -1,10 +1,11 @@
-// comm/grid.h - which rank is which replica and tower, and their groups: for host memory, and for
+// comm/grid.h - which rank stands where, and the groups along the axes: for host memory, and for
 // memory of a CUDA device too.
 #pragma once
 
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "comm/communicator.h"
 #include "comm/grid_shape.h"
@@ -65,18 +66,15 @@ class ProcessGrid {
   ~ProcessGrid();
 
   const GridShape& shape() const { return shape_; }
-  int replica() const { return replica_; }
-  int tower() const { return tower_; }
-  // Returns the group of this tower in every replica: it sums gradients and statistics. Rank in it
-  // = replica(). Memory of the device.
-  Communicator& replicas() { return device_replicas_ ? *device_replicas_ : *host_replicas_; }
-  // Returns the towers of this replica: they exchange activations. Rank in it = tower(). Memory of
-  // the device.
-  Communicator& towers() { return device_towers_ ? *device_towers_ : *host_towers_; }
-  // Returns the same ranks for host memory: crops, checkpoints, numbers. The same communicators as
+  const GridPlace& place() const { return place_; }
+  // Returns the group of the ranks that differ from this one along `axes` alone; its ranks are in
+  // the order of GridShape::RankAlong. For memory of the device. There are groups along the
+  // replicas, the replicas and shards, the shards and towers, the shards, and the towers; axes of
+  // one rank do not matter.
+  Communicator& Along(Axes axes);
+  // Returns the same ranks for host memory: crops, checkpoints, numbers. The same communicator as
   // above if the device is the CPU.
-  Communicator& host_replicas() { return *host_replicas_; }
-  Communicator& host_towers() { return *host_towers_; }
+  Communicator& HostAlong(Axes axes);
 
   // Returns what carries the collectives of device memory, and why. One line, the same on every
   // rank.
@@ -88,15 +86,20 @@ class ProcessGrid {
   void GiveUp(const std::string& why);
 
  private:
+  struct Group {
+    Axes axes;  // along each of them there is more than one rank
+    std::unique_ptr<Communicator> communicator;
+  };
+  Communicator* Find(const std::vector<Group>& groups, Axes axes) const;
   void MakeDeviceGroups(World& world, const GroupOptions& options);
 
   GridShape shape_;
-  int replica_ = 0, tower_ = 0;
+  GridPlace place_;
   std::string description_;
   // In this order: groups of the device use the others.
-  std::unique_ptr<Communicator> host_replicas_, host_towers_;
+  std::vector<Group> host_groups_;
   std::unique_ptr<Watchdog> watchdog_;
-  std::unique_ptr<Communicator> device_replicas_, device_towers_;
+  std::vector<Group> device_groups_;  // none if the device is the CPU
 };
 
 }  // namespace convoy

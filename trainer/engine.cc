@@ -19,8 +19,7 @@ Engine::Engine(ComputeResources& resources, const NetworkSpec& network,
       plan_(MakePlan(network, resources.grid->shape(), resources.world->rank())) {
   if (options.use == StoreUse::kTraining) optimizer_.emplace(options.optimizer, plan_);
   store_ = std::make_unique<ParameterStore>(backend(), plan_, options.dtype, options.use,
-                                            CollectiveMemoryOf(resources, grid().replicas()),
-                                            StateNamesOf(options.optimizer.rule));
+                                            GradientMemory(), StateNamesOf(options.optimizer.rule));
 }
 
 Engine::~Engine() = default;
@@ -41,11 +40,11 @@ std::vector<KernelMeasurement> Engine::Compile(int64_t rows, const Preprocessing
                 .model = *model_,
                 .optimizer = *optimizer_},
       options_.plan_buckets(plan_),
-      TrainingStepOptions{
-          .buckets = {.overlap = options_.overlap,
-                      .wire = options_.reduce_dtype,
-                      .allocate_wire = CollectiveMemoryOf(resources_, grid().replicas())},
-          .records = options_.record_steps});
+      TrainingStepOptions{.buckets = {.overlap = options_.overlap,
+                                      .wire = options_.reduce_dtype,
+                                      .allocate_wire = GradientMemory()},
+                          .micro_batches = options_.micro_batches,
+                          .records = options_.record_steps});
   return measured;
 }
 
@@ -57,12 +56,17 @@ std::unique_ptr<RankModel> Engine::CompileForEvaluation(int64_t rows, Log& log) 
 
 std::unique_ptr<RankModel> Engine::MakeModel(int64_t rows, bool training) const {
   return std::make_unique<RankModel>(
-      backend(), plan_, *store_, grid().towers(),
+      backend(), plan_, *store_, grid(),
       RankModel::Options{.dtype = options_.dtype,
                          .rows = rows,
                          .training = training,
                          .preprocessing = preprocessing_,
-                         .exchange_memory = CollectiveMemoryOf(resources_, grid().towers())});
+                         .exchange_memory = CollectiveMemoryOf(
+                             resources_, grid().Along(Axis::kShard | Axis::kTower))});
+}
+
+Allocator Engine::GradientMemory() const {
+  return CollectiveMemoryOf(resources_, grid().Along(Axis::kReplica | Axis::kShard));
 }
 
 Backend& Engine::backend() const { return *resources_.backend; }

@@ -32,6 +32,7 @@ struct EngineOptions {
   Overlap overlap = Overlap::kOn;
   DType reduce_dtype = DType::kFloat32;  // as which gradients travel
   bool record_steps = true;              // if the device and the groups can
+  int micro_batches = 1;                 // the most whose gradients make a step's
   // Returns the ranges of the gradients that are reduced as one.
   std::function<std::vector<BucketRange>(const RankPlan&)> plan_buckets = PlanBuckets;
 };
@@ -51,7 +52,7 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Compiles model() for batches of `rows` rows a replica and, for training, makes step(). Returns
+  // Compiles model() for batches of `rows` rows a shard and, for training, makes step(). Returns
   // how kernels were chosen on this rank. Collective over the world.
   std::vector<KernelMeasurement> Compile(int64_t rows, const Preprocessing& preprocessing,
                                          Log& log);
@@ -75,6 +76,8 @@ class Engine {
 
  private:
   std::unique_ptr<RankModel> MakeModel(int64_t rows, bool training) const;
+  // Memory for what is summed over ranks.
+  Allocator GradientMemory() const;
 
   ComputeResources& resources_;
   EngineOptions options_;

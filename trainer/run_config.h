@@ -33,7 +33,8 @@ struct ComputeConfig {
   DType dtype = DType::kFloat32;
   int threads = 0;  // of the layers, per rank; 0: the rank's share of the processors it may use
   int towers = 1;
-  int replicas = 0;  // 0: world size / towers
+  int fc_shards = 1;
+  int replicas = 0;  // 0: world size / (towers x fc_shards)
   // Only on CUDA:
   bool tf32 = false;            // fp32 products may round their inputs to TF32
   bool record_steps = true;     // a step is recorded once, and queued as a whole from then on

@@ -167,9 +167,10 @@ StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& lo
                  .record_steps = options.compute.record_steps});
   engine.store().Initialize(0, *resources.stream);
 
-  const int replicas = grid.shape().replicas;
-  const int64_t rows = (options.batch_size + replicas - 1) / replicas;
-  const Batch batch = SyntheticBatch(network.input, network.classes, rows, grid.replica() * rows,
+  const GridShape& shape = grid.shape();
+  const int64_t rows = (options.batch_size + shape.row_parts() - 1) / shape.row_parts();
+  const int64_t part = shape.RankAlong(Axis::kReplica | Axis::kShard, grid.place());
+  const Batch batch = SyntheticBatch(network.input, network.classes, rows, part * rows,
                                      options.batch_size, backend);
   Preprocessing preprocessing;
   preprocessing.mean.assign(static_cast<size_t>(network.input[2]), 120);

@@ -96,7 +96,8 @@ ExitCode BenchCommCommand(int argc, const char* const* argv) {
   table.Examples("Example\n  launch/convoyrun -n 2 bench comm\n");
   if (!table.Parse(argc, argv)) return ExitCode::kDone;
   return RunOnAllRanks(table.Asked(), world_options, "", [&](World& world, Log&) {
-    const RankPlan plan = MakePlan(MakeModel(model, options), {world.size(), 1}, world.rank());
+    const RankPlan plan =
+        MakePlan(MakeModel(model, options), {.replicas = world.size()}, world.rank());
     const Buffer arena = world.AllocateShared(4 * plan.ParameterLayout().count());
     const std::unique_ptr<Communicator> group = world.Split("bench", 0, world.rank());
     std::vector<Row> rows;

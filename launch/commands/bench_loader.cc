@@ -92,7 +92,7 @@ void PrintDigests(const LoaderBench& bench, const std::shared_ptr<const Dataset>
     loader.Fetch();
     const Batch& batch = loader.Exchange();
     // The towers of a replica have the same rows; tower 0's count.
-    const uint64_t digest = DigestOf(batch, grid.tower() == 0, world);
+    const uint64_t digest = DigestOf(batch, grid.place().tower == 0, world);
     if (world.rank() != 0) continue;
     if (bench.as_json) {
       digests.push_back({{"epoch", batch.epoch},
@@ -149,7 +149,7 @@ class LoaderRounds {
     for (const int threads : {1, bench_.loading.workers}) {
       ReplicaLoader replica = MakeLoader(threads);
       replica.Fetch();
-      digests.push_back(DigestOf(replica.Exchange(), grid_.tower() == 0, world_));
+      digests.push_back(DigestOf(replica.Exchange(), grid_.place().tower == 0, world_));
     }
     if (digests[0] == digests[1]) return;
     throw Error(ExitCode::kDefect, fmt::format("the batch of one thread is {:016x}, of {} {:016x}",

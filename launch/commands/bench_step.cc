@@ -40,6 +40,7 @@ Json ToJson(const StepBenchOptions& options, const StepBenchResult& result, cons
       {"batch_size", options.batch_size},
       {"ranks", world.size()},
       {"towers", options.compute.towers},
+      {"fc_shards", options.compute.fc_shards},
       {"optimizer", NameOf(options.rule)},
       {"overlap", options.overlap == Overlap::kOn},
       {"backend", result.backend},
@@ -122,7 +123,7 @@ void PrintStep(const StepBenchOptions& options, const StepBenchResult& result, c
              1e3 * step.p10, 1e3 * step.p90);
   fmt::print("{:<32}{:>10.2f} ms\n", "  forward", 1e3 * result.forward_s);
   fmt::print("{:<32}{:>10.2f} ms\n", "  backward", 1e3 * result.backward_s);
-  fmt::print("{:<32}{:>10.2f} ms   (within forward and backward)\n", "  exchange between towers",
+  fmt::print("{:<32}{:>10.2f} ms   (within forward and backward)\n", "  exchange of activations",
              1e3 * result.exchange_wait_s);
   fmt::print("{:<32}{:>10.2f} ms\n", "  exposed reduction", 1e3 * result.reduce_wait_s);
   fmt::print("{:<32}{:>10.2f} ms\n", "  update", 1e3 * result.update_s);

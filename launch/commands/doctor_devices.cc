@@ -171,17 +171,18 @@ std::vector<DeviceReport> ExamineDevices(const ComputeResources& resources, Worl
     own.to_device_gb_per_s = speed.to_device_gb_per_s;
     own.to_host_gb_per_s = speed.to_host_gb_per_s;
   });
-  const auto measure = [&](const std::string& name, Communicator& group, int first, int stride) {
+  const auto measure = [&](Axes axes) {
+    Communicator& group = grid.Along(axes);
     if (group.size() == 1) return;
     AllReduceReport report = MeasureAllReduce(backend, *resources.stream, group,
                                               CollectiveMemoryOf(resources, group), kMeasuredBytes);
-    report.group = name;
-    for (int i = 0; i < group.size(); ++i) report.ranks.push_back(first + i * stride);
+    report.group = NameOf(axes);
+    report.ranks = grid.shape().RanksWith(axes, grid.place());
     own.all_reduces.push_back(report);
   };
-  const int towers = grid.shape().towers;
-  measure("replicas", grid.replicas(), grid.tower(), towers);
-  measure("towers", grid.towers(), grid.replica() * towers, 1);
+  for (Axes axes : {Axis::kReplica | Axis::kShard, Axis::kShard | Axis::kTower}) {
+    measure(grid.shape().Effective(axes));
+  }
   return GatherReports(own, world);
 }
 

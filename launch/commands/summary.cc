@@ -31,31 +31,31 @@ Json ToJson(const Shape& shape) {
 }
 
 // "all", or the one tower that has the layer.
-std::string OwnerOf(const std::string& layer, const std::vector<RankPlan>& towers) {
+std::string OwnerOf(const std::string& layer, const std::vector<RankPlan>& plans) {
   std::vector<std::string> owners;
-  for (const RankPlan& plan : towers) {
+  for (const RankPlan& plan : plans) {
     for (const Stage& stage : plan.stages) {
       const auto* segment = std::get_if<SegmentPlan>(&stage);
       if (segment == nullptr) continue;
       for (const auto& item : segment->spec.items) {
-        if (item.layer.name == layer) owners.push_back(fmt::format("tower {}", plan.tower));
+        if (item.layer.name == layer) owners.push_back(fmt::format("tower {}", plan.place.tower));
       }
     }
   }
-  return owners.size() == towers.size() ? "all" : fmt::format("{}", fmt::join(owners, ", "));
+  return owners.size() == plans.size() ? "all" : fmt::format("{}", fmt::join(owners, ", "));
 }
 
-std::vector<LayerRow> RowsOf(const NetworkSpec& network, const std::vector<RankPlan>& towers) {
+std::vector<LayerRow> RowsOf(const NetworkSpec& network, const std::vector<RankPlan>& plans) {
   std::vector<LayerRow> rows;
   for (const LayerSite& site : SitesOf(network)) {
     rows.push_back({site.layer.name, KindOf(site.layer.layer), site.output, CountsOf(site),
-                    OwnerOf(site.layer.name, towers)});
+                    OwnerOf(site.layer.name, plans)});
   }
   return rows;
 }
 
 void PrintTable(const NetworkSpec& network, const GridShape& grid,
-                const std::vector<LayerRow>& rows, const std::vector<RankPlan>& towers,
+                const std::vector<LayerRow>& rows, const std::vector<RankPlan>& plans,
                 const std::vector<ExchangeTraffic>& traffic) {
   fmt::print("{}: input {}, {} classes\n\n", network.name, network.input.ToString(),
              network.classes);
@@ -74,8 +74,8 @@ void PrintTable(const NetworkSpec& network, const GridShape& grid,
              FormatCount(TrainingFlops(network)),
              FormatBytes(4.0 * static_cast<double>(total.parameters)));
   if (grid.towers > 1) {
-    for (const RankPlan& plan : towers) {
-      fmt::print("tower {}: {} parameters\n", plan.tower, FormatCount(plan.ParameterCount()));
+    for (const RankPlan& plan : plans) {
+      fmt::print("tower {}: {} parameters\n", plan.place.tower, FormatCount(plan.ParameterCount()));
     }
     fmt::print("\nbytes exchanged per image, fp32, forward (backward the same the other way):\n");
     int64_t sum = 0;
@@ -88,7 +88,7 @@ void PrintTable(const NetworkSpec& network, const GridShape& grid,
   }
   if (grid.replicas > 1) {
     fmt::print("\nreduced over {} replicas per step, fp32, by bucket:\n", grid.replicas);
-    for (const BucketRange& bucket : PlanBuckets(towers[0])) {
+    for (const BucketRange& bucket : PlanBuckets(plans[0])) {
       fmt::print("  {:<34}{:>10}\n", bucket.name,
                  FormatBytes(4.0 * static_cast<double>(bucket.count)));
     }
@@ -96,7 +96,7 @@ void PrintTable(const NetworkSpec& network, const GridShape& grid,
 }
 
 Json ToJson(const NetworkSpec& network, const GridShape& grid, const std::vector<LayerRow>& rows,
-            const std::vector<RankPlan>& towers, const std::vector<ExchangeTraffic>& traffic) {
+            const std::vector<RankPlan>& plans, const std::vector<ExchangeTraffic>& traffic) {
   const LayerCounts total = CountsOf(network);
   Json json = {{"model", network.name},
                {"input", ToJson(network.input)},
@@ -106,6 +106,7 @@ Json ToJson(const NetworkSpec& network, const GridShape& grid, const std::vector
                {"neurons", total.neurons},
                {"training_flops_per_image", TrainingFlops(network)},
                {"replicas", grid.replicas},
+               {"fc_shards", grid.shards},
                {"towers", grid.towers}};
   for (const LayerRow& row : rows) {
     json["layers"].push_back({{"name", row.name},
@@ -117,10 +118,12 @@ Json ToJson(const NetworkSpec& network, const GridShape& grid, const std::vector
                               {"on", row.owner}});
   }
   for (int rank = 0; rank < grid.ranks(); ++rank) {
-    const RankPlan& plan = towers[static_cast<size_t>(rank % grid.towers)];
+    const GridPlace place = grid.PlaceOf(rank);
+    const RankPlan& plan = plans[static_cast<size_t>(rank % grid.ranks_per_replica())];
     json["ranks"].push_back({{"rank", rank},
-                             {"replica", rank / grid.towers},
-                             {"tower", plan.tower},
+                             {"replica", place.replica},
+                             {"shard", place.shard},
+                             {"tower", place.tower},
                              {"parameters", plan.ParameterCount()}});
   }
   // Bytes of fp32 per image in the forward pass; backward carries the same the other way.
@@ -138,7 +141,7 @@ Json ToJson(const NetworkSpec& network, const GridShape& grid, const std::vector
   for (const auto& [pair, bytes] : sums) {
     json["exchange_bytes_per_image"][fmt::format("{}_to_{}", pair.first, pair.second)] = bytes;
   }
-  for (const BucketRange& bucket : PlanBuckets(towers[0])) {
+  for (const BucketRange& bucket : PlanBuckets(plans[0])) {
     json["buckets"].push_back({{"name", bucket.name}, {"bytes", 4 * bucket.count}});
   }
   return json;
@@ -158,6 +161,9 @@ ExitCode SummaryCommand(int argc, const char* const* argv) {
   table.Add(
       "towers", "N", "1", "ranks that cut one network between them: 1 or 2",
       store::Integer("towers", 1, 1024, [&](int64_t n) { grid.towers = static_cast<int>(n); }));
+  table.Add("fc-shards", "N", "1", "ranks that cut the fully connected layers between them",
+            store::Integer("fc-shards", 1, 1 << 20,
+                           [&](int64_t n) { grid.shards = static_cast<int>(n); }));
   table.Add("replicas", "N", "1", "copies of the network",
             store::Integer("replicas", 1, 1 << 20,
                            [&](int64_t n) { grid.replicas = static_cast<int>(n); }));
@@ -168,16 +174,16 @@ ExitCode SummaryCommand(int argc, const char* const* argv) {
   RequireOneRank("convoy summary");
 
   const NetworkSpec network = MakeModel(model, options);
-  std::vector<RankPlan> towers;
-  for (int tower = 0; tower < std::max(grid.towers, 1); ++tower) {
-    towers.push_back(MakePlan(network, grid, tower));
+  std::vector<RankPlan> plans;  // of the ranks of one replica
+  for (int rank = 0; rank < grid.ranks_per_replica(); ++rank) {
+    plans.push_back(MakePlan(network, grid, rank));
   }
-  const std::vector<LayerRow> rows = RowsOf(network, towers);
+  const std::vector<LayerRow> rows = RowsOf(network, plans);
   const std::vector<ExchangeTraffic> traffic = ForwardTraffic(network, grid);
   if (as_json) {
-    std::cout << JsonLine(ToJson(network, grid, rows, towers, traffic)) << "\n";
+    std::cout << JsonLine(ToJson(network, grid, rows, plans, traffic)) << "\n";
   } else {
-    PrintTable(network, grid, rows, towers, traffic);
+    PrintTable(network, grid, rows, plans, traffic);
   }
   return ExitCode::kDone;
 }

@@ -97,7 +97,12 @@ void AddComputeOptions(OptionTable& table, ComputeConfig* compute, WorldOptions*
   table.Add(
       "towers", "N", "1", "ranks that cut one network between them: 1, or the paper's 2",
       store::Integer("towers", 1, 1024, [=](int64_t n) { compute->towers = static_cast<int>(n); }));
-  table.Add("replicas", "N", "0", "copies of the network; 0: ranks / towers",
+  table.Add("fc-shards", "N", "1",
+            "ranks that run the convolutions on images of their own and cut the fully connected "
+            "layers between them (One weird trick)",
+            store::Integer("fc-shards", 1, 1 << 20,
+                           [=](int64_t n) { compute->fc_shards = static_cast<int>(n); }));
+  table.Add("replicas", "N", "0", "copies of the network; 0: ranks / (towers x fc-shards)",
             store::Integer("replicas", 0, 1 << 20,
                            [=](int64_t n) { compute->replicas = static_cast<int>(n); }));
   table.Add("backend", "KIND", "auto",

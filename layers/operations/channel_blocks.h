@@ -24,8 +24,8 @@ inline ChannelBlocks ChannelBlocksOf(const Tensor& blocks, const Tensor& whole) 
   const int64_t groups = blocks.shape[0], channels = whole.shape.back();
   const int64_t places = whole.count() / channels;
   const int64_t longest = (channels + groups - 1) / groups;
-  CONVOY_CHECK(blocks.dtype == whole.dtype && channels >= groups &&
-                   blocks.shape.back() == longest && blocks.count() == groups * places * longest,
+  CONVOY_CHECK(blocks.dtype == whole.dtype && blocks.shape.back() == longest &&
+                   blocks.count() == groups * places * longest,
                "{} and {}", blocks.shape.ToString(), whole.shape.ToString());
   return {.groups = groups,
           .channels = channels,

@@ -31,7 +31,7 @@ void ExpectSameRun(const RunResult& got, const RunResult& want) {
 TEST(DeviceTraining, OneRankTrainsAsTheOracleDoes) {
   for (const bool batch_norm : {false, true}) {
     SmallRunOptions oracle{.batch_norm = batch_norm, .lr = 2e-5};
-    ExpectSameRun(RunSmall({1, 1}, OnDevice(batch_norm)), RunSmall({1, 1}, oracle));
+    ExpectSameRun(RunSmall({}, OnDevice(batch_norm)), RunSmall({}, oracle));
   }
 }
 
@@ -45,41 +45,43 @@ class DeviceCuts : public ::testing::TestWithParam<Cut> {};
 
 TEST_P(DeviceCuts, TheRunIsThatOfOneRank) {
   const SmallRunOptions options = OnDevice(GetParam().batch_norm);
-  ExpectSameRun(RunSmall(GetParam().grid, options), RunSmall({1, 1}, options));
+  ExpectSameRun(RunSmall(GetParam().grid, options), RunSmall({}, options));
 }
 
-INSTANTIATE_TEST_SUITE_P(All, DeviceCuts,
-                         ::testing::Values(Cut{"TwoTowers", {1, 2}, false},
-                                           Cut{"TwoReplicas", {2, 1}, false},
-                                           Cut{"FourReplicas", {4, 1}, false},
-                                           Cut{"TwoReplicasOfTwoTowers", {2, 2}, false},
-                                           Cut{"TwoTowersBatchNorm", {1, 2}, true},
-                                           Cut{"TwoReplicasBatchNorm", {2, 1}, true}),
-                         [](const auto& instance) { return instance.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    All, DeviceCuts,
+    ::testing::Values(Cut{"TwoTowers", {.towers = 2}, false},
+                      Cut{"TwoReplicas", {.replicas = 2}, false},
+                      Cut{"FourReplicas", {.replicas = 4}, false},
+                      Cut{"TwoReplicasOfTwoTowers", {.replicas = 2, .towers = 2}, false},
+                      Cut{"TwoTowersBatchNorm", {.towers = 2}, true},
+                      Cut{"TwoReplicasBatchNorm", {.replicas = 2}, true}),
+    [](const auto& instance) { return instance.param.name; });
 
 TEST(DeviceCuts, SwappedSlicesOfTheTowersAreNoticed) {
   SmallRunOptions wrong = OnDevice();
   wrong.mutation = HarnessOptions::Mutation::kSwapSlices;
-  EXPECT_GT(LargestDifference(RunSmall({1, 1}, OnDevice()).losses, RunSmall({1, 2}, wrong).losses),
-            1e-3);
+  EXPECT_GT(
+      LargestDifference(RunSmall({}, OnDevice()).losses, RunSmall({.towers = 2}, wrong).losses),
+      1e-3);
 }
 
 TEST(DeviceCuts, ASkippedBucketIsNoticed) {
   SmallRunOptions right = OnDevice(), wrong = OnDevice();
   right.lr = wrong.lr = 0.02;
   wrong.mutation = HarnessOptions::Mutation::kSkipBucket;
-  EXPECT_GT(LargestDifference(RunSmall({1, 1}, right).losses, RunSmall({2, 1}, wrong).losses),
+  EXPECT_GT(LargestDifference(RunSmall({}, right).losses, RunSmall({.replicas = 2}, wrong).losses),
             1e-3);
 }
 
 // The kernels that a first run chose serve both.
 TEST(DeviceTraining, RecordedAndRepeatedRunsAreBitwiseEqual) {
-  const RunResult first = RunSmall({1, 1}, OnDevice());
+  const RunResult first = RunSmall({}, OnDevice());
   for (const bool records : {true, false}) {
     SmallRunOptions options = OnDevice();
     options.records = records;
     options.make_backend = [&] { return MakeTestedBackend(1, first.kernel_choices); };
-    const RunResult again = RunSmall({1, 1}, options);
+    const RunResult again = RunSmall({}, options);
     EXPECT_EQ(again.losses, first.losses) << (records ? "recorded" : "queued step by step");
     EXPECT_EQ(again.weights, first.weights);
     EXPECT_EQ(again.states, first.states);
@@ -87,11 +89,11 @@ TEST(DeviceTraining, RecordedAndRepeatedRunsAreBitwiseEqual) {
 }
 
 TEST(DeviceTraining, StepsThatAreQueuedAheadChangeNoBit) {
-  const RunResult ahead = RunSmall({1, 1}, OnDevice());
+  const RunResult ahead = RunSmall({}, OnDevice());
   SmallRunOptions one_by_one = OnDevice();
   one_by_one.queues_ahead = false;
   one_by_one.make_backend = [&] { return MakeTestedBackend(1, ahead.kernel_choices); };
-  const RunResult want = RunSmall({1, 1}, one_by_one);
+  const RunResult want = RunSmall({}, one_by_one);
   EXPECT_EQ(ahead.losses, want.losses);
   EXPECT_EQ(ahead.weights, want.weights);
 }
@@ -100,23 +102,25 @@ TEST(DeviceTraining, StepsThatAreQueuedAheadChangeNoBit) {
 TEST(DeviceTraining, AFrozenLayerStaysAsItWas) {
   SmallRunOptions frozen = OnDevice(), oracle{.frozen = true, .lr = 2e-5};
   frozen.frozen = true;
-  ExpectSameRun(RunSmall({1, 1}, frozen), RunSmall({1, 1}, oracle));
+  ExpectSameRun(RunSmall({}, frozen), RunSmall({}, oracle));
 }
 
 TEST(DeviceTraining, OverlapChangesNoBit) {
-  const RunResult first = RunSmall({2, 2}, OnDevice());
+  const RunResult first = RunSmall({.replicas = 2, .towers = 2}, OnDevice());
   SmallRunOptions off = OnDevice();
   off.overlap = Overlap::kOff;
   off.make_backend = [&] { return MakeTestedBackend(1, first.kernel_choices); };
   SmallRunOptions on = off;
   on.overlap = Overlap::kOn;
-  EXPECT_EQ(RunSmall({2, 2}, on).weights, RunSmall({2, 2}, off).weights);
+  EXPECT_EQ(RunSmall({.replicas = 2, .towers = 2}, on).weights,
+            RunSmall({.replicas = 2, .towers = 2}, off).weights);
 }
 
 TEST(DeviceTrace, IsReproduced) {
   if (!HasTrace()) GTEST_SKIP() << "../shared/reference is not there";
   if (IsEmulated()) GTEST_SKIP() << "33 GFLOP a step in plain loops of one thread";
-  for (const GridShape& grid : {GridShape{1, 1}, {1, 2}, {2, 1}, {2, 2}}) {
+  for (const GridShape& grid :
+       {GridShape{}, {.towers = 2}, {.replicas = 2}, {.replicas = 2, .towers = 2}}) {
     RunAsThreads(grid.ranks(), {}, [&](World& world) {
       ReproduceTrace(
           world, grid, [] { return MakeTestedBackend(1); }, DType::kFloat32, kTraceSteps,

@@ -37,7 +37,8 @@ struct HarnessOptions {
   Overlap overlap = Overlap::kOn;
   bool records = true;
   // Something done wrong on purpose, to see that a test notices.
-  enum class Mutation { kNone, kSwapSlices, kSkipBucket } mutation = Mutation::kNone;
+  enum class Mutation { kNone, kSwapSlices, kSkipBucket, kWrongAxes, kLabelsOfOthers };
+  Mutation mutation = Mutation::kNone;
 };
 
 class Harness {
@@ -51,21 +52,23 @@ class Harness {
                  .overlap = options.overlap,
                  .record_steps = options.records,
                  .plan_buckets = [this](const RankPlan& plan) { return BucketsOf(plan); }}),
-        rows_((options.batch + options.grid.replicas - 1) / options.grid.replicas) {
+        rows_((options.batch + options.grid.row_parts() - 1) / options.grid.row_parts()) {
     engine_.store().Initialize(options.seed, stream());
     Log log(LogLevel::kWarning, world.rank());
     engine_.Compile(rows_, options.preprocessing, log);
     if (options.mutation == HarnessOptions::Mutation::kSwapSlices) SwapSlices();
   }
 
-  // Rows of this replica of a global batch of `count` samples (all of them, or fewer in the last
+  // Rows of this rank of a global batch of `count` samples (all of them, or fewer in the last
   // batch of an epoch). pixel(position, i) gives byte i (H, W, C order) of a sample,
   // label(position) its class.
   template <typename Pixel, typename Label>
   Batch MakeBatch(int64_t epoch, int64_t first_position, int64_t count, Pixel&& pixel,
                   Label&& label) const {
-    const int64_t replicas = options_.grid.replicas, replica = resources_.grid->replica();
-    const int64_t begin = replica * count / replicas, end = (replica + 1) * count / replicas;
+    const GridShape& grid = options_.grid;
+    const int64_t parts = grid.row_parts();
+    const int64_t part = grid.RankAlong(Axis::kReplica | Axis::kShard, resources_.grid->place());
+    const int64_t begin = part * count / parts, end = (part + 1) * count / parts;
     const Shape& input = options_.network.input;
     Batch batch{.epoch = epoch, .global_count = count, .shape = input.Prepend(rows_)};
     batch.pixels = AllocateHost(batch.shape.count());
@@ -73,11 +76,13 @@ class Harness {
     auto* bytes = static_cast<uint8_t*>(batch.pixels.data());
     for (int64_t n = begin; n < end; ++n) {
       const int64_t row = n - begin, position = first_position + n;
+      const bool swaps_labels = options_.mutation == HarnessOptions::Mutation::kLabelsOfOthers;
+      const int64_t labelled = swaps_labels ? first_position + (n + 1) % count : position;
       for (int64_t i = 0; i < input.count(); ++i) {
         bytes[row * input.count() + i] = pixel(position, i);
       }
       batch.samples[static_cast<size_t>(row)] = {
-          .position = position, .sample = position, .label = label(position), .weight = 1};
+          .position = position, .sample = position, .label = label(labelled), .weight = 1};
     }
     return batch;
   }
@@ -115,18 +120,20 @@ class Harness {
         .Wait(stream);
   }
 
-  // The uncut tensor of a name in one of the arenas, put together from the towers; fp64.
+  // The uncut tensor of a name in one of the arenas, put together from the ranks of the replica;
+  // fp64.
   std::vector<double> Uncut(const Tensor& arena, const std::string& name) {
-    for (const ParameterSlice& slice : MakePlan(options_.network, {1, 1}, 0).parameters) {
+    for (const ParameterSlice& slice : MakePlan(options_.network, {}, 0).parameters) {
       if (slice.uncut.name != name) continue;
       std::vector<double> values(static_cast<size_t>(slice.uncut.shape.count()));
       for (const ParameterSlice& own : plan().parameters) {
-        if (own.uncut.name != name) continue;
+        if (own.uncut.name != name || !plan().IsFirstAlong(own.copies - Axis::kReplica)) continue;
         const std::vector<double> part = Read(store().parameter_layout().View(arena, name));
         const int64_t first = own.begin * slice.uncut.shape.DropFirst().count();
         std::copy(part.begin(), part.end(), values.begin() + first);
       }
-      Sum(grid().host_towers(), values.data(), static_cast<int64_t>(values.size()));
+      Sum(grid().HostAlong(Axis::kShard | Axis::kTower), values.data(),
+          static_cast<int64_t>(values.size()));
       return values;
     }
     ADD_FAILURE() << "no parameter " << name;
@@ -169,6 +176,9 @@ class Harness {
   std::vector<BucketRange> BucketsOf(const RankPlan& plan) const {
     std::vector<BucketRange> buckets = PlanBuckets(plan);
     if (options_.mutation == HarnessOptions::Mutation::kSkipBucket) buckets.erase(buckets.begin());
+    if (options_.mutation == HarnessOptions::Mutation::kWrongAxes) {
+      for (BucketRange& bucket : buckets) bucket.axes = Axis::kReplica;
+    }
     return buckets;
   }
 
@@ -188,10 +198,11 @@ class Harness {
     return resources;
   }
 
-  // Each tower starts with the other's rows of the second parameter with a weight.
+  // Each of two ranks starts with the other's rows of a weight that is cut.
   void SwapSlices() {
+    const std::string swapped = plan().grid.towers > 1 ? "conv2.weight" : "fc4.weight";
     for (const ParameterSlice& slice : plan().parameters) {
-      if (slice.uncut.name != "conv2.weight") continue;
+      if (slice.uncut.name != swapped) continue;
       const int64_t other = slice.uncut.shape[0] - slice.count - slice.begin;
       const Tensor weights =
           store().parameter_layout().View(store().parameters(), slice.uncut.name);

@@ -1,5 +1,6 @@
 #include "tests/trainer/small_run.h"
 
+#include <algorithm>
 #include <mutex>
 
 #include "core/random.h"
@@ -28,26 +29,32 @@ NetworkSpec SmallNetwork(bool batch_norm) {
                           .bias = {{InitKind::kConstant, 0.1}, 2, 0}};
   };
   const Layer norm = batch_norm ? Layer(BatchNorm{}) : Layer(Lrn{.alpha = 0.05, .groups = 2});
-  return {.name = "small",
-          .input = Shape{9, 9, 3},
-          .classes = 5,
-          .layers = {{"conv1", conv(8, 1)},
-                     {"norm1", norm},
-                     {"relu1", Activation{}},
-                     {"pool1", Pool{.kind = PoolKind::kMax, .kernel = 3, .stride = 2}},
-                     {"conv2", conv(12, 2)},
-                     {"relu2", Activation{}},
-                     {"conv3", conv(8, 1)},
-                     {"relu3", Activation{}},
-                     {"pool3", Pool{.kind = PoolKind::kMax, .kernel = 2, .stride = 2}},
-                     {"fc4", full(12)},
-                     {"relu4", Activation{}},
-                     {"drop4", Dropout{0.5, DropoutForm::k2012}},
-                     {"fc5", full(10)},
-                     {"relu5", Activation{}},
-                     {"drop5", Dropout{0.3, DropoutForm::kInverted}},
-                     {"fc6", full(5)},
-                     {"loss", SoftmaxCrossEntropy{0.1}}}};
+  NetworkSpec network{.name = "small",
+                      .input = Shape{9, 9, 3},
+                      .classes = 5,
+                      .layers = {{"conv1", conv(8, 1)},
+                                 {"norm1", norm},
+                                 {"relu1", Activation{}},
+                                 {"pool1", Pool{.kind = PoolKind::kMax, .kernel = 3, .stride = 2}},
+                                 {"conv2", conv(12, 2)},
+                                 {"relu2", Activation{}},
+                                 {"conv3", conv(8, 1)},
+                                 {"relu3", Activation{}},
+                                 {"pool3", Pool{.kind = PoolKind::kMax, .kernel = 2, .stride = 2}},
+                                 {"fc4", full(12)},
+                                 {"relu4", Activation{}},
+                                 {"drop4", Dropout{0.5, DropoutForm::k2012}},
+                                 {"fc5", full(10)},
+                                 {"relu5", Activation{}},
+                                 {"drop5", Dropout{0.3, DropoutForm::kInverted}},
+                                 {"fc6", full(5)},
+                                 {"loss", SoftmaxCrossEntropy{0.1}}}};
+  if (batch_norm) {
+    const auto fc4 = std::find_if(network.layers.begin(), network.layers.end(),
+                                  [](const LayerSpec& layer) { return layer.name == "fc4"; });
+    network.layers.insert(fc4 + 1, {"norm4", BatchNorm{}});
+  }
+  return network;
 }
 
 }  // namespace
@@ -111,7 +118,7 @@ RunResult RunSmall(const GridShape& grid, const SmallRunOptions& options) {
                   .losses = losses,
                   .weights = {},
                   .states = {}};
-    for (const ParameterSlice& slice : MakePlan(network, {1, 1}, 0).parameters) {
+    for (const ParameterSlice& slice : MakePlan(network, {}, 0).parameters) {
       for (double w : harness.Uncut(harness.store().parameters(), slice.uncut.name)) {
         own.weights.push_back(w);
       }

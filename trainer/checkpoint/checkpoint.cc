@@ -27,7 +27,7 @@ struct StateTensor {
   int64_t RowElements() const { return uncut.DropFirst().count(); }
 };
 
-// Everything that a checkpoint holds, in file order, the same list on every tower.
+// Everything that a checkpoint holds, in file order, the same list on every rank.
 std::vector<StateTensor> StateOf(const RankPlan& plan, const ParameterStore& store) {
   const auto tensor_of = [](const auto& slices, const ArenaLayout& layout, const Tensor& arena,
                             const std::string& name, const Shape& uncut) {
@@ -60,15 +60,18 @@ std::vector<StateTensor> StateOf(const RankPlan& plan, const ParameterStore& sto
   return state;
 }
 
-// Returns which rows of a parameter or buffer a tower holds: (begin, count), count 0 if none.
-std::pair<int64_t, int64_t> RowsOfTower(const RankPlan& tower, const std::string& name) {
-  for (const ParameterSlice& slice : tower.parameters) {
-    if (name == slice.uncut.name) return {slice.begin, slice.count};
-  }
-  for (const BufferSlice& slice : tower.buffers) {
-    if (name == slice.uncut.name) return {slice.begin, slice.count};
-  }
-  return {0, 0};
+// Returns which rows of a parameter or buffer a rank of the replica writes: (begin, count), count 0
+// if none. Of those that hold the same ones it is the first.
+std::pair<int64_t, int64_t> RowsWrittenBy(const RankPlan& rank, const std::string& name) {
+  const auto rows_in = [&](const auto& slices) -> std::pair<int64_t, int64_t> {
+    for (const auto& slice : slices) {
+      if (name != slice.uncut.name) continue;
+      if (rank.IsFirstAlong(slice.copies)) return {slice.begin, slice.count};
+    }
+    return {0, 0};
+  };
+  const auto parameter = rows_in(rank.parameters);
+  return parameter.second > 0 ? parameter : rows_in(rank.buffers);
 }
 
 template <typename From, typename To>
@@ -136,18 +139,16 @@ void SaveCheckpoint(const std::string& path, const CheckpointInfo& info, Engine&
   const RankPlan& plan = engine.plan();
   Backend& backend = engine.backend();
   Stream& stream = engine.stream();
-  Communicator& towers = engine.grid().host_towers();
+  Communicator& ranks = engine.grid().HostAlong(Axis::kShard | Axis::kTower);
   const std::vector<StateTensor> state = StateOf(plan, engine.store());
   const DType dtype = backend.master_dtype();
-  std::vector<RankPlan> tower_plans;
-  tower_plans.reserve(static_cast<size_t>(plan.grid.towers));
-  for (int tower = 0; tower < plan.grid.towers; ++tower) {
-    tower_plans.push_back(MakePlan(plan.network, plan.grid, tower));
+  std::vector<RankPlan> plans;  // of the ranks of the first replica
+  for (int rank = 0; rank < plan.grid.ranks_per_replica(); ++rank) {
+    plans.push_back(MakePlan(plan.network, plan.grid, rank));
   }
 
   std::optional<SafetensorsWriter> writer;
-  // A full disk must not leave the other towers waiting: they go on, and the error comes at the
-  // end.
+  // A full disk must not leave the other ranks waiting: they go on, and the error comes at the end.
   std::optional<Error> failure;
   const auto write = [&](const void* data, int64_t bytes) {
     if (!writer || failure) return;
@@ -157,7 +158,7 @@ void SaveCheckpoint(const std::string& path, const CheckpointInfo& info, Engine&
       failure = error;
     }
   };
-  if (plan.tower == 0) {
+  if (ranks.rank() == 0) {
     std::vector<SafetensorsEntry> entries = {
         FloatEntry(kMean, info.preprocessing.mean),
         FloatEntry(kDeviation, info.preprocessing.standard_deviation)};
@@ -174,19 +175,19 @@ void SaveCheckpoint(const std::string& path, const CheckpointInfo& info, Engine&
 
   const Buffer piece = backend.AllocateStaging(kPieceBytes);
   for (const StateTensor& tensor : state) {
-    for (int tower = 0; tower < plan.grid.towers; ++tower) {
-      const auto [begin, rows] =
-          RowsOfTower(tower_plans[static_cast<size_t>(tower)], tensor.source);
+    // The ranks hold their rows in their own order.
+    for (int rank = 0; rank < ranks.size(); ++rank) {
+      const auto [begin, rows] = RowsWrittenBy(plans[static_cast<size_t>(rank)], tensor.source);
       const int64_t count = rows * tensor.RowElements();
       const int64_t piece_elements = kPieceBytes / SizeOf(dtype);
       for (int64_t first = 0; first < count; first += piece_elements) {
         const int64_t elements = std::min(piece_elements, count - first);
         const Tensor part = ViewOf(piece, dtype, Shape{elements});
-        if (tower == plan.tower) {
+        if (rank == ranks.rank()) {
           backend.CopyToHost(stream, tensor.local.Range(first, elements), part.data);
         }
-        // One tower sends to the writer; a broadcast is the plainest way to say so.
-        if (tower != 0) towers.Broadcast(stream, part, tower, "saving a checkpoint").Wait(stream);
+        // One rank sends to the writer; a broadcast is the plainest way to say so.
+        if (rank != 0) ranks.Broadcast(stream, part, rank, "saving a checkpoint").Wait(stream);
         write(part.data, part.bytes());
       }
     }

@@ -47,12 +47,12 @@ struct CheckpointInfo {
   // For people.
   std::string settings;  // the resolved configuration
   std::string version;
-  int ranks = 1, replicas = 1, towers = 1;
+  int ranks = 1, replicas = 1, fc_shards = 1, towers = 1;
   std::string dtype;
 };
 
-// Collective over the towers of one replica; the others need not call it. Tower 0 writes. Throws
-// (kDisk) on tower 0.
+// Collective over the ranks of one replica, the first if there are several. Rank 0 of them writes.
+// Throws (kDisk) on rank 0.
 void SaveCheckpoint(const std::string& path, const CheckpointInfo& info, Engine& engine);
 
 // Reads only the metadata of a file. Throws (kCheckpoint).

@@ -75,6 +75,7 @@ std::map<std::string, std::string> MetadataOf(const CheckpointInfo& info) {
                        {"kernel_choices", info.kernel_choices},
                        {"ranks", info.ranks},
                        {"replicas", info.replicas},
+                       {"fc_shards", info.fc_shards},
                        {"towers", info.towers},
                        {"dtype", info.dtype}};
   return {{"format", "pt"}, {kKey, object.dump()}, {"convoy.settings", info.settings}};
@@ -132,6 +133,8 @@ CheckpointInfo InfoFrom(const std::map<std::string, std::string>& metadata,
     info.kernel_choices = object.value("kernel_choices", KernelChoices());
     info.ranks = object.at("ranks").get<int>();
     info.replicas = object.at("replicas").get<int>();
+    // Files of earlier versions have no shards.
+    info.fc_shards = object.value("fc_shards", 1);
     info.towers = object.at("towers").get<int>();
     info.dtype = object.at("dtype").get<std::string>();
     if (const auto settings = metadata.find("convoy.settings"); settings != metadata.end()) {

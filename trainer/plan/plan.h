@@ -1,13 +1,14 @@
 // trainer/plan/plan.h - a parallel plan: the network's list of layers rewritten for one rank.
 //
-// Two cuts, which combine. `replicas`: every replica holds the whole network and takes its part of
-// the global batch. `towers`: the ranks of one replica hold a slice of every layer's channels, as
-// the paper's two GPUs did (section 3.5); if a layer reads all channels of the layer before, the
-// ranks exchange activations, and only tower 0 has the classifier and the loss.
+// Three cuts, which combine (comm/grid_shape.h). Replicas hold the whole network and take their
+// parts of the global batch. The towers of a replica hold a slice of every layer's channels, as the
+// paper's two GPUs did (section 3.5); if a layer reads all channels of the layer before, they
+// exchange activations, and only tower 0 has the classifier and the loss. The shards of a replica
+// run the convolutions on images of their own; then each gets the rows of all of them, and computes
+// a slice of every fully connected layer's outputs (arXiv 1404.5997, scheme a).
 //
-// A plan is data: no device, no communicator, no MPI in it. `passes` and `update_period` are 1
-// until a cut needs them (the hybrid of arXiv 1404.5997 runs its fully connected layers several
-// times a step).
+// A plan is data: no device, no communicator, no MPI in it. program.h makes the list of a step's
+// operations of it.
 #pragma once
 
 #include <string>
@@ -26,35 +27,47 @@ struct ParameterSlice {
   ParameterInfo uncut;
   int layer_index = 0;  // in the uncut network
   int64_t begin = 0, count = 0;
+  // The ranks that differ from this one along these axes alone hold the same slice; its gradient is
+  // summed over them.
+  Axes copies;
   Shape LocalShape() const { return uncut.shape.With(0, count); }
 };
 struct BufferSlice {
   BufferInfo uncut;
   int64_t begin = 0, count = 0;
+  Axes copies;
   Shape LocalShape() const { return uncut.shape.With(0, count); }
 };
 
 enum class ExchangeKind {
-  kAllGather,      // every tower gets all channels; backward: reduce-scatter of their gradients
-  kGatherToOwner,  // only tower `owner` gets them; backward: scatter
+  kAllGather,      // every rank gets the whole; backward: reduce-scatter of its gradients
+  kGatherCopies,   // every rank gets the whole and computes the same from it; backward: each takes
+                   // its own part of the gradient, and nothing is sent
+  kGatherToOwner,  // only the first rank gets it; backward: scatter
 };
 
-// What moves between two segments. Shapes are of one sample.
+// What moves between two segments. The ranks along `axes` have row_parts x channel_parts parts of
+// the whole: rank i * channel_parts + j has the rows of shard i, or all rows, and the channels of
+// ShareOf(channels, channel_parts, j).
 struct Exchange {
   ExchangeKind kind = ExchangeKind::kAllGather;
   std::string name;  // "pool2 to conv3"
-  int owner = 0;
-  Shape part;   // what this rank has
-  Shape whole;  // what is gathered
-  // Elements that one tower sends to one other tower per image, forward; backward is the same the
-  // other way.
+  Axes axes;
+  int row_parts = 1, channel_parts = 1;
+  // The rows of so many shards are in each part.
+  int shards_per_part = 1;
+  Shape part;   // what this rank has of one row
+  Shape whole;  // one row of what is gathered
+  // Elements of one row that a part has room for: that of the largest.
+  int64_t PartCapacity() const;
+  // Elements that a tower sends to another per image, forward; backward is the same the other way.
   int64_t elements_sent() const { return part.count(); }
 };
 
 struct SegmentPlan {
   SegmentSpec spec;
-  int passes = 1;         // forward and backward runs per step
-  int update_period = 1;  // passes per update
+  int shards = 1;   // it runs the rows of so many shards: its own, or those of all
+  Axes statistics;  // the ranks along these see the other rows: batch norm sums over them
 };
 
 using Stage = std::variant<SegmentPlan, Exchange>;
@@ -62,21 +75,36 @@ using Stage = std::variant<SegmentPlan, Exchange>;
 struct RankPlan {
   NetworkSpec network;  // uncut
   GridShape grid;
-  int replica = 0, tower = 0;
-  std::vector<Stage> stages;  // in forward order; a rank without the loss ends in an Exchange
+  GridPlace place;
+  // In forward order. A rank without the loss ends in an Exchange, and between two of them one that
+  // has no share of the layers has no segment.
+  std::vector<Stage> stages;
   std::vector<ParameterSlice> parameters;
   std::vector<BufferSlice> buffers;
-  bool owns_loss = false;
+  bool has_loss = false;  // it computes the loss of its replica's rows; not always alone
 
   // The rank's arenas: local shapes, in forward order.
   ArenaLayout ParameterLayout() const;
   ArenaLayout BufferLayout() const;
   int64_t ParameterCount() const;
+  // Whether this is the first of the ranks along `copies`: the one that writes what all of them
+  // hold.
+  bool IsFirstAlong(Axes copies) const { return grid.RankAlong(copies, place) == 0; }
+  // Whether this rank's loss is the one that counts, of those of its replica.
+  bool counts_loss() const { return has_loss && IsFirstAlong(Axis::kShard | Axis::kTower); }
 };
 
 // The plan of `rank`. Throws (kUsage) naming the layer that cannot be cut, or when `towers` is
 // neither 1 nor 2.
 RankPlan MakePlan(const NetworkSpec& network, const GridShape& grid, int rank);
+
+// The axes that cut a parameter of the uncut network: the ranks along them hold its parts.
+// In the network's order; the same on every rank.
+struct ParameterCut {
+  ParameterInfo uncut;
+  Axes axes;
+};
+std::vector<ParameterCut> CutsOf(const NetworkSpec& network, const GridShape& grid);
 
 // Elements that tower `from` sends to tower `to` per image in the forward pass, by exchange.
 struct ExchangeTraffic {
@@ -86,11 +114,12 @@ struct ExchangeTraffic {
 };
 std::vector<ExchangeTraffic> ForwardTraffic(const NetworkSpec& network, const GridShape& grid);
 
-// Ranges of the parameter arena that are reduced over the replicas as one, in the order in which
-// backward completes them: the fully connected layers after the first, the first of them, the rest.
+// Ranges of the parameter arena that are reduced as one, in the order in which backward completes
+// them: the fully connected layers after the first, the first of them, the rest.
 struct BucketRange {
   std::string name;  // "fc7..fc8"
   int64_t begin = 0, count = 0;
+  Axes axes;  // over which its gradients are summed
 };
 std::vector<BucketRange> PlanBuckets(const RankPlan& plan);
 

@@ -253,16 +253,16 @@ std::vector<KernelMeasurement> CompileTogether(ComputeResources& resources, Log&
     RunTogether(world, compile);
     return {};
   }
-  const int towers = resources.grid->shape().towers;
+  const int ranks_of_replica = resources.grid->shape().ranks_per_replica();
   constexpr const char* kChoosing = "choosing kernels";
-  for (int turn = 0; turn < towers; ++turn) {
+  for (int turn = 0; turn < ranks_of_replica; ++turn) {
     RunTogetherWithoutDeadline(world, world.rank() == turn ? kChoosing : "", [&] {
       if (world.rank() == turn) compile();
     });
     ShareKernelChoices(resources, backend.kernel_choices(), turn);
   }
-  RunTogetherWithoutDeadline(world, world.rank() >= towers ? kChoosing : "", [&] {
-    if (world.rank() >= towers) compile();
+  RunTogetherWithoutDeadline(world, world.rank() >= ranks_of_replica ? kChoosing : "", [&] {
+    if (world.rank() >= ranks_of_replica) compile();
   });
   if (world.rank() == 0) resources.kernel_cache.Add(backend.kernel_choices());
   std::vector<KernelMeasurement> measured = backend.TakeKernelMeasurements();
@@ -271,28 +271,33 @@ std::vector<KernelMeasurement> CompileTogether(ComputeResources& resources, Log&
 }
 
 GridShape GridOf(const ComputeConfig& config, const World& world) {
-  const int towers = config.towers;
-  RequireTowers(towers);
+  RequireTowers(config.towers);
   const int ranks = world.size();
-  const int whole = ranks / towers;  // replicas that these ranks are enough for
-  if (config.replicas == 0 && whole * towers != ranks) {
-    const int more = (whole + 1) * towers;
-    const std::string fewer = whole > 0 ? fmt::format("{} or ", whole * towers) : "";
-    throw Error(ExitCode::kUsage,
-                fmt::format("--towers {} needs a multiple of {} ranks, the world has {}", towers,
-                            towers, ranks),
-                fmt::format("start {}{} ranks, as with launch/convoyrun -n {}", fewer, more, more));
+  const int64_t of_replica = int64_t{config.fc_shards} * config.towers;
+  const int64_t whole = ranks / of_replica;  // replicas that these ranks are enough for
+  const std::string cut = config.fc_shards == 1 ? fmt::format("--towers {}", config.towers)
+                          : config.towers == 1  ? fmt::format("--fc-shards {}", config.fc_shards)
+                                                : fmt::format("--fc-shards {} x --towers {}",
+                                                              config.fc_shards, config.towers);
+  if (config.replicas == 0 && whole * of_replica != ranks) {
+    const int64_t more = (whole + 1) * of_replica;
+    const std::string fewer = whole > 0 ? fmt::format("{} or ", whole * of_replica) : "";
+    throw Error(
+        ExitCode::kUsage,
+        fmt::format("{} needs a multiple of {} ranks, the world has {}", cut, of_replica, ranks),
+        fmt::format("start {}{} ranks, as with launch/convoyrun -n {}", fewer, more, more));
   }
   const int64_t replicas = config.replicas > 0 ? config.replicas : whole;
-  if (replicas * towers != ranks) {
-    const bool fits = whole * towers == ranks;
+  if (replicas * of_replica != ranks) {
+    const bool fits = whole * of_replica == ranks;
     throw Error(ExitCode::kUsage,
-                fmt::format("--replicas {} x --towers {} needs {} ranks, the world has {}",
-                            replicas, towers, replicas * towers, ranks),
-                fmt::format("start it with launch/convoyrun -n {}{}", replicas * towers,
+                fmt::format("--replicas {} x {} needs {} ranks, the world has {}", replicas, cut,
+                            replicas * of_replica, ranks),
+                fmt::format("start it with launch/convoyrun -n {}{}", replicas * of_replica,
                             fits ? fmt::format(", or give --replicas {}", whole) : ""));
   }
-  return {.replicas = static_cast<int>(replicas), .towers = towers};
+  return {
+      .replicas = static_cast<int>(replicas), .shards = config.fc_shards, .towers = config.towers};
 }
 
 int ThreadsPerRank(const ComputeConfig& config, const World& world) {

@@ -82,8 +82,8 @@ int ThreadsPerRank(const ComputeConfig& config, const World& world);
 // (`sharers`, this one included), and of the container's quota with all ranks of the host.
 int ShareOfProcessors(int processors, int sharers, const std::optional<ProcessorQuota>& quota,
                       int ranks_of_host);
-// replicas and towers; replicas filled in from the world's size. Throws (kUsage) when they do not
-// multiply to it.
+// Returns replicas, shards and towers; replicas filled in from the world's size. Throws (kUsage)
+// when they do not multiply to it.
 GridShape GridOf(const ComputeConfig& config, const World& world);
 
 }  // namespace convoy

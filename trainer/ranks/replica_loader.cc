@@ -15,10 +15,11 @@ Tensor BytesOf(std::vector<SampleInfo>& samples) {
 LoaderOptions OwnOptions(LoaderOptions options, const ProcessGrid& grid,
                          BadSamplesCounted counted) {
   if (counted == BadSamplesCounted::kOverAllRanks) options.bad_sample_limit = kNoBadSampleLimit;
-  options.share = {.replica = grid.replica(),
-                   .replicas = grid.shape().replicas,
-                   .member = grid.tower(),
-                   .members = grid.shape().towers};
+  const GridShape& shape = grid.shape();
+  options.share = {.replica = shape.RankAlong(Axis::kReplica | Axis::kShard, grid.place()),
+                   .replicas = shape.row_parts(),
+                   .member = grid.place().tower,
+                   .members = shape.towers};
   return options;
 }
 
@@ -26,7 +27,7 @@ LoaderOptions OwnOptions(LoaderOptions options, const ProcessGrid& grid,
 
 ReplicaLoader::ReplicaLoader(std::shared_ptr<const Dataset> dataset, const LoaderOptions& options,
                              ProcessGrid& grid, Log& log, BadSamplesCounted counted)
-    : towers_(grid.host_towers()),
+    : towers_(grid.HostAlong(Axis::kTower)),
       bad_in_epoch_(BadSampleLimit(options.bad_sample_limit, dataset->size())) {
   loader_ = Loader::Make(std::move(dataset), OwnOptions(options, grid, counted), log);
   rows_ = loader_->rows() * towers_.size();

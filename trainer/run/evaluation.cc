@@ -74,8 +74,7 @@ std::vector<double> MeanProbabilities(const std::vector<RankModel*>& models, con
                                       Stream& stream) {
   std::vector<double> mean;
   for (RankModel* model : models) {
-    model->Load(stream, batch);
-    model->Forward({.stream = &stream, .training = false});
+    model->Evaluate(stream, batch);
     const std::vector<double> own = model->ReadProbabilities(stream);
     if (own.empty()) continue;
     mean.resize(own.size());

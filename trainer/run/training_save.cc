@@ -55,11 +55,12 @@ CheckpointInfo TrainingRun::InfoNow() const {
           .version = kVersion,
           .ranks = world_.size(),
           .replicas = grid().shape().replicas,
+          .fc_shards = grid().shape().shards,
           .towers = grid().shape().towers,
           .dtype = NameOf(config_.compute.dtype)};
 }
 
-// Collective over the towers of a replica. Throws (kDisk) with the room that there is and is
+// Collective over the ranks of a replica. Throws (kDisk) with the room that there is and is
 // needed.
 void TrainingRun::WriteCheckpoint() {
   const std::string folder = config_.output_dir + "/checkpoints";
@@ -83,7 +84,7 @@ void TrainingRun::Save(Importance importance) {
   const bool is_best = std::exchange(is_best_, false);
   try {
     RunTogether(world_, [&] {
-      if (grid().replica() != 0) return;
+      if (grid().place().replica != 0) return;
       const WorkScope scope(world_, "writing a checkpoint");
       WriteCheckpoint();
     });

@@ -310,15 +310,18 @@ int64_t TrainingRun::StateBytes() const {
 // Images of an evaluation batch over all ranks: with ten views, a tenth as many.
 int64_t TrainingRun::EvaluationBatch() const {
   const int64_t rows =
-      std::min<int64_t>(config_.batch_size, kMaxEvaluationBatch * grid().shape().replicas);
-  return std::max<int64_t>(rows / config_.views, grid().shape().replicas);
+      std::min<int64_t>(config_.batch_size, kMaxEvaluationBatch * grid().shape().row_parts());
+  return std::max<int64_t>(rows / config_.views, grid().shape().row_parts());
 }
 
 void TrainingRun::Announce() {
   log_.Info("{} on {}; {}", network_.name, world_.Describe(), resources_.Describe());
+  const GridShape& shape = grid().shape();
+  std::string cut = FormatCount(shape.replicas, "replica");
+  if (shape.shards > 1) cut += " x " + FormatCount(shape.shards, "shard");
+  cut += " x " + FormatCount(shape.towers, "tower");
   log_.Info(
-      "{} x {}, global batch {}, {} an epoch, {}", FormatCount(grid().shape().replicas, "replica"),
-      FormatCount(grid().shape().towers, "tower"), config_.batch_size,
+      "{}, global batch {}, {} an epoch, {}", cut, config_.batch_size,
       FormatCount(StepsPerEpoch(), "step"),
       config_.steps ? FormatCount(*config_.steps, "step") : FormatCount(config_.epochs, "epoch"));
 }

@@ -12,11 +12,11 @@
 namespace convoy {
 namespace {
 
-std::vector<Bucket> WithGroup(const std::vector<BucketRange>& ranges, Communicator& replicas) {
+std::vector<Bucket> WithGroups(const std::vector<BucketRange>& ranges, ProcessGrid& grid) {
   std::vector<Bucket> buckets;
   buckets.reserve(ranges.size());
   for (const BucketRange& range : ranges) {
-    buckets.push_back({range.name, range.begin, range.count, &replicas});
+    buckets.push_back({range.name, range.begin, range.count, &grid.Along(range.axes)});
   }
   return buckets;
 }
@@ -26,6 +26,16 @@ BucketOptions WithConversion(BucketOptions options, Backend& backend) {
     backend.ConvertTensor(stream, from, to);
   };
   return options;
+}
+
+// Whether the collectives that sum gradients are queued on the device, so that the host waits for
+// none of them.
+bool ReducesOnDevice(ProcessGrid& grid) {
+  return grid.Along(Axis::kReplica | Axis::kShard).queues_on_device() &&
+         grid.Along(Axis::kReplica).queues_on_device();
+}
+bool MovesActivationsOnDevice(ProcessGrid& grid) {
+  return grid.Along(Axis::kShard | Axis::kTower).queues_on_device();
 }
 
 // Tells the buckets how far backward is.
@@ -56,6 +66,129 @@ bool AllFinite(const std::vector<char>& bytes) {
 
 }  // namespace
 
+// Carries out the operations of a part, one after another.
+class TrainingStep::Interpreter {
+ public:
+  Interpreter(TrainingStep& step, const StepContext& context, StepTimes& times)
+      : step_(step),
+        context_(context),
+        times_(times),
+        observer_(step.buckets_, step.stream_),
+        is_updated_(step.buckets_.buckets().size()) {}
+
+  void Run(const StepProgram& operations) {
+    RankModel& model = step_.model_;
+    const double exchanges_before = model.exchange_wait_s();
+    const double statistics_before = model.statistics_wait_s();
+    for (const StepOperation& operation : operations) {
+      std::visit([this](const auto& one) { Do(one); }, operation);
+    }
+    times_.exchange_wait_s = model.exchange_wait_s() - exchanges_before;
+    times_.statistics_wait_s = model.statistics_wait_s() - statistics_before;
+    JoinUpdates();
+  }
+
+ private:
+  // The batch is loaded already: that is not a part of what is recorded.
+  void Do(const steps::Load&) {}
+
+  void Do(const steps::GatherRows& rows) {
+    Time(times_.forward_s, [&] { step_.model_.Run(rows, context_); });
+  }
+  void Do(const steps::Forward& forward) {
+    Time(times_.forward_s, [&] { step_.model_.Run(forward, context_); });
+  }
+  void Do(const steps::MoveActivations& move) {
+    const bool is_forward = move.direction == Direction::kForward;
+    Time(is_forward ? times_.forward_s : times_.backward_s,
+         [&] { step_.model_.Run(move, context_); });
+  }
+
+  void Do(const steps::Backward& backward) {
+    if (backward.last && !reduces_) BeginReductions();
+    BackwardObserver& observer =
+        backward.last ? static_cast<BackwardObserver&>(observer_) : nobody_;
+    StepContext context = context_;
+    context.adds_gradients = backward.adds;
+    Time(times_.backward_s, [&] { step_.model_.Run(backward, context, observer); });
+  }
+
+  // With overlap, it has started with the last of its gradients; without, it starts when somebody
+  // waits for it.
+  void Do(const steps::Reduce& reduce) { step_.buckets_.RequireReady(reduce.bucket); }
+
+  void Do(const steps::Norms&) {
+    const int buckets = static_cast<int>(is_updated_.size());
+    for (int bucket = 0; bucket < buckets; ++bucket) Wait(bucket);
+    const PhaseTimer timer(context_, "norms", "update");
+    Time(times_.update_s, [&] { step_.QueueNorms(step_.stream_); });
+  }
+
+  void Do(const steps::Update& update) {
+    if (is_updated_[static_cast<size_t>(update.bucket)]) return;
+    JoinUpdates();
+    Wait(update.bucket);
+    const PhaseTimer timer(context_, BucketName(update.bucket), "update");
+    Time(times_.update_s, [&] { step_.updater_->Run(step_.stream_, update.bucket); });
+  }
+
+  void BeginReductions() {
+    reduces_ = true;
+    // Updates come after backward if operations are timed, to tell their time; without overlap,
+    // since an update waits for its bucket's reduction; and if they need norms, which take all
+    // gradients.
+    const bool updates_beside = step_.update_stream_ != nullptr && context_.timer == nullptr &&
+                                step_.overlap_ == Overlap::kOn && !step_.needs_norms_;
+    const auto update_beside = [this](int bucket) {
+      Stream& beside = *step_.update_stream_;
+      beside.WaitFor(*step_.stream_.Record());
+      step_.buckets_.Wait(beside, bucket);
+      step_.updater_->Run(beside, bucket);
+      is_updated_[static_cast<size_t>(bucket)] = true;
+      runs_beside_ = true;
+    };
+    step_.buckets_.Begin(step_.learning_ranges_,
+                         updates_beside ? update_beside : std::function<void(int)>());
+  }
+
+  // A stream that did nothing is not waited for: a recording knows only streams that took part.
+  void JoinUpdates() {
+    if (std::exchange(runs_beside_, false)) {
+      step_.stream_.WaitFor(*step_.update_stream_->Record());
+    }
+  }
+
+  void Wait(int bucket) {
+    const PhaseTimer timer(context_, BucketName(bucket), "exposed reduction");
+    Time(times_.reduce_wait_s, [&] { step_.buckets_.Wait(step_.stream_, bucket); });
+  }
+
+  const std::string& BucketName(int bucket) const {
+    return step_.buckets_.buckets()[static_cast<size_t>(bucket)].name;
+  }
+
+  template <typename Work>
+  static void Time(double& sum, const Work& work) {
+    const Clock::time_point start = Clock::now();
+    work();
+    sum += SecondsSince(start);
+  }
+
+  // Of gradients that are not final yet.
+  class Nobody final : public BackwardObserver {
+    void GradientReady(int64_t, int64_t) override {}
+    void WeightsReleased(int64_t, int64_t) override {}
+  };
+
+  TrainingStep& step_;
+  const StepContext& context_;
+  StepTimes& times_;
+  BucketObserver observer_;
+  Nobody nobody_;
+  std::vector<bool> is_updated_;  // buckets, beside backward
+  bool reduces_ = false, runs_beside_ = false;
+};
+
 TrainingStep::TrainingStep(const StepParts& parts, const std::vector<BucketRange>& buckets,
                            const TrainingStepOptions& options)
     : backend_(parts.backend),
@@ -65,11 +198,12 @@ TrainingStep::TrainingStep(const StepParts& parts, const std::vector<BucketRange
       model_(parts.model),
       grid_(parts.grid),
       parameters_(store_.parameter_layout().entries()),
-      buckets_(WithGroup(buckets, grid_.replicas()), store_.gradients(),
+      buckets_(WithGroups(buckets, grid_), store_.gradients(),
                WithConversion(options.buckets, backend_)),
-      update_stream_(grid_.replicas().queues_on_device() ? backend_.MakeStream() : nullptr),
-      runner_(backend_.MakeStepRunner(options.records && grid_.replicas().queues_on_device() &&
-                                      grid_.towers().queues_on_device())),
+      update_stream_(ReducesOnDevice(grid_) ? backend_.MakeStream() : nullptr),
+      bucket_ranges_(buckets),
+      records_(options.records && ReducesOnDevice(grid_) && MovesActivationsOnDevice(grid_)),
+      results_(static_cast<size_t>((kMaxStepsAhead + 1) * options.micro_batches)),
       non_finite_(backend_.Allocate(sizeof(int32_t))),
       needs_norms_(NeedsNorms(parts.optimizer.UpdatesOf(buckets))),
       updater_(backend_.CompileUpdate({.parameters = store_.parameters(),
@@ -78,6 +212,7 @@ TrainingStep::TrainingStep(const StepParts& parts, const std::vector<BucketRange
                                        .states = store_.states(),
                                        .non_finite = ViewOf(non_finite_, DType::kInt32, Shape{1})},
                                       parts.optimizer.UpdatesOf(buckets))),
+      norm_rows_(NormRowsOf(plan_, grid_)),
       overlap_(options.buckets.overlap) {
   for (ResultSlot& slot : results_) {
     slot.loss = backend_.AllocateStaging(sizeof(LossSums));
@@ -98,7 +233,7 @@ TrainingStep::~TrainingStep() {
 void TrainingStep::SetLearning(const std::vector<bool>& learns) {
   if (learns == learning_) return;
   learning_ = learns;
-  runner_->Forget();
+  for (const auto& part : parts_) part->runner->Forget();
   model_.SetLearning(learns);
   learning_ranges_.clear();
   for (size_t i = 0; i < parameters_.size(); ++i) {
@@ -108,44 +243,71 @@ void TrainingStep::SetLearning(const std::vector<bool>& learns) {
   }
 }
 
-StepTimes TrainingStep::Run(const Batch& batch, const StepRates& rates, uint64_t seed) {
-  StepTimes times;
-  SetLearning(rates.learns);
-  updater_->SetRates(stream_, rates.parameters);
-  StepContext context{.stream = &stream_,
-                      .training = true,
-                      .seed = seed,
-                      .epoch = batch.epoch,
-                      .loss_scale = 1.0 / static_cast<double>(batch.global_count),
-                      .timer = timer_};
-  if (grid_.replicas().size() > 1) {
-    context.reduce_statistics = [this, &times](Stream& stream, const Tensor& values) {
-      const Clock::time_point wait_start = Clock::now();
-      grid_.replicas().AllReduce(stream, values, ReduceOp::kSum, "batch norm").Wait(stream);
-      times.statistics_wait_s += SecondsSince(wait_start);
-    };
+// Parts with the same operations are one: they are recorded once.
+TrainingStep::Part& TrainingStep::PartOf(MicroBatch micro) {
+  Part*& known = part_of_[micro];
+  if (known != nullptr) return *known;
+  const StepProgram program = TrainingProgram(
+      plan_, bucket_ranges_, {.micro_batches = micro.count, .needs_norms = needs_norms_});
+  StepProgram operations;
+  int loads = 0;
+  for (const StepOperation& operation : program) {
+    if (std::holds_alternative<steps::Load>(operation)) ++loads;
+    if (loads == micro.index + 1) operations.push_back(operation);
   }
+  for (const auto& part : parts_) {
+    if (part->operations == operations) known = part.get();
+  }
+  if (known == nullptr) {
+    parts_.push_back(std::make_unique<Part>(
+        Part{.operations = std::move(operations), .runner = backend_.MakeStepRunner(records_)}));
+    known = parts_.back().get();
+  }
+  return *known;
+}
 
-  Clock::time_point start = Clock::now();
+StepTimes TrainingStep::Run(const Batch& batch, const StepRates& rates, uint64_t seed,
+                            MicroBatch micro) {
+  StepTimes times;
+  if (micro.index == 0) {
+    SetLearning(rates.learns);
+    updater_->SetRates(stream_, rates.parameters);
+  }
+  const StepContext context{.stream = &stream_,
+                            .training = true,
+                            .seed = seed,
+                            .epoch = batch.epoch,
+                            .loss_scale = 1.0 / static_cast<double>(batch.global_count),
+                            .timer = timer_};
+  const Clock::time_point start = Clock::now();
   model_.Load(stream_, batch);
   times.forward_s = SecondsSince(start);
+  Part& part = PartOf(micro);
   bool was_queued = false;
   const auto queue_work = [&] {
     // A recording of it failed half way.
     if (std::exchange(was_queued, true)) buckets_.Abandon();
-    Queue(context, times);
+    Interpreter(*this, context, times).Run(part.operations);
   };
   if (timer_ != nullptr) {
     queue_work();
   } else {
-    runner_->Run(stream_, context, queue_work);
+    part.runner->Run(stream_, context, queue_work);
   }
-  QueueResult();
+  QueueResult(micro);
   return times;
 }
 
+std::string TrainingStep::why_not_recorded() const {
+  for (const auto& part : parts_) {
+    const std::string reason = part->runner->why_not_recorded();
+    if (!reason.empty()) return reason;
+  }
+  return {};
+}
+
 // Apart from the step's work, since a recording would copy to the same place every time.
-void TrainingStep::QueueResult() {
+void TrainingStep::QueueResult(MicroBatch micro) {
   ResultSlot& slot = results_[next_result_];
   CONVOY_CHECK(slot.copied == nullptr, "{} results are unread", results_.size());
   next_result_ = (next_result_ + 1) % results_.size();
@@ -154,83 +316,53 @@ void TrainingStep::QueueResult() {
   }
   stream_.Copy(slot.non_finite.data(), non_finite_.data(), sizeof(int32_t));
   slot.copied = stream_.Record();
+  slot.ends_step = micro.is_last();
 }
 
 StepResult TrainingStep::ReadResult() {
-  ResultSlot& slot = results_[next_read_];
-  CONVOY_CHECK(slot.copied != nullptr, "no result is unread");
-  next_read_ = (next_read_ + 1) % results_.size();
-  slot.copied->Synchronize();
-  slot.copied.reset();
-  return {.loss = *static_cast<const LossSums*>(slot.loss.data()),
-          .non_finite = *static_cast<const int32_t*>(slot.non_finite.data()) != 0};
+  StepResult result;
+  for (bool ends_step = false; !ends_step;) {
+    ResultSlot& slot = results_[next_read_];
+    CONVOY_CHECK(slot.copied != nullptr, "no result is unread");
+    next_read_ = (next_read_ + 1) % results_.size();
+    slot.copied->Synchronize();
+    slot.copied.reset();
+    result.loss += *static_cast<const LossSums*>(slot.loss.data());
+    result.non_finite |= *static_cast<const int32_t*>(slot.non_finite.data()) != 0;
+    ends_step = slot.ends_step;
+  }
+  return result;
 }
 
-void TrainingStep::Queue(const StepContext& context, StepTimes& times) {
-  const double waited_before = model_.exchange_wait_s();
-  Clock::time_point start = Clock::now();
-  model_.Forward(context);
-  times.forward_s += SecondsSince(start);
-
-  start = Clock::now();
-  const std::vector<Bucket>& buckets = buckets_.buckets();
-  std::vector<bool> is_updated(buckets.size());
-  // Updates come after backward if operations are timed, to tell their time; without overlap, since
-  // an update waits for its bucket's reduction; and if they need norms, which take all gradients.
-  const bool updates_beside =
-      update_stream_ != nullptr && timer_ == nullptr && overlap_ == Overlap::kOn && !needs_norms_;
-  const auto update_beside = [&](int index) {
-    update_stream_->WaitFor(*stream_.Record());
-    buckets_.Wait(*update_stream_, index);
-    updater_->Run(*update_stream_, index);
-    is_updated[static_cast<size_t>(index)] = true;
-  };
-  buckets_.Begin(learning_ranges_, updates_beside ? update_beside : std::function<void(int)>());
-  BucketObserver observer(buckets_, stream_);
-  model_.Backward(context, observer);
-  times.backward_s = SecondsSince(start);
-  times.exchange_wait_s = model_.exchange_wait_s() - waited_before;
-
-  // The other buckets are updated after all of that. A stream that did nothing is not waited for: a
-  // recording knows only streams that took part in it.
-  if (std::find(is_updated.begin(), is_updated.end(), true) != is_updated.end()) {
-    stream_.WaitFor(*update_stream_->Record());
-  }
-  const auto wait = [&](size_t b) {
-    const Clock::time_point wait_start = Clock::now();
-    const PhaseTimer timer(context, buckets[b].name, "exposed reduction");
-    buckets_.Wait(stream_, static_cast<int>(b));
-    times.reduce_wait_s += SecondsSince(wait_start);
-  };
-  const auto update = [&](size_t b) {
-    const Clock::time_point update_start = Clock::now();
-    const PhaseTimer timer(context, buckets[b].name, "update");
-    updater_->Run(stream_, static_cast<int>(b));
-    times.update_s += SecondsSince(update_start);
-  };
-  if (needs_norms_) {
-    for (size_t b = 0; b < buckets.size(); ++b) wait(b);
-    const Clock::time_point norms_start = Clock::now();
-    {
-      const PhaseTimer timer(context, "norms", "update");
-      QueueNorms();
+// Neighbouring parameters with the same cut are summed together.
+std::vector<TrainingStep::NormRows> TrainingStep::NormRowsOf(const RankPlan& plan,
+                                                             ProcessGrid& grid) {
+  std::vector<NormRows> result;
+  int64_t row = 0;
+  for (const ParameterCut& cut : CutsOf(plan.network, plan.grid)) {
+    const int64_t rows = cut.uncut.shape[0];
+    Communicator* const group = cut.axes.empty() ? nullptr : &grid.Along(cut.axes);
+    if (!result.empty() && result.back().group == group) {
+      result.back().count += rows;
+    } else {
+      result.push_back({row, rows, group});
     }
-    times.update_s += SecondsSince(norms_start);
-    for (size_t b = 0; b < buckets.size(); ++b) update(b);
-    return;
+    row += rows;
   }
-  for (size_t b = 0; b < buckets.size(); ++b) {
-    if (is_updated[b]) continue;
-    wait(b);
-    update(b);
-  }
+  std::erase_if(result, [](const NormRows& rows) { return rows.group == nullptr; });
+  return result;
 }
 
-void TrainingStep::QueueNorms() {
-  const Tensor table = updater_->SumSquares(stream_);
-  Communicator& towers = grid_.towers();
-  if (towers.size() > 1) towers.AllReduce(stream_, table, ReduceOp::kSum, "norms").Wait(stream_);
-  updater_->Scale(stream_);
+void TrainingStep::QueueNorms(Stream& stream) {
+  const Tensor table = updater_->SumSquares(stream);
+  const int64_t width = table.count() / 2;
+  for (const NormRows& rows : norm_rows_) {
+    for (const int64_t half : {int64_t{0}, width}) {
+      const Tensor part = table.Range(half + rows.begin, rows.count);
+      rows.group->AllReduce(stream, part, ReduceOp::kSum, "norms").Wait(stream);
+    }
+  }
+  updater_->Scale(stream);
 }
 
 std::string TrainingStep::FirstNonFinite() {

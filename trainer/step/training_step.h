@@ -1,14 +1,16 @@
-// trainer/step/training_step.h - one step: forward, backward, reduction, update. What grows
-// with the network or the batch is allocated before the first.
+// trainer/step/training_step.h - one step: carries out its list of operations (plan/program.h).
+// What grows with the network or the batch is allocated before the first.
 #pragma once
 
-#include <array>
+#include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "comm/buckets.h"
 #include "comm/grid.h"
+#include "trainer/plan/program.h"
 #include "trainer/step/optimizer.h"
 #include "trainer/step/parameter_store.h"
 #include "trainer/step/rank_model.h"
@@ -19,9 +21,9 @@ namespace convoy {
 // zero if a recorded step is queued.
 struct StepTimes {
   double forward_s = 0, backward_s = 0;  // the next two included
-  double exchange_wait_s = 0;            // waits for the other towers
-  double statistics_wait_s = 0;          // waits for batch norm's sums over the other replicas
-  double reduce_wait_s = 0;              // for gradients of the other replicas: what was not hidden
+  double exchange_wait_s = 0;            // waits for activations of the other ranks of the replica
+  double statistics_wait_s = 0;          // waits for batch norm's sums over other ranks
+  double reduce_wait_s = 0;              // for gradients of other ranks: what was not hidden
   double update_s = 0;
 
   // All of it, without waiting for other ranks.
@@ -32,12 +34,21 @@ struct StepTimes {
 
 // What a step came to on this rank.
 struct StepResult {
-  LossSums loss;            // zero on a tower without the loss
+  LossSums loss;            // zero on a rank whose loss does not count
   bool non_finite = false;  // a gradient or weight became NaN or infinite; updates have stopped
+};
+
+// Which of the micro-batches of a step a batch is: their gradients add up to those of the step, and
+// the last one is followed by the update.
+struct MicroBatch {
+  int index = 0, count = 1;
+  bool is_last() const { return index + 1 == count; }
+  auto operator<=>(const MicroBatch&) const = default;
 };
 
 struct TrainingStepOptions {
   BucketOptions buckets;
+  int micro_batches = 1;  // the most that a step has
   // Queue a recording of the step, if the device and the groups can.
   bool records = true;
 };
@@ -64,18 +75,19 @@ class TrainingStep {
   // Waits for steps whose results nobody has read.
   ~TrainingStep();
 
-  // Collective over the world. `batch`: this replica's rows; the gradient is that of the mean loss
-  // over the batch.global_count samples of all replicas.
-  // On a device, it may return before the step has run; at most steps_ahead() + 1 results are left
-  // unread.
-  StepTimes Run(const Batch& batch, const StepRates& rates, uint64_t seed);
+  // Collective over the world. `batch`: this rank's rows of the step's global batch, or of one of
+  // its micro-batches; the calls of a step come in their order, with the same rates. The gradient
+  // is that of the mean loss over the batch.global_count samples of the global batch.
+  // On a device, it may return before the work is done; at most steps_ahead() + 1 results of steps
+  // are left unread.
+  StepTimes Run(const Batch& batch, const StepRates& rates, uint64_t seed, MicroBatch micro = {});
 
   // Receives the time of every operation from now on; null: nobody does. Steps that are timed are
   // not recorded.
   void SetTimer(OperationTimer* timer) { timer_ = timer; }
 
   // Why steps are queued anew each time although they were to be recorded; empty otherwise.
-  std::string why_not_recorded() const { return runner_->why_not_recorded(); }
+  std::string why_not_recorded() const;
 
   // Returns how many steps to queue after the one whose result is read next, so that a device never
   // waits for the host: 0 if the host takes part in every step.
@@ -83,7 +95,7 @@ class TrainingStep {
   // Returns whether only the device waits for collectives, so that StepTimes does not see it.
   bool waits_on_device() const { return update_stream_ != nullptr; }
 
-  // Of the oldest Run whose result was not read yet. Waits until it has run.
+  // Of the oldest step whose result was not read yet. Waits until it has run.
   StepResult ReadResult();
   // After a result that is not finite: the first gradient or parameter of this rank that is not, in
   // backward order: "the gradient of conv1.weight"; empty when all are. Gradients of a step that
@@ -91,12 +103,24 @@ class TrainingStep {
   std::string FirstNonFinite();
 
  private:
+  // What is queued between two loads of a batch, and its recording.
+  struct Part {
+    StepProgram operations;
+    std::unique_ptr<StepRunner> runner;
+  };
+  class Interpreter;
+  // Neighbouring rows of the updater's table, and the ranks that have parts of them.
+  struct NormRows {
+    int64_t begin, count;
+    Communicator* group;
+  };
+  static std::vector<NormRows> NormRowsOf(const RankPlan& plan, ProcessGrid& grid);
+
   void SetLearning(const std::vector<bool>& learns);
-  // Queues forward, backward, reductions and updates.
-  void Queue(const StepContext& context, StepTimes& times);
-  // Queues the norms of the whole network, if the update needs them: all gradients are reduced.
-  void QueueNorms();
-  void QueueResult();
+  Part& PartOf(MicroBatch micro);
+  // Queues the norms of the whole network: all gradients are reduced.
+  void QueueNorms(Stream& stream);
+  void QueueResult(MicroBatch micro);
 
   Backend& backend_;
   Stream& stream_;
@@ -111,18 +135,23 @@ class TrainingStep {
   // Of updates that run beside backward, unless overlap is off; null if the host waits for
   // reductions, which would hold backward up.
   std::unique_ptr<Stream> update_stream_;
-  std::unique_ptr<StepRunner> runner_;
-  // Results are copied here after their steps, on the host.
+  const std::vector<BucketRange> bucket_ranges_;
+  const bool records_;
+  std::vector<std::unique_ptr<Part>> parts_;  // different ones
+  std::map<MicroBatch, Part*> part_of_;
+  // Results of batches are copied here after their work, on the host.
   struct ResultSlot {
     Buffer loss, non_finite;        // LossSums, int32
     std::unique_ptr<Event> copied;  // null if nothing is to be read
+    bool ends_step = false;
   };
   static constexpr int kMaxStepsAhead = 1;
-  std::array<ResultSlot, kMaxStepsAhead + 1> results_;
+  std::vector<ResultSlot> results_;
   size_t next_result_ = 0, next_read_ = 0;  // in results_
   Buffer non_finite_;                       // int32, of the updates
   const bool needs_norms_;
   std::unique_ptr<Updater> updater_;
+  const std::vector<NormRows> norm_rows_;
   OperationTimer* timer_ = nullptr;
   const Overlap overlap_;
 };

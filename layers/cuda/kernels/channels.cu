@@ -1,5 +1,6 @@
 // Blocks of channels to whole activations and back, between the towers. Bytes per byte moved: 1
 // read, 1 written, in units of up to 16; no flops.
+#include <algorithm>
 #include <cstddef>
 
 #include "layers/cuda/kernels/numbers.h"
@@ -51,7 +52,7 @@ void MoveRuns(Stream& stream, const Tensor& blocks, const Tensor& whole) {
                 .blocks = static_cast<Unit*>(blocks.data),
                 .whole = static_cast<Unit*>(whole.data),
                 .place_units = Divider(units(sizes.channels)),
-                .short_units = Divider(units(sizes.shortest)),
+                .short_units = Divider(units(std::max<int64_t>(1, sizes.shortest))),
                 .long_units = Divider(units(sizes.shortest + 1)),
                 .long_blocks = static_cast<int32_t>(sizes.longer),
                 .long_end = CheckedCount(units(sizes.longer * (sizes.shortest + 1))),

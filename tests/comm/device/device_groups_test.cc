@@ -129,18 +129,21 @@ TEST(DeviceGrid, HasGroupsForTheDeviceAndForTheHost) {
       for (int i = 0; i < 1000; ++i) values.As<float>()[i] = static_cast<float>(world.rank());
     });
     // The host's collectives go on beside the device's.
-    Request on_device = grid.replicas().AllReduce(*stream, values, ReduceOp::kSum, "gradients");
+    Request on_device =
+        grid.Along(Axis::kReplica).AllReduce(*stream, values, ReduceOp::kSum, "gradients");
     double crops = world.rank();
-    grid.host_replicas()
+    grid.HostAlong(Axis::kReplica)
         .AllReduce(host_stream, {&crops, DType::kFloat64, {1}}, ReduceOp::kSum, "crops")
         .Wait(host_stream);
     on_device.Wait(*stream);
-    grid.towers().AllReduce(*stream, values, ReduceOp::kSum, "activations").Wait(*stream);
+    grid.Along(Axis::kTower)
+        .AllReduce(*stream, values, ReduceOp::kSum, "activations")
+        .Wait(*stream);
     stream->Synchronize();
-    EXPECT_EQ(crops, grid.tower() == 0 ? 0 + 2 : 1 + 3);
+    EXPECT_EQ(crops, grid.place().tower == 0 ? 0 + 2 : 1 + 3);
     EXPECT_EQ(values.As<float>()[999], 0 + 1 + 2 + 3);
-    EXPECT_EQ(grid.host_towers().size(), 2);
-    EXPECT_FALSE(grid.replicas().queues_on_device());
+    EXPECT_EQ(grid.HostAlong(Axis::kTower).size(), 2);
+    EXPECT_FALSE(grid.Along(Axis::kReplica).queues_on_device());
   });
 }
 
@@ -151,7 +154,7 @@ TEST(DeviceGrid, GivenUpItFailsEveryGroup) {
     HostStream stream;
     double value = 0;
     const Tensor tensor{&value, DType::kFloat64, {1}};
-    for (Communicator* group : {&grid.replicas(), &grid.host_replicas()}) {
+    for (Communicator* group : {&grid.Along(Axis::kReplica), &grid.HostAlong(Axis::kReplica)}) {
       try {
         group->AllReduce(stream, tensor, ReduceOp::kSum, "sum").Wait(stream);
         ADD_FAILURE() << "did not throw";
@@ -166,11 +169,11 @@ TEST(DeviceGrid, GivenUpItFailsEveryGroup) {
 TEST(DeviceGrid, OfTheCpuHasOneKindOfGroups) {
   RunAsThreads(2, {}, [](World& world) {
     ProcessGrid grid(world, {.replicas = 2});
-    EXPECT_EQ(&grid.replicas(), &grid.host_replicas());
-    EXPECT_EQ(&grid.towers(), &grid.host_towers());
+    EXPECT_EQ(&grid.Along(Axis::kReplica), &grid.HostAlong(Axis::kReplica));
+    EXPECT_EQ(&grid.Along(Axis::kTower), &grid.HostAlong(Axis::kTower));
     EXPECT_EQ(grid.watchdog(), nullptr);
-    EXPECT_FALSE(grid.replicas().queues_on_device());
-    EXPECT_FALSE(grid.replicas().AllocateRegistered(100));
+    EXPECT_FALSE(grid.Along(Axis::kReplica).queues_on_device());
+    EXPECT_FALSE(grid.Along(Axis::kReplica).AllocateRegistered(100));
     EXPECT_EQ(grid.Describe(), "host memory");
   });
 }
@@ -181,8 +184,8 @@ TEST(DeviceGrid, OneRankCopiesOnItsOwnStreamAndNeedsNoNccl) {
   options.communicator = CommunicatorKind::kAuto;
   ProcessGrid grid(*world, {}, options);
   EXPECT_EQ(grid.Describe(), "one rank: nothing is exchanged");
-  EXPECT_TRUE(grid.replicas().queues_on_device());
-  EXPECT_FALSE(grid.host_replicas().queues_on_device());
+  EXPECT_TRUE(grid.Along(Axis::kReplica).queues_on_device());
+  EXPECT_FALSE(grid.HostAlong(Axis::kReplica).queues_on_device());
   const auto stream = cuda::MakeStream(0);
   std::vector<float> from(100), to(100), seen;
   cuda::Enqueue(*stream, [&] {
@@ -191,21 +194,22 @@ TEST(DeviceGrid, OneRankCopiesOnItsOwnStreamAndNeedsNoNccl) {
   });
   const Tensor send{from.data(), DType::kFloat32, {100}};
   const Tensor receive{to.data(), DType::kFloat32, {1, 100}};
-  grid.replicas().AllGather(*stream, send, receive, "all-gather").Wait(*stream);
+  grid.Along(Axis::kReplica).AllGather(*stream, send, receive, "all-gather").Wait(*stream);
   cuda::Enqueue(*stream, [&] { seen = to; });
   stream->Synchronize();
   EXPECT_EQ(seen, std::vector<float>(100, 3.0f));
   // It can be recorded.
   std::fill(from.begin(), from.end(), 4.0f);
   const auto step = cuda::Record(*stream, [&] {
-    grid.replicas().AllGather(*stream, send, receive, "all-gather").Wait(*stream);
+    grid.Along(Axis::kReplica).AllGather(*stream, send, receive, "all-gather").Wait(*stream);
   });
   step->Queue(*stream);
   stream->Synchronize();
   EXPECT_EQ(to, std::vector<float>(100, 4.0f));
   // Memory of the device and a stream of the host do not go together.
   HostStream host_stream;
-  EXPECT_THROW(grid.replicas().AllGather(host_stream, send, receive, "all-gather"), Error);
+  EXPECT_THROW(grid.Along(Axis::kReplica).AllGather(host_stream, send, receive, "all-gather"),
+               Error);
 }
 
 }  // namespace

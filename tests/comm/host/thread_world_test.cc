@@ -227,19 +227,21 @@ TEST(ThreadWorld, AbortEndsAllRanks) {
 TEST(ProcessGrid, NeighboursAreTheTowersOfOneReplica) {
   RunAsThreads(6, {}, [](World& world) {
     ProcessGrid grid(world, {.replicas = 3, .towers = 2});
-    EXPECT_EQ(grid.replica(), world.rank() / 2);
-    EXPECT_EQ(grid.tower(), world.rank() % 2);
-    EXPECT_EQ(grid.replicas().rank(), grid.replica());
-    EXPECT_EQ(grid.replicas().size(), 3);
-    EXPECT_EQ(grid.towers().rank(), grid.tower());
-    EXPECT_EQ(grid.towers().size(), 2);
+    EXPECT_EQ(grid.place().replica, world.rank() / 2);
+    EXPECT_EQ(grid.place().tower, world.rank() % 2);
+    EXPECT_EQ(grid.Along(Axis::kReplica).rank(), grid.place().replica);
+    EXPECT_EQ(grid.Along(Axis::kReplica).size(), 3);
+    EXPECT_EQ(grid.Along(Axis::kTower).rank(), grid.place().tower);
+    EXPECT_EQ(grid.Along(Axis::kTower).size(), 2);
     HostStream stream;
     double sum = world.rank();
-    grid.replicas().AllReduce(stream, OneNumber(sum), ReduceOp::kSum, "sum").Wait(stream);
-    EXPECT_EQ(sum, grid.tower() == 0 ? 0 + 2 + 4 : 1 + 3 + 5);
+    grid.Along(Axis::kReplica)
+        .AllReduce(stream, OneNumber(sum), ReduceOp::kSum, "sum")
+        .Wait(stream);
+    EXPECT_EQ(sum, grid.place().tower == 0 ? 0 + 2 + 4 : 1 + 3 + 5);
     sum = world.rank();
-    grid.towers().AllReduce(stream, OneNumber(sum), ReduceOp::kSum, "sum").Wait(stream);
-    EXPECT_EQ(sum, 4 * grid.replica() + 1);
+    grid.Along(Axis::kTower).AllReduce(stream, OneNumber(sum), ReduceOp::kSum, "sum").Wait(stream);
+    EXPECT_EQ(sum, 4 * grid.place().replica + 1);
   });
 }
 

@@ -44,12 +44,13 @@ void CheckGrid(World& world) {
     OwnedTensor gradients(world, memory, DType::kFloat32, {100000});
     for (const DType wire : {DType::kFloat32, DType::kBFloat16}) {
       for (int64_t i = 0; i < 100000; ++i)
-        gradients.Set(i, static_cast<double>(i % 50) + grid.replica());
-      GradientBuckets buckets(
-          {{"fc", 40000, 60000, &grid.replicas()}, {"conv", 0, 40000, &grid.replicas()}},
-          gradients.tensor, {.wire = wire, .allocate_wire = [&world](int64_t bytes) {
-                               return world.AllocateShared(bytes);
-                             }});
+        gradients.Set(i, static_cast<double>(i % 50) + grid.place().replica);
+      GradientBuckets buckets({{"fc", 40000, 60000, &grid.Along(Axis::kReplica)},
+                               {"conv", 0, 40000, &grid.Along(Axis::kReplica)}},
+                              gradients.tensor,
+                              {.wire = wire, .allocate_wire = [&world](int64_t bytes) {
+                                 return world.AllocateShared(bytes);
+                               }});
       buckets.Begin({{0, 100000}});
       buckets.GradientReady(stream, 0, 100000);
       buckets.Wait(stream, 0);

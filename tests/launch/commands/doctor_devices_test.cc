@@ -215,7 +215,7 @@ TEST(DeviceMeasurements, AnAllReduceIsCheckedOnEveryRank) {
            .communicator = CommunicatorKind::kMpi,
            .make_stream = [&] { return backend->MakeStream(); },
            .allocate_pinned = [&](int64_t bytes) { return backend->AllocateStaging(bytes); }});
-      DamagingGroup group(grid.replicas(), damages && world.rank() == 1);
+      DamagingGroup group(grid.Along(Axis::kReplica), damages && world.rank() == 1);
       const AllReduceReport report = MeasureAllReduce(
           *backend, *stream, group, [&](int64_t bytes) { return backend->Allocate(bytes); },
           kBytes);

@@ -80,7 +80,7 @@ double StepOn(Harness& harness, int64_t step) {
 
 std::vector<double> StateOf(Harness& harness) {
   std::vector<double> state;
-  for (const ParameterSlice& slice : MakePlan(Small(), {1, 1}, 0).parameters) {
+  for (const ParameterSlice& slice : MakePlan(Small(), {}, 0).parameters) {
     std::vector<Tensor> arenas = harness.store().states();
     arenas.push_back(harness.store().parameters());
     for (const Tensor& arena : arenas) {
@@ -99,7 +99,7 @@ std::vector<double> Interrupted(const GridShape& first, const GridShape& second,
   RunAsThreads(first.ranks(), {}, [&](World& world) {
     Harness harness(world, Options(first, rule));
     for (int step = 0; step < 3; ++step) StepOn(harness, step);
-    if (harness.grid().replica() == 0) {
+    if (harness.grid().place().replica == 0) {
       SaveCheckpoint(path, Info(), harness.engine());
     }
   });
@@ -138,8 +138,8 @@ std::vector<double> Uninterrupted(const GridShape& grid, const UpdateRule& rule 
 }
 
 TEST(Checkpoint, GoingOnAtTheSameCutIsBitwiseNeverHavingStopped) {
-  for (const GridShape& grid :
-       {GridShape{1, 1}, GridShape{1, 2}, GridShape{2, 1}, GridShape{2, 2}}) {
+  for (const GridShape& grid : {GridShape{}, GridShape{.towers = 2}, GridShape{.replicas = 2},
+                                GridShape{.replicas = 2, .towers = 2}}) {
     EXPECT_EQ(Interrupted(grid, grid), Uninterrupted(grid))
         << grid.replicas << " replicas, " << grid.towers << " towers";
     EXPECT_EQ(Interrupted(grid, grid, AdamRule{}), Uninterrupted(grid, AdamRule{}))
@@ -149,10 +149,10 @@ TEST(Checkpoint, GoingOnAtTheSameCutIsBitwiseNeverHavingStopped) {
 
 // The bound is that of the cut equality tests.
 TEST(Checkpoint, GoingOnAtAnotherCutIsTheSameRun) {
-  const std::vector<double> expected = Uninterrupted({1, 1});
-  EXPECT_LT(LargestDifference(Interrupted({1, 2}, {2, 1}), expected), 1e-10);
-  EXPECT_LT(LargestDifference(Interrupted({2, 1}, {1, 1}), expected), 1e-10);
-  EXPECT_LT(LargestDifference(Interrupted({1, 1}, {2, 2}), expected), 1e-10);
+  const std::vector<double> expected = Uninterrupted({});
+  EXPECT_LT(LargestDifference(Interrupted({.towers = 2}, {.replicas = 2}), expected), 1e-10);
+  EXPECT_LT(LargestDifference(Interrupted({.replicas = 2}, {}), expected), 1e-10);
+  EXPECT_LT(LargestDifference(Interrupted({}, {.replicas = 2, .towers = 2}), expected), 1e-10);
 }
 
 // Saved by towers, a file holds the uncut network: the same bytes as saved by one rank.
@@ -161,21 +161,21 @@ TEST(Checkpoint, TheFileDoesNotDependOnTheCut) {
   const auto save = [&](const GridShape& grid, const std::string& name) {
     RunAsThreads(grid.ranks(), {}, [&](World& world) {
       Harness harness(world, Options(grid));
-      if (harness.grid().replica() != 0) return;
+      if (harness.grid().place().replica != 0) return;
       SaveCheckpoint(folder.Path(name), Info(), harness.engine());
     });
     return ReadText(folder.Path(name), ExitCode::kDisk);
   };
-  const std::string one = save({1, 1}, "one");
-  EXPECT_EQ(save({1, 2}, "towers"), one);
-  EXPECT_EQ(save({2, 2}, "both"), one);
+  const std::string one = save({}, "one");
+  EXPECT_EQ(save({.towers = 2}, "towers"), one);
+  EXPECT_EQ(save({.replicas = 2, .towers = 2}, "both"), one);
 }
 
 TEST(Checkpoint, InfoSurvivesTheFile) {
   const TemporaryFolder folder;
   const std::string path = folder.Path("c.safetensors");
   RunAsThreads(1, {}, [&](World& world) {
-    Harness harness(world, Options({1, 1}));
+    Harness harness(world, Options({}));
     SaveCheckpoint(path, Info(), harness.engine());
   });
   const CheckpointInfo info = ReadCheckpointInfo(path), expected = Info();
@@ -212,10 +212,10 @@ TEST(Checkpoint, OneOfAnotherNetworkIsRefusedOnEveryRank) {
   const TemporaryFolder folder;
   const std::string path = folder.Path("c.safetensors");
   RunAsThreads(1, {}, [&](World& world) {
-    Harness harness(world, Options({1, 1}));
+    Harness harness(world, Options({}));
     SaveCheckpoint(path, Info(), harness.engine());
   });
-  HarnessOptions wider = Options({1, 2});
+  HarnessOptions wider = Options({.towers = 2});
   std::get<Convolution>(wider.network.layers[0].layer).out_channels = 16;
   std::atomic<int> refused{0};
   RunAsThreads(2, {}, [&](World& world) {

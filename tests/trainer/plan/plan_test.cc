@@ -26,7 +26,7 @@ std::vector<std::string> StageNames(const RankPlan& plan) {
 }
 
 TEST(Plan, OneRankRunsTheUncutNetworkInOneSegment) {
-  const RankPlan plan = MakePlan(AlexNet(), {1, 1}, 0);
+  const RankPlan plan = MakePlan(AlexNet(), {}, 0);
   ASSERT_EQ(plan.stages.size(), 1u);
   const SegmentSpec& segment = std::get<SegmentPlan>(plan.stages[0]).spec;
   ASSERT_EQ(segment.items.size(), AlexNet().layers.size());
@@ -36,20 +36,20 @@ TEST(Plan, OneRankRunsTheUncutNetworkInOneSegment) {
     EXPECT_EQ(segment.items[i].output.count, segment.items[i].output.total);
   }
   EXPECT_EQ(plan.ParameterCount(), 60965224);
-  EXPECT_TRUE(plan.owns_loss);
+  EXPECT_TRUE(plan.has_loss);
 }
 
 TEST(Plan, TowersOwnThePapersShareOfTheParameters) {
-  EXPECT_EQ(MakePlan(AlexNet(), {1, 2}, 0).ParameterCount(), 32531112);
-  EXPECT_EQ(MakePlan(AlexNet(), {1, 2}, 1).ParameterCount(), 28434112);
+  EXPECT_EQ(MakePlan(AlexNet(), {.towers = 2}, 0).ParameterCount(), 32531112);
+  EXPECT_EQ(MakePlan(AlexNet(), {.towers = 2}, 1).ParameterCount(), 28434112);
 }
 
 TEST(Plan, TowersMeetWhereThePapersGpusCommunicate) {
-  EXPECT_EQ(StageNames(MakePlan(AlexNet(), {1, 2}, 0)),
+  EXPECT_EQ(StageNames(MakePlan(AlexNet(), {.towers = 2}, 0)),
             (std::vector<std::string>{"conv1..pool2", "<pool2 to conv3>", "conv3..pool5",
                                       "<pool5 to fc6>", "fc6..drop6", "<drop6 to fc7>",
                                       "fc7..drop7", "<drop7 to fc8>", "fc8..loss"}));
-  EXPECT_EQ(StageNames(MakePlan(AlexNet(), {1, 2}, 1)),
+  EXPECT_EQ(StageNames(MakePlan(AlexNet(), {.towers = 2}, 1)),
             (std::vector<std::string>{"conv1..pool2", "<pool2 to conv3>", "conv3..pool5",
                                       "<pool5 to fc6>", "fc6..drop6", "<drop6 to fc7>",
                                       "fc7..drop7", "<drop7 to fc8>"}));
@@ -58,7 +58,7 @@ TEST(Plan, TowersMeetWhereThePapersGpusCommunicate) {
 TEST(Plan, ExchangedBytesPerImageAreThoseOfTheReference) {
   std::map<std::pair<int, int>, std::map<std::string, int64_t>> bytes;
   std::map<std::pair<int, int>, int64_t> total;
-  for (const ExchangeTraffic& row : ForwardTraffic(AlexNet(), {1, 2})) {
+  for (const ExchangeTraffic& row : ForwardTraffic(AlexNet(), {.towers = 2})) {
     bytes[{row.from, row.to}][row.name] = 4 * row.elements;
     total[{row.from, row.to}] += 4 * row.elements;
   }
@@ -74,9 +74,10 @@ TEST(Plan, ExchangedBytesPerImageAreThoseOfTheReference) {
 }
 
 TEST(Plan, TheClassifierAndTheLossLiveOnTowerZero) {
-  const RankPlan a = MakePlan(AlexNet(), {1, 2}, 0), b = MakePlan(AlexNet(), {1, 2}, 1);
-  EXPECT_TRUE(a.owns_loss);
-  EXPECT_FALSE(b.owns_loss);
+  const RankPlan a = MakePlan(AlexNet(), {.towers = 2}, 0),
+                 b = MakePlan(AlexNet(), {.towers = 2}, 1);
+  EXPECT_TRUE(a.has_loss);
+  EXPECT_FALSE(b.has_loss);
   EXPECT_TRUE(a.ParameterLayout().Has("fc8.weight"));
   EXPECT_FALSE(b.ParameterLayout().Has("fc8.weight"));
 }
@@ -86,7 +87,8 @@ TEST(Plan, TheSlicesOfTheTowersTileEveryParameter) {
     std::map<std::string, std::vector<std::pair<int64_t, int64_t>>> rows;
     std::map<std::string, int64_t> full;
     for (int tower = 0; tower < 2; ++tower) {
-      for (const ParameterSlice& slice : MakePlan(MakeModel(model), {1, 2}, tower).parameters) {
+      for (const ParameterSlice& slice :
+           MakePlan(MakeModel(model), {.towers = 2}, tower).parameters) {
         rows[slice.uncut.name].push_back({slice.begin, slice.begin + slice.count});
         full[slice.uncut.name] = slice.uncut.shape[0];
       }
@@ -101,14 +103,14 @@ TEST(Plan, TheSlicesOfTheTowersTileEveryParameter) {
       EXPECT_EQ(end, full[name]) << model << " " << name;
     }
     for (int tower = 0; tower < 2; ++tower) {
-      total += MakePlan(MakeModel(model), {1, 2}, tower).ParameterCount();
+      total += MakePlan(MakeModel(model), {.towers = 2}, tower).ParameterCount();
     }
     EXPECT_EQ(total, CountsOf(MakeModel(model)).parameters) << model;
   }
 }
 
 TEST(Plan, EveryActivationKnowsItsSliceOfTheUncutOne) {
-  const RankPlan plan = MakePlan(AlexNet(), {1, 2}, 1);
+  const RankPlan plan = MakePlan(AlexNet(), {.towers = 2}, 1);
   std::map<std::string, ChannelSlice> slices;
   for (const Stage& stage : plan.stages) {
     const auto* segment = std::get_if<SegmentPlan>(&stage);
@@ -121,7 +123,7 @@ TEST(Plan, EveryActivationKnowsItsSliceOfTheUncutOne) {
 }
 
 TEST(Plan, GroupsAndLrnGroupsAreDividedByTheTowers) {
-  const RankPlan plan = MakePlan(AlexNet(), {1, 2}, 0);
+  const RankPlan plan = MakePlan(AlexNet(), {.towers = 2}, 0);
   const auto& items = std::get<SegmentPlan>(plan.stages[0]).spec.items;
   EXPECT_EQ(std::get<Convolution>(items[0].layer.layer).out_channels, 48);
   EXPECT_EQ(std::get<Lrn>(items[2].layer.layer).groups, 1);
@@ -130,16 +132,16 @@ TEST(Plan, GroupsAndLrnGroupsAreDividedByTheTowers) {
 }
 
 TEST(Plan, ReplicasHoldTheWholeNetworkAndNeighboursShareAReplica) {
-  const RankPlan plan = MakePlan(AlexNet(), {2, 2}, 3);
-  EXPECT_EQ(plan.replica, 1);
-  EXPECT_EQ(plan.tower, 1);
-  EXPECT_EQ(MakePlan(AlexNet(), {4, 1}, 3).ParameterCount(), 60965224);
+  const RankPlan plan = MakePlan(AlexNet(), {.replicas = 2, .towers = 2}, 3);
+  EXPECT_EQ(plan.place.replica, 1);
+  EXPECT_EQ(plan.place.tower, 1);
+  EXPECT_EQ(MakePlan(AlexNet(), {.replicas = 4}, 3).ParameterCount(), 60965224);
 }
 
 TEST(Plan, ModelsThatTowersCannotCutAreRefusedByLayer) {
   const auto message = [](const std::string& model, int towers) -> std::string {
     try {
-      MakePlan(MakeModel(model), {1, towers}, 0);
+      MakePlan(MakeModel(model), {.towers = towers}, 0);
     } catch (const Error& error) {
       EXPECT_EQ(error.exit_code(), ExitCode::kUsage);
       return error.what();
@@ -152,7 +154,7 @@ TEST(Plan, ModelsThatTowersCannotCutAreRefusedByLayer) {
 }
 
 TEST(PlanBuckets, AreThoseOfTheReferenceInBackwardOrder) {
-  const auto buckets = PlanBuckets(MakePlan(AlexNet(), {2, 1}, 0));
+  const auto buckets = PlanBuckets(MakePlan(AlexNet(), {.replicas = 2}, 0));
   ASSERT_EQ(buckets.size(), 3u);
   EXPECT_EQ(buckets[0].name, "fc7..fc8");
   EXPECT_EQ(buckets[1].name, "fc6");
@@ -164,7 +166,7 @@ TEST(PlanBuckets, AreThoseOfTheReferenceInBackwardOrder) {
 
 TEST(PlanBuckets, CoverTheArenaOfEveryModelAndTower) {
   for (const ModelInfo& info : Models()) {
-    const RankPlan plan = MakePlan(MakeModel(info.name), {2, 1}, 0);
+    const RankPlan plan = MakePlan(MakeModel(info.name), {.replicas = 2}, 0);
     int64_t end = plan.ParameterLayout().count();
     for (const BucketRange& bucket : PlanBuckets(plan)) {
       EXPECT_EQ(bucket.begin + bucket.count, end) << info.name;

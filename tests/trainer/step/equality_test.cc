@@ -20,24 +20,33 @@ struct Case {
 class CutEquality : public ::testing::TestWithParam<Case> {};
 
 TEST_P(CutEquality, TheRunIsThatOfOneRank) {
-  const RunResult one = RunSmall({1, 1}, {.batch_norm = GetParam().batch_norm});
+  const RunResult one = RunSmall({}, {.batch_norm = GetParam().batch_norm});
   const RunResult cut = RunSmall(GetParam().grid, {.batch_norm = GetParam().batch_norm});
   EXPECT_LT(LargestDifference(one.losses, cut.losses), 1e-10);
   EXPECT_LT(LargestDifference(one.weights, cut.weights), 1e-10);
   EXPECT_LT(LargestDifference(one.states, cut.states), 1e-10);
 }
 
-INSTANTIATE_TEST_SUITE_P(Cuts, CutEquality,
-                         ::testing::Values(Case{"TwoTowers", {1, 2}, false},
-                                           Case{"TwoReplicas", {2, 1}, false},
-                                           Case{"ThreeReplicas", {3, 1}, false},
-                                           Case{"FourReplicas", {4, 1}, false},
-                                           Case{"TwoReplicasOfTwoTowers", {2, 2}, false},
-                                           Case{"FourReplicasOfTwoTowers", {4, 2}, false},
-                                           Case{"TwoTowersBatchNorm", {1, 2}, true},
-                                           Case{"TwoReplicasBatchNorm", {2, 1}, true},
-                                           Case{"FourReplicasBatchNorm", {4, 1}, true},
-                                           Case{"TwoReplicasOfTwoTowersBatchNorm", {2, 2}, true}),
+// Up to eight ranks; the last of eight that share five classes have none of them.
+std::vector<Case> AllCuts() {
+  std::vector<Case> cases;
+  for (const bool batch_norm : {false, true}) {
+    for (int replicas : {1, 2, 3, 4}) {
+      for (int shards : {1, 2, 3, 4}) {
+        for (int towers : {1, 2}) {
+          const GridShape grid{.replicas = replicas, .shards = shards, .towers = towers};
+          if (grid.ranks() == 1 || grid.ranks() > 8) continue;
+          cases.push_back({fmt::format("Replicas{}Shards{}Towers{}{}", replicas, shards, towers,
+                                       batch_norm ? "BatchNorm" : ""),
+                           grid, batch_norm});
+        }
+      }
+    }
+  }
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(Cuts, CutEquality, ::testing::ValuesIn(AllCuts()),
                          [](const auto& instance) { return instance.param.name; });
 
 struct RuleCase {
@@ -56,9 +65,11 @@ TEST_P(RuleEquality, TheRunIsThatOfOneRank) {
   const SmallRunOptions options{
       .lr = tested.lr, .rule = tested.rule, .clip_norm = tested.clip_norm};
   constexpr double kBound = 1e-10;
-  const RunResult one = RunSmall({1, 1}, options);
-  EXPECT_GT(LargestDifference(one.weights, RunSmall({1, 1}, {.lr = tested.lr}).weights), 1e-6);
-  for (const GridShape& grid : {GridShape{1, 2}, GridShape{3, 1}, GridShape{2, 2}}) {
+  const RunResult one = RunSmall({}, options);
+  EXPECT_GT(LargestDifference(one.weights, RunSmall({}, {.lr = tested.lr}).weights), 1e-6);
+  for (const GridShape& grid :
+       {GridShape{.towers = 2}, GridShape{.replicas = 3}, GridShape{.replicas = 2, .towers = 2},
+        GridShape{.shards = 3}, GridShape{.replicas = 2, .shards = 2, .towers = 2}}) {
     const RunResult cut = RunSmall(grid, options);
     EXPECT_LT(LargestDifference(one.losses, cut.losses), kBound);
     EXPECT_LT(LargestDifference(one.weights, cut.weights), kBound);
@@ -75,42 +86,55 @@ INSTANTIATE_TEST_SUITE_P(Rules, RuleEquality,
                                            RuleCase{"LarsClipped", LarsRule{}, 1, 0.5}),
                          [](const auto& instance) { return instance.param.name; });
 
+constexpr GridShape kEveryAxis{.replicas = 2, .shards = 2, .towers = 2};
+
 TEST(CutEquality, OverlapChangesNoBit) {
-  const RunResult on = RunSmall({2, 2}, {.overlap = Overlap::kOn});
-  const RunResult off = RunSmall({2, 2}, {.overlap = Overlap::kOff});
+  const RunResult on = RunSmall(kEveryAxis, {.overlap = Overlap::kOn});
+  const RunResult off = RunSmall(kEveryAxis, {.overlap = Overlap::kOff});
   EXPECT_EQ(on.losses, off.losses);
   EXPECT_EQ(on.weights, off.weights);
 }
 
 TEST(CutEquality, AFrozenLayerIsFrozenOnEveryRank) {
   const auto run = [](const GridShape& grid) { return RunSmall(grid, {.frozen = true}); };
-  const RunResult one = run({1, 1});
-  EXPECT_LT(LargestDifference(one.weights, run({1, 2}).weights), 1e-10);
-  EXPECT_LT(LargestDifference(one.weights, run({2, 2}).weights), 1e-10);
-  EXPECT_GT(LargestDifference(one.weights, RunSmall({1, 1}).weights), 1e-3);
+  const RunResult one = run({});
+  EXPECT_LT(LargestDifference(one.weights, run({.towers = 2}).weights), 1e-10);
+  EXPECT_LT(LargestDifference(one.weights, run({.replicas = 2, .towers = 2}).weights), 1e-10);
+  EXPECT_LT(LargestDifference(one.weights, run({.replicas = 2, .shards = 2}).weights), 1e-10);
+  EXPECT_GT(LargestDifference(one.weights, RunSmall({}).weights), 1e-3);
 }
 
 TEST(CutEquality, TwoRunsAreBitwiseEqual) {
-  const RunResult a = RunSmall({2, 2}, {.batch_norm = true}),
-                  b = RunSmall({2, 2}, {.batch_norm = true});
+  const RunResult a = RunSmall(kEveryAxis, {.batch_norm = true}),
+                  b = RunSmall(kEveryAxis, {.batch_norm = true});
   EXPECT_EQ(a.losses, b.losses);
   EXPECT_EQ(a.weights, b.weights);
   EXPECT_EQ(a.states, b.states);
 }
 
-TEST(CutEqualityMutation, SwappedSlicesOfTheTowersAreNoticed) {
-  const RunResult one = RunSmall({1, 1});
-  EXPECT_GT(
-      LargestDifference(one.losses, RunSmall({1, 2}, {.mutation = Mutation::kSwapSlices}).losses),
-      1e-3);
+struct MutationCase {
+  std::string name;
+  GridShape grid;
+  Mutation mutation;
+};
+
+class CutEqualityMutation : public ::testing::TestWithParam<MutationCase> {};
+
+TEST_P(CutEqualityMutation, IsNoticed) {
+  const RunResult one = RunSmall({});
+  const RunResult wrong = RunSmall(GetParam().grid, {.mutation = GetParam().mutation});
+  EXPECT_GT(LargestDifference(one.losses, wrong.losses), 1e-3);
 }
 
-TEST(CutEqualityMutation, ASkippedBucketIsNoticed) {
-  const RunResult one = RunSmall({1, 1});
-  EXPECT_GT(
-      LargestDifference(one.losses, RunSmall({2, 1}, {.mutation = Mutation::kSkipBucket}).losses),
-      1e-3);
-}
+INSTANTIATE_TEST_SUITE_P(
+    Mutations, CutEqualityMutation,
+    ::testing::Values(
+        MutationCase{"SwappedSlicesOfTheTowers", {.towers = 2}, Mutation::kSwapSlices},
+        MutationCase{"SwappedSlicesOfTheShards", {.shards = 2}, Mutation::kSwapSlices},
+        MutationCase{"ASkippedBucket", {.replicas = 2}, Mutation::kSkipBucket},
+        MutationCase{"BucketsReducedOverTheReplicasAlone", {.shards = 2}, Mutation::kWrongAxes},
+        MutationCase{"LabelsOfOtherRows", {.shards = 2}, Mutation::kLabelsOfOthers}),
+    [](const auto& instance) { return instance.param.name; });
 
 }  // namespace
 }  // namespace convoy

@@ -29,7 +29,7 @@ std::map<std::string, Said> SaidByName(const OptimizerOptions& options, double e
   return by_name;
 }
 
-RankPlan Plan() { return MakePlan(MakeModel("alexnet2012"), {1, 1}, 0); }
+RankPlan Plan() { return MakePlan(MakeModel("alexnet2012"), {}, 0); }
 
 bool Learns(Optimizer optimizer, const std::string& layer, double epoch) {
   const std::vector<bool> learns = optimizer.NextRates({.epoch = epoch}).learns;
@@ -94,7 +94,7 @@ TEST(Optimizer, LaterGroupsWin) {
 TEST(Optimizer, GroupsAreHeldAgainstTheUncutNetwork) {
   OptimizerOptions options;
   options.groups = {ParameterGroup::Parse("fc8.* lr-multiplier=3")};
-  const RankPlan tower = MakePlan(MakeModel("alexnet2012"), {1, 2}, 1);
+  const RankPlan tower = MakePlan(MakeModel("alexnet2012"), {.towers = 2}, 1);
   EXPECT_EQ(Optimizer(options, tower).NextRates({}).parameters.size(), 14u);
   EXPECT_TRUE(Learns(Optimizer(options, tower), "fc8", 0));
 }

@@ -34,16 +34,17 @@ TEST_P(Trace, IsReproduced) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(AlexNet2012, Trace,
-                         ::testing::Values(Configuration{"OracleOneRank", {1, 1}, true, 2},
-                                           Configuration{"OracleTwoTowers", {1, 2}, true, 1},
-                                           Configuration{"OracleTwoReplicas", {2, 1}, true, 1},
-                                           Configuration{"OracleBoth", {2, 2}, true, 1},
-                                           Configuration{"Fp32OneRank", {1, 1}, false, 2},
-                                           Configuration{"Fp32TwoTowers", {1, 2}, false, 1},
-                                           Configuration{"Fp32TwoReplicas", {2, 1}, false, 1},
-                                           Configuration{"Fp32Both", {2, 2}, false, 1}),
-                         [](const auto& instance) { return instance.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    AlexNet2012, Trace,
+    ::testing::Values(Configuration{"OracleOneRank", {}, true, 2},
+                      Configuration{"OracleTwoTowers", {.towers = 2}, true, 1},
+                      Configuration{"OracleTwoReplicas", {.replicas = 2}, true, 1},
+                      Configuration{"OracleBoth", {.replicas = 2, .towers = 2}, true, 1},
+                      Configuration{"Fp32OneRank", {}, false, 2},
+                      Configuration{"Fp32TwoTowers", {.towers = 2}, false, 1},
+                      Configuration{"Fp32TwoReplicas", {.replicas = 2}, false, 1},
+                      Configuration{"Fp32Both", {.replicas = 2, .towers = 2}, false, 1}),
+    [](const auto& instance) { return instance.param.name; });
 
 }  // namespace
 }  // namespace convoy
