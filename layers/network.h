@@ -68,6 +68,7 @@ struct CompileOptions {
   DType dtype = DType::kFloat32;  // of activations: fp32 or bf16; the oracle takes only fp64
   int64_t batch = 1;              // rows of every activation
   bool training = true;           // false: no gradients, no backward
+  bool accumulates = false;       // StepContext::adds_gradients may be set
 };
 
 // --- Running it ----------------------------------------------------------------------------------
@@ -98,6 +99,8 @@ struct StepContext {
   RowInfo rows;
   // The loss that is differentiated is loss_scale * sum over rows of weight * loss.
   double loss_scale = 1;
+  // Backward adds the weights' gradients to what lies in the arena.
+  bool adds_gradients = false;
   ReduceStatistics reduce_statistics;  // empty: this network sees the whole global batch
   OperationTimer* timer = nullptr;
 };
@@ -157,7 +160,8 @@ class Network {
 
   virtual void Forward(const StepContext& context) = 0;
   // Call after Forward with training = true. Writes the gradients of the layers that learn into the
-  // arena (it does not add to what is there).
+  // arena; adds them to what is there if context.adds_gradients, for which the network must have
+  // been compiled. Gradients of activations are always written.
   virtual void Backward(const StepContext& context, BackwardObserver& observer) = 0;
 
   // Sets which layers learn (one per item; layers without parameters are ignored), and whether

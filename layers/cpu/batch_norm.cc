@@ -65,9 +65,11 @@ class BatchNormOperation final : public Operation {
     const LayerParameters& parameters = wiring_.parameters;
     if (request.learns) {
       const auto channels = static_cast<size_t>(channels_);
+      float* const db = parameters.bias_gradient.As<float>();
+      float* const dw = parameters.weight_gradient.As<float>();
       for (size_t c = 0; c < channels; ++c) {
-        parameters.bias_gradient.As<float>()[c] = static_cast<float>(sums_[c]);
-        parameters.weight_gradient.As<float>()[c] = static_cast<float>(sums_[channels + c]);
+        db[c] = static_cast<float>(sums_[c]) + (request.adds ? db[c] : 0);
+        dw[c] = static_cast<float>(sums_[channels + c]) + (request.adds ? dw[c] : 0);
       }
       parameters.ReportReady(request.observer);
     }

@@ -49,7 +49,7 @@ BiasGradient::BiasGradient(const Tensor& dy, const Tensor& db, int threads)
       threads_(threads),
       sums_(AllocateHost(threads * db.count() * SizeOf(DType::kFloat64))) {}
 
-void BiasGradient::Compute() {
+void BiasGradient::Compute(bool adds) {
   const int64_t channels = db_.count();
   const int64_t places = dy_.count() / channels;
   auto* const sums = static_cast<double*>(sums_.data());
@@ -67,7 +67,7 @@ void BiasGradient::Compute() {
   for (int64_t c = 0; c < channels; ++c) {
     double sum = 0;
     for (int thread = 0; thread < threads_; ++thread) sum += sums[thread * channels + c];
-    db[c] = static_cast<float>(sum);
+    db[c] = static_cast<float>(sum) + (adds ? db[c] : 0);
   }
 }
 

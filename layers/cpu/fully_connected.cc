@@ -1,6 +1,9 @@
 // Fully connected layers by oneDNN, the weights [out, in] as they lie in the arena. Forward is a
 // matmul, which reads them at full speed in that order; the gradients are inner products, which in
-// oneDNN 3.2 are plain matrix products without copies, and faster than its matmul.
+// oneDNN 3.2 are plain matrix products without copies, and faster than its matmul. A gradient that
+// is added to what is there is a matmul all the same: an inner product would need memory for
+// another gradient, and with its addition is no faster (fc6 and fc7 at 128 rows: fp32 42 and 18 ms
+// against 36 and 16, bf16 without AMX 58 and 31 against 61 and 31).
 #include <dnnl.hpp>
 
 #include "layers/cpu/primitive_operation.h"
@@ -38,6 +41,24 @@ BoundPrimitive BindForward(const Wiring& wiring, const Sizes& sizes, OneDnn& one
   return onednn.Bind(description, arguments);
 }
 
+WeightGradient BindAddingWeights(const Wiring& wiring, const Sizes& sizes, OneDnn& onednn) {
+  const LayerParameters& parameters = wiring.parameters;
+  const DType dtype = wiring.x.dtype;
+  const dnnl::matmul::primitive_desc description(
+      onednn.engine(), Matrix(sizes.out, sizes.rows, dtype, Tag::ba),
+      Matrix(sizes.rows, sizes.in, dtype), Matrix(sizes.out, sizes.in, DType::kFloat32),
+      AttributesOf(AfterPrimitive::kSum));
+  WeightGradient gradient;
+  gradient.product.main =
+      onednn.Bind(description, {{DNNL_ARG_SRC, wiring.dy.data},
+                                {DNNL_ARG_WEIGHTS, wiring.x.data},
+                                {DNNL_ARG_DST, parameters.weight_gradient.data}});
+  if (parameters.bias) {
+    gradient.bias.emplace(wiring.dy, parameters.bias_gradient, wiring.threads);
+  }
+  return gradient;
+}
+
 void BindBackward(const Wiring& wiring, const Sizes& sizes, OneDnn& onednn,
                   PrimitiveSet& primitives) {
   const LayerParameters& parameters = wiring.parameters;
@@ -59,7 +80,8 @@ void BindBackward(const Wiring& wiring, const Sizes& sizes, OneDnn& onednn,
       {DNNL_ARG_DIFF_DST, wiring.dy.data},
       {DNNL_ARG_DIFF_WEIGHTS, parameters.weight_gradient.data}};
   if (parameters.bias) arguments.push_back({DNNL_ARG_DIFF_BIAS, parameters.bias_gradient.data});
-  primitives.backward_weights.main = onednn.Bind(weights, arguments);
+  primitives.backward_weights.product.main = onednn.Bind(weights, arguments);
+  if (wiring.accumulates) primitives.adding_weights = BindAddingWeights(wiring, sizes, onednn);
   if (!wiring.dx) return;
 
   const dnnl::inner_product_backward_data::primitive_desc data(onednn.engine(), x, weight, dy,

@@ -101,11 +101,13 @@ void OneDnn::AllocateScratchpad() {
 dnnl::primitive_attr AttributesOf(AfterPrimitive after) {
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  dnnl::post_ops operations;
   if (after == AfterPrimitive::kRelu) {
-    dnnl::post_ops relu;
-    relu.append_eltwise(dnnl::algorithm::eltwise_relu, 0, 0);
-    attributes.set_post_ops(relu);
+    operations.append_eltwise(dnnl::algorithm::eltwise_relu, 0, 0);
+  } else if (after == AfterPrimitive::kSum) {
+    operations.append_sum(1);
   }
+  attributes.set_post_ops(operations);
   return attributes;
 }
 

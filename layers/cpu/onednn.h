@@ -73,8 +73,9 @@ class OneDnn {
   std::unique_ptr<State> state_;
 };
 
-enum class AfterPrimitive { kNothing, kRelu };
-// What every primitive is made with: the caller's scratchpad, and a ReLU on the result or not.
+// What becomes of a result: nothing, a ReLU, or the sum with what lies where it is written.
+enum class AfterPrimitive { kNothing, kRelu, kSum };
+// What every primitive is made with: the caller's scratchpad, and what becomes of the result.
 dnnl::primitive_attr AttributesOf(AfterPrimitive after = AfterPrimitive::kNothing);
 
 // Calls `make` and turns what oneDNN throws into an Error (kDevice) that names the layer.

@@ -25,7 +25,8 @@ void MaskGradient(const Tensor& y, const Tensor& g, int threads);
 class BiasGradient {
  public:
   BiasGradient(const Tensor& dy, const Tensor& db, int threads);
-  void Compute();
+  // Adds the sum to what is in db if `adds`.
+  void Compute(bool adds);
 
  private:
   Tensor dy_, db_;

@@ -27,8 +27,10 @@ class PrimitiveOperation final : public Operation {
     if (request.learns) {
       {
         const PhaseTimer timer(context, wiring_.name, "backward weights");
-        if (primitives_.bias_gradient) primitives_.bias_gradient->Compute();
-        Execute(primitives_.backward_weights);
+        WeightGradient& gradient =
+            request.adds ? primitives_.adding_weights : primitives_.backward_weights;
+        if (gradient.bias) gradient.bias->Compute(request.adds);
+        Execute(gradient.product);
       }
       wiring_.parameters.ReportReady(request.observer);
     }
@@ -48,7 +50,7 @@ class PrimitiveOperation final : public Operation {
                         .bytes = static_cast<double>(primitive.bytes())});
     };
     append(primitives_.forward.main, "forward");
-    append(primitives_.backward_weights.main, "backward weights");
+    append(primitives_.backward_weights.product.main, "backward weights");
     append(primitives_.backward_data.main, "backward data");
   }
 

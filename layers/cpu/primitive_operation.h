@@ -19,13 +19,19 @@ struct PrimitiveSequence {
   std::vector<BoundPrimitive> after;
 };
 
+// The gradients of weights and bias.
+struct WeightGradient {
+  PrimitiveSequence product;
+  std::optional<BiasGradient> bias;  // if the product does not write it
+};
+
 struct PrimitiveSet {
   PrimitiveSequence forward;
-  PrimitiveSequence backward_weights;         // empty when the network does not train
-  std::optional<BiasGradient> bias_gradient;  // if backward_weights does not write it
-  PrimitiveSequence backward_data;            // empty if nobody can ask for dx
-  double flops = 0;                           // of each
-  std::vector<Buffer> storage;                // weights in oneDNN's order
+  WeightGradient backward_weights;  // empty when the network does not train
+  WeightGradient adding_weights;    // adds to what is there; empty unless the network accumulates
+  PrimitiveSequence backward_data;  // empty if nobody can ask for dx
+  double flops = 0;                 // of each
+  std::vector<Buffer> storage;      // weights in oneDNN's order
 };
 
 std::unique_ptr<Operation> MakePrimitiveOperation(const Wiring& wiring, PrimitiveSet primitives);

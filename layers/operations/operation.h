@@ -38,6 +38,7 @@ struct Wiring {
   LayerParameters parameters;
   int threads = 1;  // of a host backend
   bool training = false;
+  bool accumulates = false;  // BackwardRequest::adds may be set
 
   std::optional<Lrn> lrn;     // max pooling takes the maxima of this normalisation of x
   bool relu = false;          // the operation ends in a ReLU
@@ -47,6 +48,7 @@ struct Wiring {
 
 struct BackwardRequest {
   bool learns = false;    // write the weights' gradients
+  bool adds = false;      // add them to what is there instead
   bool wants_dx = false;  // write dx
   BackwardObserver& observer;
 };

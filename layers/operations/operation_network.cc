@@ -51,6 +51,7 @@ OperationNetwork::OperationNetwork(const SegmentSpec& segment, const CompileOpti
     : factory_(std::move(factory)),
       item_count_(segment.items.size()),
       training_(options.training),
+      accumulates_(options.accumulates),
       may_give_input_gradient_(segment.needs_input_gradient && options.training),
       plan_(std::move(plan)) {
   ends_in_loss_ = !plan_.empty() && std::holds_alternative<SoftmaxCrossEntropy>(plan_.back().layer);
@@ -79,10 +80,13 @@ void OperationNetwork::Forward(const StepContext& context) {
 
 void OperationNetwork::Backward(const StepContext& context, BackwardObserver& observer) {
   CONVOY_CHECK(training_, "backward of a network that was compiled for evaluation");
+  CONVOY_CHECK(accumulates_ || !context.adds_gradients,
+               "the network was not compiled to add gradients");
   for (size_t i = operations_.size(); i-- > lowest_;) {
-    operations_[i]->Backward(
-        context,
-        {.learns = learns_[i], .wants_dx = i > lowest_ || input_gradient_, .observer = observer});
+    operations_[i]->Backward(context, {.learns = learns_[i],
+                                       .adds = context.adds_gradients,
+                                       .wants_dx = i > lowest_ || input_gradient_,
+                                       .observer = observer});
   }
 }
 
@@ -189,6 +193,7 @@ Wiring OperationNetwork::WiringOf(size_t i, const SegmentSpec& segment, const La
                 .parameters = ParametersAt(site, training_, arenas),
                 .threads = threads,
                 .training = training_,
+                .accumulates = accumulates_,
                 .lrn = planned.lrn,
                 .relu = planned.relu,
                 .dy_is_masked = planned.dy_is_masked,

@@ -63,7 +63,7 @@ class OperationNetwork : public Network {
 
   const std::unique_ptr<OperationFactory> factory_;
   size_t item_count_;
-  bool training_;
+  bool training_, accumulates_;
   bool may_give_input_gradient_;
   bool ends_in_loss_ = false;
   bool input_gradient_ = false;

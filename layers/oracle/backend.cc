@@ -60,7 +60,7 @@ class OracleNetwork final : public Network {
  public:
   OracleNetwork(const SegmentSpec& segment, const CompileOptions& options,
                 const NetworkArenas& arenas, int threads)
-      : arenas_(arenas), training_(options.training) {
+      : arenas_(arenas), training_(options.training), accumulates_(options.accumulates) {
     AddActivation(segment.input.Prepend(options.batch));
     for (const LayerSite& place : SitesOf(segment)) {
       AddActivation(place.output.Prepend(options.batch));
@@ -98,6 +98,8 @@ class OracleNetwork final : public Network {
   }
 
   void Backward(const StepContext& context, BackwardObserver& observer) override {
+    CONVOY_CHECK(accumulates_ || !context.adds_gradients,
+                 "the network was not compiled to add gradients");
     for (size_t i = stages_.size(); i-- > lowest_;) {
       Stage& stage = stages_[i];
       const bool wants_dx = i > lowest_ || input_gradient_;
@@ -169,7 +171,7 @@ class OracleNetwork final : public Network {
   }
 
   NetworkArenas arenas_;
-  bool training_;
+  bool training_, accumulates_;
   bool ends_in_loss_ = false;
   bool input_gradient_ = false;
   size_t lowest_ = 0;  // no gradient is computed below this stage

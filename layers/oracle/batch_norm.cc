@@ -41,9 +41,10 @@ class OracleBatchNorm final : public OracleLayer {
       sums[channels + c] += dy[i] * (x[i] - mean_[c]) * inverse_deviation_[c];
     });
     if (learns) {
+      const bool adds = context.adds_gradients;
       for (size_t c = 0; c < channels; ++c) {
-        site_.bias_gradient[c] = sums[c];
-        site_.weight_gradient[c] = sums[channels + c];
+        site_.bias_gradient[c] = sums[c] + (adds ? site_.bias_gradient[c] : 0);
+        site_.weight_gradient[c] = sums[channels + c] + (adds ? site_.weight_gradient[c] : 0);
       }
     }
     if (dx == nullptr) return;

@@ -35,9 +35,9 @@ class OracleConvolution final : public OracleLayer {
     }
   }
 
-  void Backward(const StepContext&, bool learns, const double* x, const double*, const double* dy,
-                double* dx) override {
-    if (learns) WeightGradient(x, dy);
+  void Backward(const StepContext& context, bool learns, const double* x, const double*,
+                const double* dy, double* dx) override {
+    if (learns) WeightGradient(x, dy, context.adds_gradients);
     if (dx != nullptr) DataGradient(dy, dx);
   }
 
@@ -62,13 +62,13 @@ class OracleConvolution final : public OracleLayer {
     }
   }
 
-  void WeightGradient(const double* x, const double* dy) {
+  void WeightGradient(const double* x, const double* dy, bool adds) {
     const int64_t places = site_.y[1] * site_.y[2], channels = site_.y[3];
     const int64_t kernel_size = conv_.kernel * conv_.kernel * in_per_group_;
 #pragma omp parallel for num_threads(site_.threads) schedule(static)
     for (int64_t o = 0; o < channels; ++o) {
       double* dw = site_.weight_gradient;
-      std::fill_n(dw + o * kernel_size, kernel_size, 0.0);
+      if (!adds) std::fill_n(dw + o * kernel_size, kernel_size, 0.0);
       double bias_sum = 0;
       for (int64_t n = 0; n < site_.y[0]; ++n) {
         for (int64_t place = 0; place < places; ++place) {
@@ -80,7 +80,9 @@ class OracleConvolution final : public OracleLayer {
           });
         }
       }
-      if (site_.bias_gradient) site_.bias_gradient[o] = bias_sum;
+      if (site_.bias_gradient) {
+        site_.bias_gradient[o] = bias_sum + (adds ? site_.bias_gradient[o] : 0);
+      }
     }
   }
 

@@ -23,20 +23,22 @@ class OracleFullyConnected final : public OracleLayer {
     }
   }
 
-  void Backward(const StepContext&, bool learns, const double* x, const double*, const double* dy,
-                double* dx) override {
+  void Backward(const StepContext& context, bool learns, const double* x, const double*,
+                const double* dy, double* dx) override {
     if (learns) {
 #pragma omp parallel for num_threads(site_.threads) schedule(static)
       for (int64_t o = 0; o < out_; ++o) {
         double* dw = site_.weight_gradient + o * in_;
-        std::fill_n(dw, in_, 0.0);
+        if (!context.adds_gradients) std::fill_n(dw, in_, 0.0);
         double bias_sum = 0;
         for (int64_t n = 0; n < rows_; ++n) {
           const double g = dy[n * out_ + o];
           bias_sum += g;
           for (int64_t i = 0; i < in_; ++i) dw[i] += g * x[n * in_ + i];
         }
-        if (site_.bias_gradient) site_.bias_gradient[o] = bias_sum;
+        if (site_.bias_gradient) {
+          site_.bias_gradient[o] = bias_sum + (context.adds_gradients ? site_.bias_gradient[o] : 0);
+        }
       }
     }
     if (dx != nullptr) {

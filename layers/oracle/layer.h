@@ -26,7 +26,8 @@ class OracleLayer {
  public:
   virtual ~OracleLayer() = default;
   virtual void Forward(const StepContext& context, const double* x, double* y) = 0;
-  // dx may be null (not wanted). Weight gradients are written if `learns`.
+  // dx may be null (not wanted). Weight gradients are written if `learns`; they are added to what
+  // is there if context.adds_gradients.
   virtual void Backward(const StepContext& context, bool learns, const double* x, const double* y,
                         const double* dy, double* dx) = 0;
   // Network::loss_sums; only the loss layer answers.

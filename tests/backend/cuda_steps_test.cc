@@ -21,7 +21,8 @@ struct Settings {
 class Training {
  public:
   Training(DType dtype, bool records, const KernelChoices& choices = {})
-      : run_(MakeTestedBackend(1, choices), SmallNetwork(), {.dtype = dtype, .batch = 6}),
+      : run_(MakeTestedBackend(1, choices), SmallNetwork(),
+             {.dtype = dtype, .batch = 6, .accumulates = true}),
         runner_(run_.backend().MakeStepRunner(records)) {
     const int64_t count = run_.parameter_layout().count();
     momentum_memory_ = run_.backend().Allocate(count * SizeOf(DType::kFloat32));
@@ -57,6 +58,12 @@ class Training {
       run_.Forward(true);
       if (allocates) run_.backend().Allocate(64);
       run_.Backward();
+      if (adds_a_pass) {
+        context.adds_gradients = true;
+        run_.Forward(true);
+        run_.Backward();
+        context.adds_gradients = false;
+      }
       for (const int bucket : {0, 1}) updater_->Run(run_.stream(), bucket);
     });
   }
@@ -80,6 +87,8 @@ class Training {
   KernelChoices choices() const { return run_.backend().kernel_choices(); }
 
   int times_queued = 0;
+  // A step has a second pass, whose gradients are added to those of the first.
+  bool adds_a_pass = false;
   // What a recording may not hold stands in the middle of the step.
   bool allocates = false;
   std::string why_not_recorded() const { return runner_->why_not_recorded(); }
@@ -154,6 +163,22 @@ TEST_P(CudaSteps, GiveTheSameBitsRecordedOrNot) {
 
 INSTANTIATE_TEST_SUITE_P(All, CudaSteps, testing::ValuesIn(Changes()),
                          [](const auto& parameters) { return parameters.param.name; });
+
+// The two passes see the same batch: gradients are twice as large.
+TEST(CudaSteps, AddGradientsRecordedOrNot) {
+  for (const DType dtype : TestedTypes()) {
+    Training recorded(dtype, true);
+    Training queued(dtype, false, recorded.choices());
+    Training of_one_pass(dtype, false, recorded.choices());
+    recorded.adds_a_pass = queued.adds_a_pass = true;
+    for (int step = 0; step < kSteps; ++step) {
+      for (Training* training : {&recorded, &queued, &of_one_pass}) training->Step({});
+    }
+    EXPECT_TRUE(recorded.Read() == queued.Read()) << NameOf(dtype);
+    EXPECT_LE(recorded.times_queued, 2);
+    EXPECT_NE(queued.Read().parameters, of_one_pass.Read().parameters);
+  }
+}
 
 TEST(CudaSteps, AreQueuedAgainOnceForgotten) {
   Training recorded(DType::kFloat32, true);

@@ -3,7 +3,9 @@
 // left is the rounding of sums (fp32 in both types) and of what is stored.
 #include <algorithm>
 #include <cmath>
+#include <map>
 
+#include "layers/analysis.h"
 #include "tests/backend/tested.h"
 
 namespace convoy {
@@ -77,6 +79,53 @@ TEST_P(Layer, AgreesWithTheOracle) {
     ExpectClose(entry.name, tested.Gradient(entry.name), oracle.Gradient(entry.name),
                 ToleranceOf(DType::kFloat32, places));
   }
+}
+
+std::vector<double> SumOf(std::vector<double> values, const std::vector<double>& others) {
+  for (size_t i = 0; i < values.size(); ++i) values[i] += others[i];
+  return values;
+}
+
+// Two passes of which the second adds give the sum of two that write. `tolerance`: of the gradient
+// of the parameter whose output has so many places.
+void ExpectThatBackwardAdds(SegmentRun& run, const Tolerance& tolerance) {
+  using Gradients = std::map<std::string, std::vector<double>>;
+  const auto run_pass = [&](uint64_t seed, bool adds) {
+    run.SetInput(seed);
+    run.Forward(true);
+    run.SetOutputGradient(seed + 1);
+    run.context().adds_gradients = adds;
+    run.Backward();
+    Gradients gradients;
+    for (const ArenaEntry& entry : run.parameter_layout().entries()) {
+      gradients[entry.name] = run.Gradient(entry.name);
+    }
+    return gradients;
+  };
+  const Gradients first = run_pass(11, false), second = run_pass(13, false);
+  const std::vector<double> input_gradient = run.InputGradient();
+  run_pass(11, false);
+  for (const auto& [name, got] : run_pass(13, true)) {
+    ExpectClose(name, got, SumOf(first.at(name), second.at(name)), tolerance);
+  }
+  EXPECT_EQ(run.InputGradient(), input_gradient) << "the gradient of the input is never added";
+  EXPECT_EQ(run_pass(11, false), first) << "writes again after it added";
+}
+
+class LayerThatLearns : public Layer {};
+
+// Gradients are summed and added in fp32, whatever the activations are: each sum of products, and
+// the sum of both, rounds as one sum of twice the length may.
+TEST_P(LayerThatLearns, AddsItsGradients) {
+  const Case& test_case = std::get<0>(GetParam());
+  const SegmentSpec segment = SegmentOf(test_case.input, {test_case.layer});
+  SegmentRun tested(MakeTestedBackend(2), segment,
+                    {.dtype = dtype_, .batch = kRows, .accumulates = true});
+  const Shape& output = tested.network().output().shape;
+  ExpectThatBackwardAdds(tested, ToleranceOf(DType::kFloat32, 2 * output.count() / output.back()));
+  SegmentRun oracle(MakeOracleBackend(2), segment,
+                    {.dtype = DType::kFloat64, .batch = kRows, .accumulates = true});
+  ExpectThatBackwardAdds(oracle, {.of_rms = 1e-12});
 }
 
 Case Conv(const std::string& name, const Shape& input, const Convolution& conv) {
@@ -179,13 +228,26 @@ std::vector<Case> Cases() {
   };
 }
 
+std::vector<Case> CasesThatLearn() {
+  std::vector<Case> cases = Cases();
+  std::erase_if(cases, [](const Case& test_case) {
+    return ParametersOf({"layer", test_case.layer}, test_case.input).empty();
+  });
+  return cases;
+}
+
+std::string NameOfCase(const testing::TestParamInfo<std::tuple<Case, DType>>& parameters) {
+  return std::get<0>(parameters.param).name + "_" + NameOf(std::get<1>(parameters.param));
+}
+
 INSTANTIATE_TEST_SUITE_P(All, Layer,
                          testing::Combine(testing::ValuesIn(Cases()),
                                           testing::Values(DType::kFloat32, DType::kBFloat16)),
-                         [](const auto& parameters) {
-                           return std::get<0>(parameters.param).name + "_" +
-                                  NameOf(std::get<1>(parameters.param));
-                         });
+                         NameOfCase);
+INSTANTIATE_TEST_SUITE_P(All, LayerThatLearns,
+                         testing::Combine(testing::ValuesIn(CasesThatLearn()),
+                                          testing::Values(DType::kFloat32, DType::kBFloat16)),
+                         NameOfCase);
 
 // Integers from -1 to 1: ties in every window.
 TEST(MaxPool, GivesTheGradientToTheFirstOfEqualValues) {

@@ -274,6 +274,7 @@ class Candidates : public testing::TestWithParam<Case> {
                                    .mask_dx = masks,
                                    .weight_gradient = weight_gradient_,
                                    .bias_gradient = bias_gradient_,
+                                   .accumulates = pass == ProductPass::kBackwardWeights,
                                    .packed_x = nullptr};
     if (const auto* conv = std::get_if<Convolution>(&layer.spec.layer)) {
       return ConvolutionCandidates(
@@ -302,37 +303,62 @@ class Candidates : public testing::TestWithParam<Case> {
       device_->backend->CopyToDevice(stream, bits.back().data(), expected.tensor);
     }
     product.Run(stream);
-    for (size_t i = 0; i < bits.size(); ++i) {
-      device_->backend->CopyToHost(stream, all_expected[i].tensor, bits[i].data());
+    return Read(all_expected);
+  }
+
+  Bits Read(const std::vector<Expected>& all_expected) const {
+    Bits bits;
+    for (const Expected& expected : all_expected) {
+      bits.emplace_back(static_cast<size_t>(expected.tensor.bytes()));
+      device_->backend->CopyToHost(*device_->stream, expected.tensor, bits.back().data());
     }
     return bits;
+  }
+
+  struct Verdict {
+    bool is_right = true;
+    double worst = 0;  // of what is allowed
+  };
+  Verdict CompareAll(const std::string& name, bool rounds,
+                     const std::vector<Expected>& all_expected, const Bits& bits) const {
+    Verdict verdict;
+    for (size_t i = 0; i < bits.size(); ++i) {
+      const Expected& expected = all_expected[i];
+      const bool is_rounded = expected.tensor.dtype == DType::kBFloat16 || rounds;
+      const Comparison comparison =
+          Compare(expected, AllowedFor(GetParam().precision, is_rounded, expected.length), bits[i]);
+      EXPECT_EQ(comparison.wrong, 0) << name << ": of " << expected.want.size() << ", by up to "
+                                     << comparison.worst << " times what is allowed";
+      EXPECT_EQ(comparison.not_masked, 0) << name << ": not zero where x is zero";
+      verdict.is_right = verdict.is_right && comparison.wrong == 0 && comparison.not_masked == 0;
+      verdict.worst = std::max(verdict.worst, comparison.worst);
+    }
+    return verdict;
   }
 
   // Throws (kDevice) if the library refuses.
   std::string VerdictOn(const KernelCandidate& candidate, bool rounds,
                         const std::vector<Expected>& all_expected) const {
-    const Precision& precision = GetParam().precision;
     const std::unique_ptr<BoundProduct> product = candidate.make();
     const Bits bits = ResultsOf(*product, all_expected);
     const bool repeats = ResultsOf(*product, all_expected) == bits;
     EXPECT_TRUE(repeats) << candidate.name << " gives other bits the second time";
-    bool is_right = repeats;
-    double worst = 0;
-    for (size_t i = 0; i < bits.size(); ++i) {
-      const Expected& expected = all_expected[i];
-      const bool is_rounded = expected.tensor.dtype == DType::kBFloat16 || rounds;
-      const Comparison comparison =
-          Compare(expected, AllowedFor(precision, is_rounded, expected.length), bits[i]);
-      EXPECT_EQ(comparison.wrong, 0)
-          << candidate.name << ": of " << expected.want.size() << ", by up to " << comparison.worst
-          << " times what is allowed";
-      EXPECT_EQ(comparison.not_masked, 0) << candidate.name << ": not zero where x is zero";
-      is_right = is_right && comparison.wrong == 0 && comparison.not_masked == 0;
-      worst = std::max(worst, comparison.worst);
+    Verdict verdict = CompareAll(candidate.name, rounds, all_expected, bits);
+    if (GetParam().pass == ProductPass::kBackwardWeights) {
+      // To the gradient itself, as exactly as fp32 holds it.
+      std::vector<Expected> twice = all_expected;
+      for (Expected& expected : twice) {
+        SetValues(*device_->backend, *device_->stream, expected.tensor, expected.want);
+        for (double& value : expected.want) value *= 2;
+      }
+      product->RunAdding(*device_->stream);
+      const Verdict added = CompareAll(candidate.name + ", added", rounds, twice, Read(twice));
+      verdict.is_right = verdict.is_right && added.is_right;
+      verdict.worst = std::max(verdict.worst, added.worst);
     }
     const double seconds = MeasureSeconds(*device_->stream, *product);
-    return fmt::format("{}, {:.1f} us, {:.2f} of the allowed error", is_right ? "ok" : "wrong",
-                       1e6 * seconds, worst);
+    return fmt::format("{}, {:.1f} us, {:.2f} of the allowed error",
+                       verdict.is_right ? "ok" : "wrong", 1e6 * seconds, verdict.worst);
   }
 
   static inline std::string missing_;  // why there is no device

@@ -28,11 +28,20 @@ void Set(const Tensor& tensor, int64_t i, double value) {
 
 class Loops final : public BoundProduct {
  public:
-  explicit Loops(std::function<void()> work) : work_(std::move(work)) {}
-  void Run(Stream& stream) override { Enqueue(stream, work_); }
+  // `work`: told whether to add to the result; `can_add`: whether it may be.
+  Loops(std::function<void(bool adds)> work, bool can_add)
+      : work_(std::move(work)), can_add_(can_add) {}
+  void Run(Stream& stream) override {
+    Enqueue(stream, [work = work_] { work(false); });
+  }
+  void RunAdding(Stream& stream) override {
+    CONVOY_CHECK(can_add_, "this product was not made to add to its result");
+    Enqueue(stream, [work = work_] { work(true); });
+  }
 
  private:
-  std::function<void()> work_;
+  std::function<void(bool adds)> work_;
+  bool can_add_;
 };
 
 // visit(index into y, index into x, index into the weights) for every multiply-add.
@@ -77,6 +86,12 @@ void WriteMasked(const std::vector<double>& sums, const Tensor& x, bool mask, co
   }
 }
 
+void WriteGradient(const std::vector<double>& sums, bool adds, const Tensor& gradient) {
+  for (int64_t i = 0; i < gradient.count(); ++i) {
+    Set(gradient, i, sums[static_cast<size_t>(i)] + (adds ? At(gradient, i) : 0));
+  }
+}
+
 std::vector<double> ZerosLike(const Tensor& tensor) {
   return std::vector<double>(static_cast<size_t>(tensor.count()));
 }
@@ -89,16 +104,16 @@ class LoopLibrary final : public Library {
 
   std::unique_ptr<BoundProduct> MakeConvolution(ProductPass pass, const Convolution& conv,
                                                 const ProductOperands& o) override {
-    return Bind(pass, o, [pass, conv, o] {
-      RunPass(pass, o,
+    return Bind(pass, o, [pass, conv, o](bool adds) {
+      RunPass(pass, o, adds,
               [&](auto&& visit) { ForEachMultiplyAdd(conv, o.x.shape, o.y.shape, visit); });
     });
   }
   std::unique_ptr<BoundProduct> MakeFullyConnected(ProductPass pass,
                                                    const ProductOperands& o) override {
-    return Bind(pass, o, [pass, o] {
-      RunPass(pass, o, [&](auto&& visit) { ForEachMatrixMultiplyAdd(o, visit); });
-      if (pass == ProductPass::kBackwardWeights && o.bias_gradient) SumBias(o);
+    return Bind(pass, o, [pass, o](bool adds) {
+      RunPass(pass, o, adds, [&](auto&& visit) { ForEachMatrixMultiplyAdd(o, visit); });
+      if (pass == ProductPass::kBackwardWeights && o.bias_gradient) SumBias(o, adds);
     });
   }
 
@@ -113,7 +128,7 @@ class LoopLibrary final : public Library {
  private:
   // for_each(visit) visits every multiply-add.
   template <typename ForEach>
-  static void RunPass(ProductPass pass, const ProductOperands& o, ForEach&& for_each) {
+  static void RunPass(ProductPass pass, const ProductOperands& o, bool adds, ForEach&& for_each) {
     switch (pass) {
       case ProductPass::kForward: {
         std::vector<double> sums = ZerosLike(o.y);
@@ -134,17 +149,17 @@ class LoopLibrary final : public Library {
         for_each([&](int64_t y, int64_t x, int64_t w) {
           sums[static_cast<size_t>(w)] += At(o.dy, y) * At(o.x, x);
         });
-        return Finish(sums, {}, false, o.weight_gradient);
+        return WriteGradient(sums, adds, o.weight_gradient);
       }
     }
   }
 
-  static void SumBias(const ProductOperands& o) {
+  static void SumBias(const ProductOperands& o, bool adds) {
     std::vector<double> sums = ZerosLike(o.bias_gradient);
     for (int64_t i = 0; i < o.dy.count(); ++i) {
       sums[static_cast<size_t>(i % o.bias_gradient.count())] += At(o.dy, i);
     }
-    Finish(sums, {}, false, o.bias_gradient);
+    WriteGradient(sums, adds, o.bias_gradient);
   }
 
   template <typename Visit>
@@ -159,12 +174,13 @@ class LoopLibrary final : public Library {
 
   // As the vendor's library does it: what nobody chose yet is chosen now.
   std::unique_ptr<BoundProduct> Bind(ProductPass pass, const ProductOperands& o,
-                                     std::function<void()> work) {
+                                     std::function<void(bool adds)> work) {
     const std::string product = fmt::format("{} {}", o.name, NameOf(pass));
     if (choices_.try_emplace(product, "loops").second) {
       measurements_.push_back({.product = product, .choice = "loops", .tried = 1});
     }
-    return std::make_unique<Loops>(std::move(work));
+    return std::make_unique<Loops>(std::move(work),
+                                   pass == ProductPass::kBackwardWeights && o.accumulates);
   }
 
   KernelChoices choices_;

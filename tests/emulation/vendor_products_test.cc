@@ -47,7 +47,8 @@ class VendorProductsTest : public testing::Test {
             .dy = Make(dtype, y),
             .dx = Make(dtype, x),
             .mask_dx = true,
-            .weight_gradient = Make(DType::kFloat32, weight)};
+            .weight_gradient = Make(DType::kFloat32, weight),
+            .accumulates = true};
   }
 
   // What one plain call gives.
@@ -80,7 +81,20 @@ class VendorProductsTest : public testing::Test {
     return pass == ProductPass::kBackwardData ? operands.dx : operands.weight_gradient;
   }
 
-  // Runs every variant; gives their names.
+  // What `run` leaves where `before` was.
+  static void ExpectResult(const std::string& name, const Tensor& result, double before,
+                           const std::vector<double>& expected, const std::function<void()>& run) {
+    for (int64_t i = 0; i < result.count(); ++i) Set(result.data, result.dtype, i, before);
+    run();
+    for (int64_t i = 0; i < result.count() && !HasFailure(); ++i) {
+      const double actual = At(result.data, result.dtype, i);
+      const double want = expected[static_cast<size_t>(i)];
+      EXPECT_NEAR(actual, want, 0.01 * std::abs(want)) << name << " at " << i;
+    }
+  }
+
+  // Runs every variant, gradients of weights also so that they are added; gives the variants'
+  // names.
   std::vector<std::string> Check(ProductPass pass, const Convolution& conv, const Shape& x,
                                  DType dtype) {
     const ProductOperands operands = MakeOperands(conv, x, dtype);
@@ -95,16 +109,22 @@ class VendorProductsTest : public testing::Test {
                                {.context = &context, .workspace = &workspace, .packed = &packed})) {
       const KernelCandidate& candidate = group.candidates.at(0);
       names.push_back(candidate.name);
-      for (int64_t i = 0; i < result.count(); ++i) Set(result.data, result.dtype, i, 99);
       const std::unique_ptr<BoundProduct> product = candidate.make();
-      product->Run(*stream);
-      stream->Synchronize();
-      for (int64_t i = 0; i < result.count(); ++i) {
-        const double actual = At(result.data, result.dtype, i);
-        const double want = expected[static_cast<size_t>(i)];
-        EXPECT_NEAR(actual, want, 0.01 * std::abs(want)) << candidate.name << " at " << i;
-        if (HasFailure()) return names;
+      ExpectResult(candidate.name, result, 99, expected, [&] {
+        product->Run(*stream);
+        stream->Synchronize();
+      });
+      if (pass != ProductPass::kBackwardWeights) {
+        EXPECT_THROW(product->RunAdding(*stream), Error) << candidate.name;
+        continue;
       }
+      std::vector<double> sums = expected;
+      for (double& sum : sums) sum -= 0.5;
+      ExpectResult(candidate.name + ", added", result, -0.5, sums, [&] {
+        product->RunAdding(*stream);
+        stream->Synchronize();
+      });
+      if (HasFailure()) return names;
     }
     return names;
   }
@@ -302,6 +322,20 @@ TEST_F(VendorProductsTest, NoiseFillsBothTypes) {
       if (count < 4096) continue;
       EXPECT_NEAR(sum / 4096, 0, 0.05);
       EXPECT_NEAR(squares / 4096, 1.0 / 3, 0.03);
+    }
+  }
+}
+
+TEST_F(VendorProductsTest, AddsOneGradientToAnother) {
+  const auto stream = MakeStream(0);
+  for (const int64_t count : {1, 7, 4096}) {
+    const Tensor from = Make(DType::kFloat32, {count}), to = Make(DType::kFloat32, {count});
+    for (int64_t i = 0; i < count; ++i) Set(to.data, to.dtype, i, static_cast<double>(i % 11));
+    AddGradient(*stream, from, to);
+    stream->Synchronize();
+    for (int64_t i = 0; i < count; ++i) {
+      EXPECT_EQ(At(to.data, to.dtype, i),
+                At(from.data, from.dtype, i) + static_cast<double>(i % 11));
     }
   }
 }

@@ -62,7 +62,7 @@ class BatchNormOperation final : public Operation {
     const LayerParameters& parameters = wiring_.parameters;
     {
       const PhaseTimer timer(context, wiring_.name, "backward weights");
-      SumGradients(*context.stream, request.learns);
+      SumGradients(*context.stream, request);
     }
     if (request.learns) parameters.ReportReady(request.observer);
     if (request.wants_dx) {
@@ -97,7 +97,8 @@ class BatchNormOperation final : public Operation {
     Reduce(context, 2 * channels_ + 1);
   }
 
-  void SumGradients(Stream& stream, bool learns) {
+  void SumGradients(Stream& stream, const BackwardRequest& request) {
+    const bool learns = request.learns;
     SumParts(stream, GradientTerms<T, kWidth>{.reader = Reader(), .channels = channels_});
     const LayerParameters& parameters = wiring_.parameters;
     ForEachGroup(stream, 2 * channels_,
@@ -107,7 +108,8 @@ class BatchNormOperation final : public Operation {
                      .channels = channels_,
                      .sums = channel_values_.sums,
                      .bias_gradient = learns ? parameters.bias_gradient.As<float>() : nullptr,
-                     .weight_gradient = learns ? parameters.weight_gradient.As<float>() : nullptr});
+                     .weight_gradient = learns ? parameters.weight_gradient.As<float>() : nullptr,
+                     .adds = request.adds});
   }
 
   void WriteDataGradient(const StepContext& context) {

@@ -196,18 +196,15 @@ struct AddGradientsKernel {
   double* sums;
   float* bias_gradient;  // null if the layer does not learn
   float* weight_gradient;
+  bool adds;  // to what is in them
 
   CONVOY_DEVICE void operator()(int32_t i, Group& group) const {
     const double sum = AddParts(part_sums + int64_t{i} * parts, parts, group);
     if (group.rank() != 0) return;
     sums[i] = sum;
     if (bias_gradient == nullptr) return;
-    const auto gradient = static_cast<float>(sum);
-    if (i < channels) {
-      bias_gradient[i] = gradient;
-    } else {
-      weight_gradient[i - channels] = gradient;
-    }
+    float* const gradient = i < channels ? bias_gradient + i : weight_gradient + (i - channels);
+    *gradient = static_cast<float>(sum) + (adds ? *gradient : 0.0f);
   }
 };
 

@@ -4,6 +4,7 @@
 #include "core/cuda/runtime.h"
 #include "layers/cuda/kernels/channel_sums.h"
 #include "layers/cuda/kernels/operations.h"
+#include "layers/cuda/kernels/product_kernels.h"
 
 namespace convoy::cuda {
 namespace {
@@ -27,11 +28,18 @@ struct AddPartsKernel {
   const double* part_sums;
   int32_t parts;
   float* db;
+  bool adds;
 
   CONVOY_DEVICE void operator()(int32_t channel, Group& group) const {
     const double sum = AddParts(part_sums + int64_t{channel} * parts, parts, group);
-    if (group.rank() == 0) db[channel] = static_cast<float>(sum);
+    if (group.rank() == 0) db[channel] = static_cast<float>(sum) + (adds ? db[channel] : 0.0f);
   }
+};
+
+struct AddKernel {
+  const float* from;
+  float* to;
+  CONVOY_HOST_DEVICE void operator()(int32_t i) const { to[i] += from[i]; }
 };
 
 // Part sums of `dy` are made by `columns` threads side by side.
@@ -57,7 +65,7 @@ BiasGradient::BiasGradient(const Tensor& dy, const Tensor& db, int device) : dy_
   });
 }
 
-void BiasGradient::Run(Stream& stream) {
+void BiasGradient::Run(Stream& stream, bool adds) {
   const int64_t channels = db_.count();
   auto* const sums = static_cast<double*>(sums_.data());
   ForColumns(dy_, [&](auto type, auto width, int64_t columns, const PlaceParts& parts) {
@@ -69,9 +77,16 @@ void BiasGradient::Run(Stream& stream) {
                 .parts = parts,
                 .columns = Divider(columns),
                 .part_sums = sums});
-    ForEachGroup(stream, channels,
-                 AddPartsKernel{.part_sums = sums, .parts = parts.parts(), .db = db_.As<float>()});
+    ForEachGroup(
+        stream, channels,
+        AddPartsKernel{
+            .part_sums = sums, .parts = parts.parts(), .db = db_.As<float>(), .adds = adds});
   });
+}
+
+void AddGradient(Stream& stream, const Tensor& from, const Tensor& to) {
+  CONVOY_CHECK(from.count() == to.count(), "{} and {}", from.shape.ToString(), to.shape.ToString());
+  ForEach(stream, to.count(), AddKernel{.from = from.As<float>(), .to = to.As<float>()});
 }
 
 }  // namespace convoy::cuda

@@ -63,10 +63,11 @@ std::unique_ptr<InputStage> MakeInputStage(const InputOptions& options, int devi
 void MaskGradient(Stream& stream, const Tensor& y, const Tensor& g);
 
 // The gradient of a bias: db [C], fp32, the sum of dy [..., C] over all places, in a fixed order.
+// Run adds it to what is in db if `adds`.
 class BiasGradient {
  public:
   BiasGradient(const Tensor& dy, const Tensor& db, int device);
-  void Run(Stream& stream);
+  void Run(Stream& stream, bool adds);
 
  private:
   Tensor dy_, db_;

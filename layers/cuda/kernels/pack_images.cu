@@ -87,6 +87,7 @@ struct UnpackKernel {
   float* to;
   Divider channels, kernel, fold;
   int32_t from_kernel, from_channels;
+  bool adds;
 
   CONVOY_HOST_DEVICE void operator()(int32_t i) const {
     int32_t channel = 0, column = 0, row = 0, square_column = 0, square_row = 0;
@@ -96,7 +97,8 @@ struct UnpackKernel {
     const int32_t from_row = fold.Split(row, &square_row);
     const int64_t place = (int64_t{out} * from_kernel + from_row) * from_kernel + from_column;
     const int32_t place_of_square = square_row * fold.divisor() + square_column;
-    to[i] = ToFloat(from[place * from_channels + place_of_square * channels.divisor() + channel]);
+    const T value = from[place * from_channels + place_of_square * channels.divisor() + channel];
+    to[i] = ToFloat(value) + (adds ? to[i] : 0.0f);
   }
 };
 
@@ -121,7 +123,7 @@ void PackImages(Stream& stream, const Tensor& from, const Packing& packing, cons
   });
 }
 
-void UnpackGradient(Stream& stream, const Tensor& from, int64_t fold, const Tensor& to) {
+void UnpackGradient(Stream& stream, const Tensor& from, int64_t fold, bool adds, const Tensor& to) {
   const int64_t channels = to.shape[3];
   CONVOY_CHECK(from.shape[0] == to.shape[0] && from.shape[1] * fold >= to.shape[1] &&
                    fold * fold * channels <= from.shape[3],
@@ -135,7 +137,8 @@ void UnpackGradient(Stream& stream, const Tensor& from, int64_t fold, const Tens
                             .kernel = Divider(to.shape[1]),
                             .fold = Divider(fold),
                             .from_kernel = CheckedCount(from.shape[1]),
-                            .from_channels = CheckedCount(from.shape[3])});
+                            .from_channels = CheckedCount(from.shape[3]),
+                            .adds = adds});
   });
 }
 

@@ -25,8 +25,11 @@ struct Packing {
 void PackImages(Stream& stream, const Tensor& from, const Packing& packing, const Tensor& to);
 
 // to = the weights [O, K, K, C] that PackImages would have folded into `from`; fp32 or bf16 to
-// fp32.
-void UnpackGradient(Stream& stream, const Tensor& from, int64_t fold, const Tensor& to);
+// fp32. They are added to what is in `to` if `adds`.
+void UnpackGradient(Stream& stream, const Tensor& from, int64_t fold, bool adds, const Tensor& to);
+
+// to += from, fp32.
+void AddGradient(Stream& stream, const Tensor& from, const Tensor& to);
 
 // Numbers that look like chance, between -1 and 1: a device draws less power on zeros, and is
 // faster.

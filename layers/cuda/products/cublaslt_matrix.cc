@@ -35,8 +35,8 @@ struct RowMajor {
   bool transposed = false;  // in the product
 };
 
-// result = left * right. After it: result + bias per column, then the ReLU; or bias = the sum of
-// the rows of the transposed `left`, the gradient of a bias.
+// result = left * right, or result + left * right. After it: result + bias per column, then the
+// ReLU; or bias = the sum of the rows of the transposed `left`, the gradient of a bias.
 struct MatrixProblem {
   RowMajor left, right, result;
   cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
@@ -94,6 +94,7 @@ class MatrixGraph {
     if (problem.bias != nullptr) Set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, problem.bias);
   }
 
+  const MatrixProblem& problem() const { return problem_; }
   // The most promising first. Throws (kDevice) if cuBLASLt has none.
   std::vector<cublasLtMatmulHeuristicResult_t> ProposeAlgorithms(
       const MatrixResources& resources) const {
@@ -129,13 +130,13 @@ class MatrixGraph {
   }
 
   void Run(Stream& stream, const MatrixResources& resources, const cublasLtMatmulAlgo_t& algorithm,
-           const Buffer* workspace) const {
-    const float one = 1, zero = 0;
+           const Buffer* workspace, bool adds) const {
+    const float one = 1, of_result = adds ? 1 : 0;
     CONVOY_CUBLASLT_CALL(
         cublasLtMatmul(static_cast<cublasLtHandle_t>(resources.context->handle()), operation_.get(),
-                       &one, problem_.right.data, a_.get(), problem_.left.data, b_.get(), &zero,
-                       problem_.result.data, d_.get(), problem_.result.data, d_.get(), &algorithm,
-                       workspace == nullptr ? nullptr : workspace->data(),
+                       &one, problem_.right.data, a_.get(), problem_.left.data, b_.get(),
+                       &of_result, problem_.result.data, d_.get(), problem_.result.data, d_.get(),
+                       &algorithm, workspace == nullptr ? nullptr : workspace->data(),
                        workspace == nullptr ? 0 : static_cast<size_t>(workspace->bytes()),
                        static_cast<cudaStream_t>(stream.native_handle())));
   }
@@ -171,11 +172,30 @@ class MatrixProduct final : public BoundProduct {
         workspace_(resources.workspace->AtLeast(static_cast<int64_t>(chosen.workspaceSize))) {
     if (finish == Finish::kBiasGradient) {
       bias_gradient_.emplace(operands.dy, operands.bias_gradient, resources.device);
+    } else if (operands.accumulates && graph_->problem().epilogue == CUBLASLT_EPILOGUE_BGRADB) {
+      kept_memory_ = AllocateDevice(resources.device, operands.bias_gradient.bytes());
+      kept_bias_gradient_ =
+          ViewOf(kept_memory_, operands.bias_gradient.dtype, operands.bias_gradient.shape);
     }
   }
 
-  void Run(Stream& stream) override {
-    graph_->Run(stream, resources_, algorithm_, workspace_.get());
+  void Run(Stream& stream) override { Run(stream, /*adds=*/false); }
+
+  // cuBLASLt adds to the gradient of the weights, but writes over that of a bias.
+  void RunAdding(Stream& stream) override {
+    CONVOY_CHECK(
+        operands_.accumulates && graph_->problem().result.data == operands_.weight_gradient.data,
+        "this product was not made to add to its result");
+    if (!kept_bias_gradient_) return Run(stream, /*adds=*/true);
+    stream.Copy(kept_bias_gradient_.data, operands_.bias_gradient.data,
+                kept_bias_gradient_.bytes());
+    Run(stream, /*adds=*/true);
+    AddGradient(stream, kept_bias_gradient_, operands_.bias_gradient);
+  }
+
+ private:
+  void Run(Stream& stream, bool adds) {
+    graph_->Run(stream, resources_, algorithm_, workspace_.get(), adds);
     switch (finish_) {
       case Finish::kNothing:
         return;
@@ -184,11 +204,10 @@ class MatrixProduct final : public BoundProduct {
       case Finish::kMask:
         return MaskGradient(stream, operands_.x, operands_.dx);
       case Finish::kBiasGradient:
-        return bias_gradient_->Run(stream);
+        return bias_gradient_->Run(stream, adds);
     }
   }
 
- private:
   std::shared_ptr<const MatrixGraph> graph_;
   cublasLtMatmulAlgo_t algorithm_;
   Finish finish_;
@@ -196,6 +215,8 @@ class MatrixProduct final : public BoundProduct {
   MatrixResources resources_;
   std::shared_ptr<const Buffer> workspace_;
   std::optional<BiasGradient> bias_gradient_;
+  Buffer kept_memory_;
+  Tensor kept_bias_gradient_;  // what the product writes over while it adds
 };
 
 // cuBLASLt's own opaque description of an algorithm.

@@ -46,23 +46,25 @@ class ConvolutionProduct final : public BoundProduct {
     if (variant.unpacks) {
       weight_gradient = packed_gradient_ = Allocate(resources.device, problem.result_dtype);
     }
-    for (int64_t group = 0; group < variant.calls; ++group) {
-      calls_.push_back(
-          MemoryOfCall(problem, operands, group, x.data, weight.data, weight_gradient.data));
-    }
+    const auto calls_into = [&](const Tensor& gradient) {
+      std::vector<ConvolutionMemory> calls;
+      for (int64_t group = 0; group < variant.calls; ++group) {
+        calls.push_back(MemoryOfCall(problem, operands, group, x.data, weight.data, gradient.data));
+      }
+      return calls;
+    };
+    calls_ = calls_into(weight_gradient);
+    if (!operands.accumulates || problem.pass != ProductPass::kBackwardWeights) return;
+    added_gradient_ =
+        variant.unpacks ? packed_gradient_ : Allocate(resources.device, problem.result_dtype);
+    adding_calls_ = calls_into(added_gradient_);
   }
 
   void Run(Stream& stream) override {
-    if (packed_x_ && !forward_packs_) PackImages(stream, operands_.x, variant_.packing, packed_x_);
-    if (packed_weight_) {
-      PackImages(stream, operands_.weight, {.fold = variant_.packing.fold}, packed_weight_);
-    }
-    context_.Use(stream);
-    for (const ConvolutionMemory& call : calls_) {
-      graph_->Execute(context_, plan_, call, workspace_ ? workspace_->data() : nullptr);
-    }
+    Execute(stream, calls_);
     if (packed_gradient_) {
-      UnpackGradient(stream, packed_gradient_, variant_.packing.fold, operands_.weight_gradient);
+      UnpackGradient(stream, packed_gradient_, variant_.packing.fold, /*adds=*/false,
+                     operands_.weight_gradient);
     }
     if (!variant_.finishes) return;
     if (variant_.problem.pass == ProductPass::kForward) {
@@ -72,7 +74,26 @@ class ConvolutionProduct final : public BoundProduct {
     }
   }
 
+  // cuDNN's gradient of weights adds to nothing: an own kernel does.
+  void RunAdding(Stream& stream) override {
+    CONVOY_CHECK(added_gradient_, "this product was not made to add to its result");
+    Execute(stream, adding_calls_);
+    UnpackGradient(stream, added_gradient_, variant_.packing.fold, /*adds=*/true,
+                   operands_.weight_gradient);
+  }
+
  private:
+  void Execute(Stream& stream, const std::vector<ConvolutionMemory>& calls) {
+    if (packed_x_ && !forward_packs_) PackImages(stream, operands_.x, variant_.packing, packed_x_);
+    if (packed_weight_) {
+      PackImages(stream, operands_.weight, {.fold = variant_.packing.fold}, packed_weight_);
+    }
+    context_.Use(stream);
+    for (const ConvolutionMemory& call : calls) {
+      graph_->Execute(context_, plan_, call, workspace_ ? workspace_->data() : nullptr);
+    }
+  }
+
   // Forward keeps its copy of x, which the gradient of the weights reads if it needs the same.
   void FindPackedMemory(const Shape& shape, const ConvolutionResources& resources) {
     const int64_t bytes = BytesOf(shape, variant_.problem.dtype);
@@ -102,7 +123,8 @@ class ConvolutionProduct final : public BoundProduct {
   bool forward_packs_ = false;  // into packed_memory_
   Buffer weight_memory_;
   Tensor packed_x_, packed_weight_, packed_gradient_;
-  std::vector<ConvolutionMemory> calls_;
+  Tensor added_gradient_;  // that an own kernel adds to the arena
+  std::vector<ConvolutionMemory> calls_, adding_calls_;
 };
 
 // Returns the plans that cuDNN proposes for a variant.

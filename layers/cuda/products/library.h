@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/device/stream.h"
+#include "core/error.h"
 #include "core/tensor/tensor.h"
 #include "layers/backend.h"
 
@@ -40,6 +41,12 @@ class BoundProduct {
   virtual ~BoundProduct() = default;
   // Queues it. The same inputs give the same bits every time.
   virtual void Run(Stream& stream) = 0;
+  // Queues it, and adds its result to what is there. Only for gradients of weights, if
+  // ProductOperands::accumulates; others throw (kDefect).
+  virtual void RunAdding(Stream& stream) {
+    (void)stream;
+    CONVOY_CHECK(false, "this product cannot add to its result");
+  }
 };
 
 // The operands of a layer's products. Of a convolution, x and y are NHWC; of a fully connected
@@ -56,6 +63,8 @@ struct ProductOperands {
   bool mask_dx = false;    // dx is zero if x is not above zero
   Tensor weight_gradient;  // fp32
   Tensor bias_gradient;    // fp32; empty if there is no bias
+  // BoundProduct::RunAdding of the gradient of the weights may be called.
+  bool accumulates = false;
   // If a convolution's forward always runs on the same x before the gradient of the weights:
   // what forward leaves for it. Null if a network does not train.
   std::shared_ptr<PackedImages> packed_x;

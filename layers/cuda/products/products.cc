@@ -32,8 +32,12 @@ class ProductOperation final : public Operation {
     if (request.learns) {
       {
         const PhaseTimer timer(context, wiring_.name, "backward weights");
-        if (products_.bias_gradient) products_.bias_gradient->Run(stream);
-        products_.backward_weights->Run(stream);
+        if (products_.bias_gradient) products_.bias_gradient->Run(stream, request.adds);
+        if (request.adds) {
+          products_.backward_weights->RunAdding(stream);
+        } else {
+          products_.backward_weights->Run(stream);
+        }
       }
       wiring_.parameters.ReportReady(request.observer);
     }
@@ -81,6 +85,7 @@ ProductOperands OperandsOf(const Wiring& wiring) {
           .mask_dx = wiring.mask_dx,
           .weight_gradient = parameters.weight_gradient,
           .bias_gradient = parameters.bias_gradient,
+          .accumulates = wiring.accumulates,
           .packed_x = nullptr};
 }
 

@@ -25,14 +25,22 @@ class NamedProduct final : public BoundProduct {
       : name_(std::move(name)), product_(std::move(product)) {}
 
   void Run(Stream& stream) override {
+    NamingFailure([&] { product_->Run(stream); });
+  }
+  void RunAdding(Stream& stream) override {
+    NamingFailure([&] { product_->RunAdding(stream); });
+  }
+
+ private:
+  template <typename Queue>
+  void NamingFailure(Queue&& queue) const {
     try {
-      product_->Run(stream);
+      queue();
     } catch (const Error& error) {
       throw Error(error.exit_code(), fmt::format("{}: {}", name_, error.message()), error.hint());
     }
   }
 
- private:
   std::string name_;
   std::unique_ptr<BoundProduct> product_;
 };
