@@ -43,7 +43,17 @@ struct LoaderOptions {
   uint64_t seed = 0;
   Order order = Order::kShuffled;
   int64_t global_batch = 128;  // images
+  // A global batch is delivered in up to so many batches of the same size; the last one may be
+  // short, and those that would be empty are left out.
+  int micro_batches = 1;
   Share share;
+
+  // Returns the images of a micro-batch over all ranks.
+  int64_t MicroBatchSize() const { return (global_batch + micro_batches - 1) / micro_batches; }
+  // Returns how many micro-batches a global batch of n <= global_batch samples has.
+  int MicroBatchesOf(int64_t n) const {
+    return static_cast<int>((n + MicroBatchSize() - 1) / MicroBatchSize());
+  }
   CropOptions crop;
   int threads = 1;
   int queue = 3;  // batches ready or in work ahead of the consumer
@@ -69,9 +79,10 @@ class Loader {
                                       const LoaderOptions& options, Log& log);
   virtual ~Loader() = default;
 
+  // Micro-batches, where a global batch has several.
   virtual int64_t batches_per_epoch() const = 0;
-  // Returns the rows of every batch: share.Rows(global_batch) * views. The views of one image are
-  // neighbours.
+  // Returns the rows of every batch: share.Rows(images of a micro-batch) * views. The views of one
+  // image are neighbours.
   virtual int64_t rows() const = 0;
 
   // Makes the next Next() give batch `index` of `epoch`. After the last batch of an epoch comes the

@@ -102,9 +102,9 @@ class Backend {
                                            const NetworkArenas& arenas) = 0;
 
   // blocks [G, N, ..., ceil(C / G)] -> whole [N, ..., C], and back. Block g holds the channels
-  // of ShareOf(C, G, g), which may be none. They lie densely, [N, ..., count], at the beginning of its part
-  // of `blocks`; the rest of a part that is larger is neither read nor written. These are the only
-  // reorders of activations.
+  // of ShareOf(C, G, g), which may be none. They lie densely, [N, ..., count], at the beginning of
+  // its part of `blocks`; the rest of a part that is larger is neither read nor written. These are
+  // the only reorders of activations.
   virtual void ConcatenateChannels(Stream& stream, const Tensor& blocks, const Tensor& whole) = 0;
   virtual void SplitChannels(Stream& stream, const Tensor& whole, const Tensor& blocks) = 0;
 

@@ -60,6 +60,7 @@ std::unique_ptr<RankModel> Engine::MakeModel(int64_t rows, bool training) const 
       RankModel::Options{.dtype = options_.dtype,
                          .rows = rows,
                          .training = training,
+                         .accumulates = training && options_.micro_batches > 1,
                          .preprocessing = preprocessing_,
                          .exchange_memory = CollectiveMemoryOf(
                              resources_, grid().Along(Axis::kShard | Axis::kTower))});

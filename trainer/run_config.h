@@ -74,6 +74,7 @@ struct RunConfig {
   int epochs = 90;
   std::optional<int64_t> steps;  // ends the run after so many steps, if that is sooner
   int64_t batch_size = 128;      // global
+  int accumulate = 1;            // micro-batches of a step
   OptimizerOptions optimizer;
   uint64_t seed = 0;
 

@@ -79,13 +79,14 @@ int64_t PeakMemory() {
 // Steps on one batch, queued and finished as training does it.
 class BenchLoop {
  public:
-  BenchLoop(Engine& engine, const Batch& batch)
+  BenchLoop(Engine& engine, Batch& batch, int micro_batches)
       : world_(engine.world()),
         watchdog_(engine.grid().watchdog()),
         optimizer_(engine.optimizer()),
         step_(engine.step()),
         model_(engine.model()),
-        batch_(batch) {}
+        batch_(batch),
+        micro_batches_(micro_batches) {}
 
   void Run(int steps) {
     last_result_ = Clock::now();
@@ -116,8 +117,13 @@ class BenchLoop {
       world_.all().Barrier("bench");
       last_result_ = Clock::now();
     }
-    times_.push_back(step_.Run(batch_, optimizer_.NextRates({}), 0));
-    model_.Prefetch(batch_);
+    const StepRates rates = optimizer_.NextRates({});
+    StepTimes& times = times_.emplace_back();
+    for (int micro = 0; micro < micro_batches_; ++micro) {
+      batch_.micro = {.index = micro, .count = micro_batches_};
+      times += step_.Run(batch_, rates, 0);
+      model_.Prefetch(batch_);
+    }
   }
 
   void Finish() {
@@ -133,7 +139,8 @@ class BenchLoop {
   Optimizer& optimizer_;
   TrainingStep& step_;
   RankModel& model_;
-  const Batch& batch_;
+  Batch& batch_;
+  const int micro_batches_;
   int64_t queued_ = 0, finished_ = 0;
   double first_loss_ = 0;
   std::vector<StepTimes> times_;
@@ -164,14 +171,16 @@ StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& lo
                  .optimizer = {.rule = options.rule, .lr = 1e-6},
                  .overlap = options.overlap,
                  .reduce_dtype = options.reduce_dtype,
-                 .record_steps = options.compute.record_steps});
+                 .record_steps = options.compute.record_steps,
+                 .micro_batches = options.accumulate});
   engine.store().Initialize(0, *resources.stream);
 
   const GridShape& shape = grid.shape();
-  const int64_t rows = (options.batch_size + shape.row_parts() - 1) / shape.row_parts();
+  const int64_t row_parts = int64_t{shape.row_parts()} * options.accumulate;
+  const int64_t rows = (options.batch_size + row_parts - 1) / row_parts;
   const int64_t part = shape.RankAlong(Axis::kReplica | Axis::kShard, grid.place());
-  const Batch batch = SyntheticBatch(network.input, network.classes, rows, part * rows,
-                                     options.batch_size, backend);
+  Batch batch = SyntheticBatch(network.input, network.classes, rows, part * rows,
+                               options.batch_size, backend);
   Preprocessing preprocessing;
   preprocessing.mean.assign(static_cast<size_t>(network.input[2]), 120);
   std::vector<KernelMeasurement> measured = engine.Compile(rows, preprocessing, log);
@@ -183,7 +192,7 @@ StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& lo
   if (!times_apart) step.SetTimer(&collector);
 
   StepBenchResult result{.backend = resources.Describe(), .measured = std::move(measured)};
-  BenchLoop loop(engine, batch);
+  BenchLoop loop(engine, batch, options.accumulate);
   loop.Run(options.warm_up);
   collector.Clear();
   loop.Forget();

@@ -19,6 +19,7 @@ struct StepBenchOptions {
   ModelOptions model_options;
   ComputeConfig compute;
   int64_t batch_size = 128;  // global
+  int accumulate = 1;        // micro-batches of a step
   UpdateRule rule;
   Overlap overlap = Overlap::kOn;
   DType reduce_dtype = DType::kFloat32;

@@ -1,6 +1,7 @@
 // core/tensor/batch.h - what a loader delivers and a device finishes.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <vector>
 
@@ -20,6 +21,14 @@ struct SampleInfo {
   uint32_t mirror = 0;                // 1: the device flips the row left to right
 };
 
+// Which part of a step's global batch a batch is: the parts come one after another, and their
+// gradients add up to those of the step.
+struct MicroBatch {
+  int index = 0, count = 1;
+  bool is_last() const { return index + 1 == count; }
+  auto operator<=>(const MicroBatch&) const = default;
+};
+
 // Crops [N, H, W, C] and what is known of each row. The network's first layer applies mirror, mean,
 // colour shift, scale and type to uint8 crops:
 //   x[h, w, c] = (pixel[h, mirror ? W-1-w : w, c] - mean[h, w, c] + colour_shift[c])
@@ -27,6 +36,7 @@ struct SampleInfo {
 struct Batch {
   int64_t epoch = 0;
   int64_t index = 0;         // of the global batch in its epoch
+  MicroBatch micro;          // of the global batch
   int64_t global_count = 0;  // samples of the global batch over all ranks, padding not counted
   float colour_scale = 1;    // 1 / (1 + colour strength), as the 2012 code did; else 1
   Shape shape;               // [N, H, W, C]

@@ -46,9 +46,10 @@ struct Slot {
   bool ready() const { return done == images; }
 };
 
-// This loader's part of a global batch.
+// This loader's part of a global batch, or of a micro-batch of it.
 struct BatchRows {
-  int64_t epoch = 0, global_count = 0;
+  int64_t epoch = 0, global_index = 0, global_count = 0;
+  MicroBatch micro;
   int64_t first_position = 0, images = 0;
 };
 
@@ -103,11 +104,14 @@ PoolLoader::PoolLoader(std::shared_ptr<const Dataset> dataset, const LoaderOptio
     : dataset_(std::move(dataset)),
       options_(options),
       log_(log),
-      images_(options.share.Rows(options.global_batch)),
+      images_(options.share.Rows(options.MicroBatchSize())),
       read_ahead_(options.read_ahead_bytes, images_, options.threads),
       bad_in_epoch_(BadSampleLimit(options.bad_sample_limit, dataset_->size())) {
   const CropOptions& crop = options_.crop;
-  batches_per_epoch_ = (dataset_->size() + options_.global_batch - 1) / options_.global_batch;
+  const int64_t rest = dataset_->size() % options_.global_batch;
+  batches_per_epoch_ =
+      dataset_->size() / options_.global_batch * options_.MicroBatchesOf(options_.global_batch) +
+      options_.MicroBatchesOf(rest);
   views_ = crop.views;
   view_bytes_ = int64_t{crop.crop} * crop.crop * crop.channels;
   pool_.emplace(options_.threads, "convoy-loader");
@@ -147,10 +151,17 @@ std::unique_ptr<Batch> PoolLoader::TakeMemory() {
 BatchRows PoolLoader::RowsOf(int64_t epoch, int64_t index) const {
   BatchRows rows;
   rows.epoch = epoch;
-  const int64_t first = index * options_.global_batch;
-  rows.global_count = std::min(options_.global_batch, dataset_->size() - first);
-  const auto [begin, end] = options_.share.Range(options_.global_batch, rows.global_count);
-  rows.first_position = first + begin;
+  const int64_t batch = options_.global_batch, micro_size = options_.MicroBatchSize();
+  const int of_a_full_one = options_.MicroBatchesOf(batch);
+  rows.global_index = index / of_a_full_one;
+  const int64_t first = rows.global_index * batch;
+  rows.global_count = std::min(batch, dataset_->size() - first);
+  rows.micro = {.index = static_cast<int>(index % of_a_full_one),
+                .count = options_.MicroBatchesOf(rows.global_count)};
+  const int64_t micro_first = rows.micro.index * micro_size;
+  const auto [begin, end] =
+      options_.share.Range(micro_size, std::min(micro_size, rows.global_count - micro_first));
+  rows.first_position = first + micro_first + begin;
   rows.images = end - begin;
   return rows;
 }
@@ -175,7 +186,8 @@ void PoolLoader::OpenSlot() {
 
   Batch& batch = *slot->batch;
   batch.epoch = fill_epoch_;
-  batch.index = fill_index_;
+  batch.index = own.global_index;
+  batch.micro = own.micro;
   batch.global_count = own.global_count;
   batch.colour_scale = noisy ? ColourScale(crop.colour, slot->colour_strength) : 1.0f;
   const int64_t filled = slot->images * views_;

@@ -32,6 +32,10 @@ void CheckOptions(const Dataset& dataset, const LoaderOptions& options) {
   }
   check(options.global_batch >= 1, fmt::format("a batch of {} images", options.global_batch),
         "give --batch-size 1 or more");
+  check(options.micro_batches >= 1 && options.micro_batches <= options.global_batch,
+        fmt::format("a batch of {} images in {} micro-batches", options.global_batch,
+                    options.micro_batches),
+        "a micro-batch has at least one image: give a smaller --accumulate");
   check(options.threads >= 1 && options.queue >= 1,
         fmt::format("{} threads and a queue of {} batches", options.threads, options.queue),
         "both are at least 1");

@@ -38,6 +38,7 @@ Json ToJson(const StepBenchOptions& options, const StepBenchResult& result, cons
       {"model", options.model},
       {"dtype", NameOf(options.compute.dtype)},
       {"batch_size", options.batch_size},
+      {"accumulate", options.accumulate},
       {"ranks", world.size()},
       {"towers", options.compute.towers},
       {"fc_shards", options.compute.fc_shards},
@@ -159,6 +160,9 @@ ExitCode BenchStepCommand(int argc, const char* const* argv, bool layers_only) {
   table.Group("Measurement");
   table.Add("batch-size,b", "N", "128", "images of a step over all ranks",
             store::Integer("batch-size", 1, 1 << 24, [&](int64_t n) { options.batch_size = n; }));
+  table.Add("accumulate", "M", "1", "micro-batches of a step, whose gradients add up",
+            store::Integer("accumulate", 1, 1 << 20,
+                           [&](int64_t n) { options.accumulate = static_cast<int>(n); }));
   table.Add("steps", "N", "5", "timed steps", store::Integer("steps", 1, 1 << 20, [&](int64_t n) {
               options.steps = static_cast<int>(n);
             }));

@@ -67,6 +67,11 @@ void AddLearningOptions(OptionTable& table, RunConfig* config) {
             store::Integer("steps", 1, INT64_MAX, [=](int64_t n) { config->steps = n; }));
   table.Add("batch-size,b", "N", "128", "images of a step over all ranks",
             store::Integer("batch-size", 1, 1 << 24, [=](int64_t n) { config->batch_size = n; }));
+  table.Add("accumulate", "M", "1",
+            "compute the batch in M parts one after another, whose gradients add up: a batch that "
+            "memory does not hold at once",
+            store::Integer("accumulate", 1, 1 << 20,
+                           [=](int64_t n) { config->accumulate = static_cast<int>(n); }));
   AddOptimizerOptions(table, &config->optimizer);
   table.Add("seed", "N", "0", "of weights, order, crops, colour and dropout",
             store::Integer("seed", 0, INT64_MAX,

@@ -28,7 +28,8 @@ namespace convoy {
 struct HarnessOptions {
   NetworkSpec network;
   GridShape grid;
-  int64_t batch = 8;  // global
+  int64_t batch = 8;   // global
+  int accumulate = 1;  // micro-batches of a step
   OptimizerOptions optimizer;
   Preprocessing preprocessing;
   std::function<std::unique_ptr<Backend>()> make_backend = [] { return MakeOracleBackend(1); };
@@ -37,7 +38,14 @@ struct HarnessOptions {
   Overlap overlap = Overlap::kOn;
   bool records = true;
   // Something done wrong on purpose, to see that a test notices.
-  enum class Mutation { kNone, kSwapSlices, kSkipBucket, kWrongAxes, kLabelsOfOthers };
+  enum class Mutation {
+    kNone,
+    kSwapSlices,
+    kSkipBucket,
+    kWrongAxes,
+    kLabelsOfOthers,
+    kSkipMicroBatch
+  };
   Mutation mutation = Mutation::kNone;
 };
 
@@ -51,12 +59,18 @@ class Harness {
                  .optimizer = options.optimizer,
                  .overlap = options.overlap,
                  .record_steps = options.records,
+                 .micro_batches = options.accumulate,
                  .plan_buckets = [this](const RankPlan& plan) { return BucketsOf(plan); }}),
-        rows_((options.batch + options.grid.row_parts() - 1) / options.grid.row_parts()) {
+        rows_((MicroBatchSize() + options.grid.row_parts() - 1) / options.grid.row_parts()) {
     engine_.store().Initialize(options.seed, stream());
     Log log(LogLevel::kWarning, world.rank());
     engine_.Compile(rows_, options.preprocessing, log);
     if (options.mutation == HarnessOptions::Mutation::kSwapSlices) SwapSlices();
+  }
+
+  // Samples of a micro-batch over all ranks; of the batch if a step has one.
+  int64_t MicroBatchSize() const {
+    return (options_.batch + options_.accumulate - 1) / options_.accumulate;
   }
 
   // Rows of this rank of a global batch of `count` samples (all of them, or fewer in the last
@@ -93,12 +107,16 @@ class Harness {
     return FinishStep();
   }
   // The same in two parts: as many as steps_ahead() may be queued before the first is finished.
+  // Of a step in micro-batches, each is queued by itself.
   void QueueStep(const Batch& batch, double epoch_time) {
-    step().Run(batch,
-               engine_.optimizer().NextRates(
-                   {.epoch = epoch_time, .step_epochs = 1e-6, .total_epochs = 1000}),
-               options_.seed);
-    counts_.push_back(batch.global_count);
+    if (batch.micro.index == 0) {
+      rates_ = engine_.optimizer().NextRates(
+          {.epoch = epoch_time, .step_epochs = 1e-6, .total_epochs = 1000});
+    }
+    const bool skips = options_.mutation == HarnessOptions::Mutation::kSkipMicroBatch &&
+                       batch.micro.index > 0 && !batch.micro.is_last();
+    if (!skips) step().Run(batch, rates_, options_.seed);
+    if (batch.micro.is_last()) counts_.push_back(batch.global_count);
   }
   double FinishStep() {
     double loss = step().ReadResult().loss.loss;
@@ -217,6 +235,7 @@ class Harness {
   ComputeResources resources_;
   Engine engine_;
   int64_t rows_;
+  StepRates rates_;
   std::deque<int64_t> counts_;  // samples of the batches that are under way
 };
 

@@ -77,6 +77,7 @@ RunResult RunSmall(const GridShape& grid, const SmallRunOptions& options) {
                     {.network = network,
                      .grid = grid,
                      .batch = kBatch,
+                     .accumulate = options.accumulate,
                      .optimizer = optimizer,
                      .preprocessing = {.mean = {120, 110, 100}, .standard_deviation = {60, 60, 60}},
                      .make_backend = options.make_backend,
@@ -96,20 +97,27 @@ RunResult RunSmall(const GridShape& grid, const SmallRunOptions& options) {
                             .position = static_cast<uint64_t>(position)},
                            block);
       };
-      Batch batch = harness.MakeBatch(
-          epoch, first, std::min(kBatch, kSamples - first),
-          [&](int64_t position, int64_t i) {
-            return static_cast<uint8_t>(draw(position, static_cast<uint32_t>(i))[0] >> 24);
-          },
-          [&](int64_t position) { return static_cast<int32_t>(draw(position, 9999)[1] % 5); });
-      batch.colour_scale = 1 / 1.1f;
-      for (SampleInfo& sample : batch.samples) {
-        if (sample.weight == 0) continue;
-        const RandomWords words = draw(sample.position, 8888);
-        sample.mirror = words[0] & 1;
-        sample.colour_shift[1] = 10 * ToUniform(words[1]);
+      const int64_t count = std::min(kBatch, kSamples - first);
+      const int64_t part = harness.MicroBatchSize(), parts = (count + part - 1) / part;
+      for (int64_t micro = 0; micro < parts; ++micro) {
+        const int64_t begin = micro * part;
+        Batch batch = harness.MakeBatch(
+            epoch, first + begin, std::min(part, count - begin),
+            [&](int64_t position, int64_t i) {
+              return static_cast<uint8_t>(draw(position, static_cast<uint32_t>(i))[0] >> 24);
+            },
+            [&](int64_t position) { return static_cast<int32_t>(draw(position, 9999)[1] % 5); });
+        batch.micro = {.index = static_cast<int>(micro), .count = static_cast<int>(parts)};
+        batch.global_count = count;
+        batch.colour_scale = 1 / 1.1f;
+        for (SampleInfo& sample : batch.samples) {
+          if (sample.weight == 0) continue;
+          const RandomWords words = draw(sample.position, 8888);
+          sample.mirror = words[0] & 1;
+          sample.colour_shift[1] = 10 * ToUniform(words[1]);
+        }
+        harness.QueueStep(batch, static_cast<double>(epoch));
       }
-      harness.QueueStep(batch, static_cast<double>(epoch));
       if (step >= ahead) losses.push_back(harness.FinishStep());
     }
     for (int step = 0; step < ahead; ++step) losses.push_back(harness.FinishStep());

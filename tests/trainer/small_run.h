@@ -17,6 +17,7 @@ struct SmallRunOptions {
   std::function<std::unique_ptr<Backend>()> make_backend = [] { return MakeOracleBackend(1); };
   DType dtype = DType::kFloat64;
   bool records = true;
+  int accumulate = 1;
   bool queues_ahead = true;  // as many steps as a training run does
 };
 

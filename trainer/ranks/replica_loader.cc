@@ -28,6 +28,7 @@ LoaderOptions OwnOptions(LoaderOptions options, const ProcessGrid& grid,
 ReplicaLoader::ReplicaLoader(std::shared_ptr<const Dataset> dataset, const LoaderOptions& options,
                              ProcessGrid& grid, Log& log, BadSamplesCounted counted)
     : towers_(grid.HostAlong(Axis::kTower)),
+      micro_batches_(options.MicroBatchesOf(options.global_batch)),
       bad_in_epoch_(BadSampleLimit(options.bad_sample_limit, dataset->size())) {
   loader_ = Loader::Make(std::move(dataset), OwnOptions(options, grid, counted), log);
   rows_ = loader_->rows() * towers_.size();
@@ -38,7 +39,7 @@ ReplicaLoader::ReplicaLoader(std::shared_ptr<const Dataset> dataset, const Loade
 }
 
 void ReplicaLoader::Seek(int64_t epoch, int64_t index) {
-  loader_->Seek(epoch, index);
+  loader_->Seek(epoch, index * micro_batches_);
   bad_in_epoch_.Restart();
 }
 
@@ -71,6 +72,7 @@ const Batch& ReplicaLoader::Exchange() {
   if (towers_.size() == 1) return *own_;
   replica_.epoch = own_->epoch;
   replica_.index = own_->index;
+  replica_.micro = own_->micro;
   replica_.global_count = own_->global_count;
   replica_.colour_scale = own_->colour_scale;
   HostStream stream;

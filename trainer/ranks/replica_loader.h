@@ -30,9 +30,10 @@ class ReplicaLoader {
                 ProcessGrid& grid, Log& log,
                 BadSamplesCounted counted = BadSamplesCounted::kByRank);
 
-  // Rows of a batch: what the replica's network must hold.
+  // Rows of a batch: what this rank's network must hold.
   int64_t rows() const { return rows_; }
   int64_t batches_per_epoch() const { return loader_->batches_per_epoch(); }
+  // Makes the next batch the first one of global batch `index` of `epoch`.
   void Seek(int64_t epoch, int64_t index);
 
   // Takes this rank's part of the next batch. Not collective; throws what the loader throws.
@@ -57,6 +58,7 @@ class ReplicaLoader {
  private:
   Communicator& towers_;
   std::unique_ptr<Loader> loader_;
+  int micro_batches_ = 1;  // of a full global batch
   int64_t rows_ = 0;
   std::unique_ptr<Batch> own_;
   std::vector<BadSample> bad_in_batch_, bad_;

@@ -39,24 +39,15 @@ TrainingResult TrainingRun::RunSteps() {
   // A run that was stopped in the middle of an evaluation begins with it.
   if (evaluation_due_ && !EvaluateAndSave(signals)) return Stopped();
   while (!Finished()) {
-    std::optional<Error> fault;
-    const Clock::time_point fetch_start = Clock::now();
-    try {
-      loader_->Fetch();
-      // It travels to the device while the step before still runs there.
-      if (const Batch* batch = loader_->Whole()) engine_->model().Prefetch(*batch);
-    } catch (const Error& error) {
-      fault = error;
-    }
-    const double fetch_s = SecondsSince(fetch_start);
+    const Fetched first = Fetch();
     const StepVerdict verdict = AgreeOnNextBatch({.stop = signals.StopAsked(),
                                                   .checkpoint = signals.TakeCheckpointAsked(),
                                                   .bad_samples = loader_->bad_samples(),
-                                                  .fault = fault});
+                                                  .fault = first.fault});
     if (verdict.stop || verdict.checkpoint) FinishAllSteps();
     if (verdict.stop) return Stopped();
     if (verdict.checkpoint) Save(Importance::kShould);
-    QueueStep(fetch_s);
+    QueueStep(first.seconds);
     const bool epoch_ends = batch_ == 0;
     const bool due = config_.checkpoint_every > 0 && step_ % config_.checkpoint_every == 0;
     if (epoch_ends || due || Finished()) {
@@ -123,24 +114,46 @@ double TrainingRun::TotalEpochs() const {
   return static_cast<double>(batches) / static_cast<double>(StepsPerEpoch());
 }
 
+TrainingRun::Fetched TrainingRun::Fetch() {
+  Fetched fetched;
+  const Clock::time_point start = Clock::now();
+  try {
+    loader_->Fetch();
+    // It travels to the device while the work before still runs there.
+    if (const Batch* batch = loader_->Whole()) engine_->model().Prefetch(*batch);
+  } catch (const Error& error) {
+    fetched.fault = error;
+  }
+  fetched.seconds = SecondsSince(start);
+  return fetched;
+}
+
 void TrainingRun::QueueStep(double fetch_s) {
-  const Clock::time_point exchange_start = Clock::now();
-  const Batch& batch = loader_->Exchange();
-  StepUnderWay& under_way = under_way_.emplace_back(
-      StepUnderWay{{.step = step_ + 1, .epoch = epoch_}, batch.global_count});
-  StepMetrics& metrics = under_way.metrics;
-  metrics.wait_data_ms = 1e3 * (fetch_s + SecondsSince(exchange_start));
   const StepRates rates = engine_->optimizer().NextRates(Now());
-  metrics.lr = rates.lr;
   world_.SetStep(step_ + 1);
-  const StepTimes times = engine_->step().Run(batch, rates, config_.seed);
+  StepUnderWay under_way{{.step = step_ + 1, .epoch = epoch_}, 0};
+  StepTimes times;
+  double wait_s = 0;
+  for (bool is_last = false; !is_last;) {
+    const Clock::time_point exchange_start = Clock::now();
+    const Batch& batch = loader_->Exchange();
+    wait_s += SecondsSince(exchange_start);
+    times += engine_->step().Run(batch, rates, config_.seed);
+    EnterBadSamples();
+    under_way.images = batch.global_count;
+    is_last = batch.micro.is_last();
+    if (!is_last) fetch_s += FetchNextMicroBatch();
+  }
+  StepMetrics& metrics = under_way.metrics;
+  metrics.wait_data_ms = 1e3 * (fetch_s + wait_s);
+  metrics.lr = rates.lr;
   // A device waits by itself: only a host that waits can tell.
   if (world_.size() == 1 || !engine_->step().waits_on_device()) {
     metrics.wait_comm_ms =
         1e3 * (times.exchange_wait_s + times.statistics_wait_s + times.reduce_wait_s);
   }
   under_way.own = {.own_ms = 1e3 * (fetch_s + times.OwnSeconds()), .data_ms = 1e3 * fetch_s};
-  EnterBadSamples();
+  under_way_.push_back(std::move(under_way));
   SayWhyNotRecorded();
 
   ++step_;
@@ -148,6 +161,20 @@ void TrainingRun::QueueStep(double fetch_s) {
     batch_ = 0;
     ++epoch_;
   }
+}
+
+// Nobody stops in the middle of a step: a signal waits for its end.
+double TrainingRun::FetchNextMicroBatch() {
+  const Fetched fetched = Fetch();
+  try {
+    const StepVerdict verdict =
+        convoy::Agree(world_, {.bad_samples = loader_->bad_samples(), .fault = fetched.fault});
+    loader_->CountBadSamples(world_, verdict.bad_samples);
+  } catch (const Error&) {
+    EnterBadSamples();
+    throw;
+  }
+  return fetched.seconds;
 }
 
 void TrainingRun::SayWhyNotRecorded() {

@@ -75,8 +75,17 @@ class TrainingRun {
   int64_t StateBytes() const;  // of a checkpoint
 
   TrainingResult RunSteps();
-  // One step. A device is given the next one before the result of this one is read.
+  // One step, whose first batch took so long to fetch. A device is given the next one before the
+  // result of this one is read.
   void QueueStep(double fetch_s);
+  // Takes this rank's part of the next batch. Not collective.
+  struct Fetched {
+    double seconds = 0;
+    std::optional<Error> fault;
+  };
+  Fetched Fetch();
+  // Returns the seconds that this rank took for its part.
+  double FetchNextMicroBatch();
   void SayWhyNotRecorded();
   // Agrees on what the ranks bring, and finishes the oldest step if more than
   // TrainingStep::steps_ahead are under way.

@@ -90,7 +90,8 @@ TrainingRun::TrainingRun(const RunConfig& config, World& world, Log& log)
                                                    .optimizer = config_.optimizer,
                                                    .overlap = config_.overlap,
                                                    .reduce_dtype = config_.reduce_dtype,
-                                                   .record_steps = config_.compute.record_steps});
+                                                   .record_steps = config_.compute.record_steps,
+                                                   .micro_batches = config_.accumulate});
   if (beginning == Beginning::kFresh) {
     engine_->store().Initialize(config_.seed, *resources_.stream);
     preprocessing_ = PreprocessingOf(config_, network_, *training_set_, world_, log_);
@@ -272,6 +273,7 @@ void TrainingRun::MakeModelAndLoaders() {
                                                          BadSamplesCounted::kOverAllRanks);
   }
   options.seed = config_.seed;
+  options.micro_batches = config_.accumulate;
   options.crop.random = config_.augment;
   options.crop.colour = network_.input[2] == 3 ? config_.colour : ColourNoise::kNone;
   options.crop.colour_strength = [schedule = config_.colour_scheduler,
@@ -309,8 +311,9 @@ int64_t TrainingRun::StateBytes() const {
 
 // Images of an evaluation batch over all ranks: with ten views, a tenth as many.
 int64_t TrainingRun::EvaluationBatch() const {
-  const int64_t rows =
-      std::min<int64_t>(config_.batch_size, kMaxEvaluationBatch * grid().shape().row_parts());
+  // No larger than what training holds at a time.
+  const int64_t trained = (config_.batch_size + config_.accumulate - 1) / config_.accumulate;
+  const int64_t rows = std::min<int64_t>(trained, kMaxEvaluationBatch * grid().shape().row_parts());
   return std::max<int64_t>(rows / config_.views, grid().shape().row_parts());
 }
 
@@ -324,6 +327,15 @@ void TrainingRun::Announce() {
       "{}, global batch {}, {} an epoch, {}", cut, config_.batch_size,
       FormatCount(StepsPerEpoch(), "step"),
       config_.steps ? FormatCount(*config_.steps, "step") : FormatCount(config_.epochs, "epoch"));
+  if (config_.accumulate > 1) {
+    const bool has_batch_norm = std::any_of(
+        network_.layers.begin(), network_.layers.end(),
+        [](const LayerSpec& layer) { return std::holds_alternative<BatchNorm>(layer.layer); });
+    log_.Info("a step adds the gradients of {} micro-batches{}", config_.accumulate,
+              has_batch_norm ? "; batch norm normalises over each of them, and not over the global "
+                               "batch"
+                             : "");
+  }
 }
 
 }  // namespace convoy

@@ -47,7 +47,8 @@ RankModel::RankModel(Backend& backend, const RankPlan& plan, const ParameterStor
       compiled.network = backend.Compile(compiled.segment->spec,
                                          {.dtype = options.dtype,
                                           .batch = compiled.segment->shards * options.rows,
-                                          .training = options.training},
+                                          .training = options.training,
+                                          .accumulates = options.accumulates},
                                          store.arenas());
     }
     stages_.push_back(std::move(compiled));

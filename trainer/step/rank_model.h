@@ -29,6 +29,7 @@ class RankModel {
     DType dtype = DType::kFloat32;
     int64_t rows = 1;  // of every batch that is loaded
     bool training = true;
+    bool accumulates = false;  // a step may have several batches
     Preprocessing preprocessing;
     // Of what ranks exchange: World::AllocateShared, which collectives reach fastest.
     Allocator exchange_memory = AllocateHost;

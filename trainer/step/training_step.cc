@@ -66,6 +66,16 @@ bool AllFinite(const std::vector<char>& bytes) {
 
 }  // namespace
 
+StepTimes& StepTimes::operator+=(const StepTimes& other) {
+  forward_s += other.forward_s;
+  backward_s += other.backward_s;
+  exchange_wait_s += other.exchange_wait_s;
+  statistics_wait_s += other.statistics_wait_s;
+  reduce_wait_s += other.reduce_wait_s;
+  update_s += other.update_s;
+  return *this;
+}
+
 // Carries out the operations of a part, one after another.
 class TrainingStep::Interpreter {
  public:
@@ -266,10 +276,9 @@ TrainingStep::Part& TrainingStep::PartOf(MicroBatch micro) {
   return *known;
 }
 
-StepTimes TrainingStep::Run(const Batch& batch, const StepRates& rates, uint64_t seed,
-                            MicroBatch micro) {
+StepTimes TrainingStep::Run(const Batch& batch, const StepRates& rates, uint64_t seed) {
   StepTimes times;
-  if (micro.index == 0) {
+  if (batch.micro.index == 0) {
     SetLearning(rates.learns);
     updater_->SetRates(stream_, rates.parameters);
   }
@@ -282,7 +291,7 @@ StepTimes TrainingStep::Run(const Batch& batch, const StepRates& rates, uint64_t
   const Clock::time_point start = Clock::now();
   model_.Load(stream_, batch);
   times.forward_s = SecondsSince(start);
-  Part& part = PartOf(micro);
+  Part& part = PartOf(batch.micro);
   bool was_queued = false;
   const auto queue_work = [&] {
     // A recording of it failed half way.
@@ -294,7 +303,7 @@ StepTimes TrainingStep::Run(const Batch& batch, const StepRates& rates, uint64_t
   } else {
     part.runner->Run(stream_, context, queue_work);
   }
-  QueueResult(micro);
+  QueueResult(batch.micro);
   return times;
 }
 

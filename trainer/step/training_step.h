@@ -26,6 +26,7 @@ struct StepTimes {
   double reduce_wait_s = 0;              // for gradients of other ranks: what was not hidden
   double update_s = 0;
 
+  StepTimes& operator+=(const StepTimes& other);
   // All of it, without waiting for other ranks.
   double OwnSeconds() const {
     return forward_s + backward_s - exchange_wait_s - statistics_wait_s + update_s;
@@ -36,14 +37,6 @@ struct StepTimes {
 struct StepResult {
   LossSums loss;            // zero on a rank whose loss does not count
   bool non_finite = false;  // a gradient or weight became NaN or infinite; updates have stopped
-};
-
-// Which of the micro-batches of a step a batch is: their gradients add up to those of the step, and
-// the last one is followed by the update.
-struct MicroBatch {
-  int index = 0, count = 1;
-  bool is_last() const { return index + 1 == count; }
-  auto operator<=>(const MicroBatch&) const = default;
 };
 
 struct TrainingStepOptions {
@@ -76,11 +69,12 @@ class TrainingStep {
   ~TrainingStep();
 
   // Collective over the world. `batch`: this rank's rows of the step's global batch, or of one of
-  // its micro-batches; the calls of a step come in their order, with the same rates. The gradient
-  // is that of the mean loss over the batch.global_count samples of the global batch.
+  // its micro-batches, which come in their order, with the same rates; the last one is followed by
+  // the update. The gradient is that of the mean loss over the batch.global_count samples of the
+  // global batch.
   // On a device, it may return before the work is done; at most steps_ahead() + 1 results of steps
   // are left unread.
-  StepTimes Run(const Batch& batch, const StepRates& rates, uint64_t seed, MicroBatch micro = {});
+  StepTimes Run(const Batch& batch, const StepRates& rates, uint64_t seed);
 
   // Receives the time of every operation from now on; null: nobody does. Steps that are timed are
   // not recorded.

@@ -245,6 +245,40 @@ TEST(ProcessGrid, NeighboursAreTheTowersOfOneReplica) {
   });
 }
 
+// Rank 5 is tower 1 of shard 0 of replica 1.
+TEST(ProcessGrid, GroupsAreTheRanksThatDifferAlongTheirAxesAlone) {
+  const GridShape shape{.replicas = 2, .shards = 2, .towers = 2};
+  EXPECT_EQ(shape.PlaceOf(5), (GridPlace{.replica = 1, .shard = 0, .tower = 1}));
+  const std::vector<std::pair<Axes, std::vector<int>>> groups_of_5 = {
+      {Axis::kReplica, {1, 5}},
+      {Axis::kReplica | Axis::kShard, {1, 3, 5, 7}},
+      {Axis::kShard | Axis::kTower, {4, 5, 6, 7}},
+      {Axis::kShard, {5, 7}},
+      {Axis::kTower, {4, 5}},
+      {{}, {5}}};
+  RunAsThreads(8, {}, [&](World& world) {
+    ProcessGrid grid(world, shape);
+    for (const auto& [axes, ranks] : groups_of_5) {
+      EXPECT_EQ(shape.RanksWith(axes, shape.PlaceOf(5)), ranks) << NameOf(axes);
+      if (axes.empty()) continue;
+      HostStream stream;
+      double sum = 1 << world.rank();
+      grid.Along(axes).AllReduce(stream, OneNumber(sum), ReduceOp::kSum, "sum").Wait(stream);
+      double expected = 0;
+      for (int rank : ranks) expected += 1 << rank;
+      if (world.rank() == 5) {
+        EXPECT_EQ(sum, expected) << NameOf(axes);
+      }
+      EXPECT_EQ(grid.Along(axes).rank(), shape.RankAlong(axes, grid.place()));
+    }
+    // Axes of one rank do not matter.
+    EXPECT_EQ(NameOf(shape.Effective(Axis::kTower)), "towers");
+    EXPECT_THROW(grid.Along(Axis::kReplica | Axis::kTower), Error);
+  });
+  const GridShape towers{.towers = 2};
+  EXPECT_EQ(NameOf(towers.Effective(Axis::kReplica | Axis::kShard)), "one rank");
+}
+
 TEST(ProcessGrid, WrongNumberOfRanksIsADefect) {
   RunAsThreads(3, {}, [](World& world) {
     try {
@@ -252,7 +286,7 @@ TEST(ProcessGrid, WrongNumberOfRanksIsADefect) {
       ADD_FAILURE() << "did not throw";
     } catch (const Error& error) {
       EXPECT_EQ(error.exit_code(), ExitCode::kDefect);
-      EXPECT_THAT(error.message(), HasSubstr("2 replicas of 2 towers in a world of 3 ranks"));
+      EXPECT_THAT(error.message(), HasSubstr("a grid of 4 ranks in a world of 3"));
     }
   });
 }

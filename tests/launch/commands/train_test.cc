@@ -44,6 +44,7 @@ TEST(OptionsOfTrain, AreFixedOrWithoutInfluenceOrMakeAnotherRun) {
                                   "val-split",
                                   "devkit",
                                   "batch-size",
+                                  "accumulate",
                                   "betas",
                                   "eps",
                                   "eta",

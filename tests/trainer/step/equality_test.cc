@@ -86,6 +86,30 @@ INSTANTIATE_TEST_SUITE_P(Rules, RuleEquality,
                                            RuleCase{"LarsClipped", LarsRule{}, 1, 0.5}),
                          [](const auto& instance) { return instance.param.name; });
 
+// Gradients that micro-batches add up are those of the batch at once; the last one is short. Batch
+// norm would see other rows.
+TEST(Accumulation, TheRunIsThatOfTheBatchAtOnce) {
+  const RunResult at_once = RunSmall({});
+  for (const int micro_batches : {2, 3, 5, 7}) {
+    for (const GridShape& grid :
+         {GridShape{}, GridShape{.shards = 2}, GridShape{.replicas = 2, .towers = 2}}) {
+      const RunResult added = RunSmall(grid, {.accumulate = micro_batches});
+      EXPECT_LT(LargestDifference(at_once.losses, added.losses), 1e-10) << micro_batches;
+      EXPECT_LT(LargestDifference(at_once.weights, added.weights), 1e-10) << micro_batches;
+      EXPECT_LT(LargestDifference(at_once.states, added.states), 1e-10) << micro_batches;
+    }
+  }
+}
+
+TEST(Accumulation, BatchNormNormalisesOverAMicroBatchOnEveryCut) {
+  const SmallRunOptions options{.batch_norm = true, .accumulate = 3};
+  const RunResult one = RunSmall({}, options);
+  EXPECT_GT(LargestDifference(one.losses, RunSmall({}, {.batch_norm = true}).losses), 1e-3);
+  for (const GridShape& grid : {GridShape{.shards = 2}, GridShape{.replicas = 2, .towers = 2}}) {
+    EXPECT_LT(LargestDifference(one.losses, RunSmall(grid, options).losses), 1e-10);
+  }
+}
+
 constexpr GridShape kEveryAxis{.replicas = 2, .shards = 2, .towers = 2};
 
 TEST(CutEquality, OverlapChangesNoBit) {
@@ -116,13 +140,15 @@ struct MutationCase {
   std::string name;
   GridShape grid;
   Mutation mutation;
+  int accumulate = 1;
 };
 
 class CutEqualityMutation : public ::testing::TestWithParam<MutationCase> {};
 
 TEST_P(CutEqualityMutation, IsNoticed) {
   const RunResult one = RunSmall({});
-  const RunResult wrong = RunSmall(GetParam().grid, {.mutation = GetParam().mutation});
+  const RunResult wrong = RunSmall(
+      GetParam().grid, {.mutation = GetParam().mutation, .accumulate = GetParam().accumulate});
   EXPECT_GT(LargestDifference(one.losses, wrong.losses), 1e-3);
 }
 
@@ -133,6 +159,7 @@ INSTANTIATE_TEST_SUITE_P(
         MutationCase{"SwappedSlicesOfTheShards", {.shards = 2}, Mutation::kSwapSlices},
         MutationCase{"ASkippedBucket", {.replicas = 2}, Mutation::kSkipBucket},
         MutationCase{"BucketsReducedOverTheReplicasAlone", {.shards = 2}, Mutation::kWrongAxes},
+        MutationCase{"ASkippedMicroBatch", {}, Mutation::kSkipMicroBatch, 3},
         MutationCase{"LabelsOfOtherRows", {.shards = 2}, Mutation::kLabelsOfOthers}),
     [](const auto& instance) { return instance.param.name; });
 
