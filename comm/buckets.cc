@@ -20,6 +20,12 @@ Range Intersect(const Range& a, const Range& b) {
 }
 Range RangeOf(const Bucket& bucket) { return {bucket.begin, bucket.count}; }
 
+// Returns this rank's part of a bucket that is scattered.
+Tensor OwnPartOf(const Tensor& bucket, const Communicator& group) {
+  const int64_t part = bucket.count() / group.size();
+  return bucket.Range(group.rank() * part, part);
+}
+
 // Returns the ranges in order, joined if only the padding of an arena lies between them.
 std::vector<Range> Joined(std::vector<Range> ranges) {
   std::sort(ranges.begin(), ranges.end(),
@@ -69,6 +75,9 @@ GradientBuckets::GradientBuckets(std::vector<Bucket> buckets, const Tensor& grad
     const Bucket& bucket = buckets_[i];
     CONVOY_CHECK(bucket.group != nullptr, "bucket {} has no group", bucket.name);
     gradients.Range(bucket.begin, bucket.count);  // checks the bounds
+    CONVOY_CHECK(!bucket.scatters || bucket.count % bucket.group->size() == 0,
+                 "bucket {} of {} elements for {} ranks", bucket.name, bucket.count,
+                 bucket.group->size());
     for (size_t j = 0; j < i; ++j) {
       CONVOY_CHECK(Intersect(RangeOf(bucket), RangeOf(buckets_[j])).count == 0,
                    "buckets {} and {} overlap", buckets_[j].name, bucket.name);
@@ -145,7 +154,8 @@ void GradientBuckets::Start(Stream& stream, size_t index) {
   state.phase = State::Phase::kReducing;
   state.reductions.clear();
   if (bucket.group->is_trivial()) return;
-  for (const Range& range : state.ranges) {
+  const std::vector<Range> whole{RangeOf(bucket)};
+  for (const Range& range : bucket.scatters ? whole : state.ranges) {
     State::Reduction& reduction = state.reductions.emplace_back();
     reduction.values = gradients_.Range(range.begin, range.count);
     if (state.wire) {
@@ -153,9 +163,16 @@ void GradientBuckets::Start(Stream& stream, size_t index) {
                            .Range(range.begin - bucket.begin, range.count);
       options_.convert(stream, reduction.values, reduction.wire);
     }
-    reduction.request =
-        bucket.group->AllReduce(stream, reduction.wire ? reduction.wire : reduction.values,
-                                ReduceOp::kSum, bucket.name.c_str());
+    const Tensor travels = reduction.wire ? reduction.wire : reduction.values;
+    if (!bucket.scatters) {
+      reduction.request =
+          bucket.group->AllReduce(stream, travels, ReduceOp::kSum, bucket.name.c_str());
+      continue;
+    }
+    reduction.values = OwnPartOf(reduction.values, *bucket.group);
+    if (reduction.wire) reduction.wire = OwnPartOf(reduction.wire, *bucket.group);
+    reduction.request = bucket.group->ReduceScatter(
+        stream, travels, OwnPartOf(travels, *bucket.group), bucket.name.c_str());
   }
 }
 

@@ -67,7 +67,8 @@ class Communicator {
   Request AllReduce(Stream& stream, const Tensor& data, ReduceOp op, const char* what);
   // send [...] -> receive [size, ...], block r from rank r. `send` may be receive's own block.
   Request AllGather(Stream& stream, const Tensor& send, const Tensor& receive, const char* what);
-  // send [size, ...] -> receive [...], the sum over ranks of their block number rank().
+  // send [size, ...] -> receive [...], the sum over ranks of their block number rank(). `receive`
+  // may be send's own block.
   Request ReduceScatter(Stream& stream, const Tensor& send, const Tensor& receive,
                         const char* what);
   // send [...] of every rank -> receive [size, ...] on `root`; elsewhere receive is ignored.

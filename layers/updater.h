@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -12,7 +13,7 @@
 namespace convoy {
 
 // The flat memory that an Updater works on; the caller's, and outlives it. All have the layout of
-// the parameters.
+// the parameters, but for states of which only a part is here (UpdateRange::Part).
 struct UpdateArenas {
   Tensor parameters;           // read and written
   Tensor compute;              // bf16 copy, written in the same pass; or `parameters`
@@ -33,6 +34,14 @@ struct UpdateRange {
   int64_t first_row = 0;                        // place of this part's first row in the table
   int64_t uncut_first_row = 0, uncut_rows = 1;  // places of the whole parameter
   bool adapts = true;                           // whether LARS adapts the rate to the norms
+
+  // What Run updates: elements [begin, begin + count) of the arenas, with the states from element
+  // `state_begin` of theirs. Norms are those of the whole range all the same.
+  struct Part {
+    int64_t begin = 0, count = 0, state_begin = 0;
+  };
+  std::optional<Part> part;  // unset: all of the range, and its states lie where its weights do
+  Part Updated() const { return part.value_or(Part{begin, count, begin}); }
 };
 
 struct UpdateOptions {

@@ -12,11 +12,28 @@ void RequireTrainable(const NetworkSpec& network, const GridShape& grid,
   Optimizer(optimizer, MakePlan(network, grid, 0));
 }
 
+namespace {
+
+bool ShardsUpdate(const ComputeResources& resources, const EngineOptions& options) {
+  if (options.use != StoreUse::kTraining || options.shard_update == ShardUpdate::kOff) return false;
+  const bool has_copies = resources.grid->shape().row_parts() > 1;
+  if (options.shard_update == ShardUpdate::kOn) return has_copies;
+  // Norms take whole gradients on every rank, so that nothing is won.
+  const bool needs_norms =
+      NeedsNorms({.rule = options.optimizer.rule, .clip_norm = options.optimizer.clip_norm});
+  const World& world = *resources.world;
+  const bool is_cpu = resources.backend->device().kind == DeviceKind::kCpu;
+  return has_copies && is_cpu && !needs_norms && world.local_size() == world.size();
+}
+
+}  // namespace
+
 Engine::Engine(ComputeResources& resources, const NetworkSpec& network,
                const EngineOptions& options)
     : resources_(resources),
       options_(options),
-      plan_(MakePlan(network, resources.grid->shape(), resources.world->rank())) {
+      plan_(MakePlan(network, resources.grid->shape(), resources.world->rank(),
+                     {.shards_update = ShardsUpdate(resources, options)})) {
   if (options.use == StoreUse::kTraining) optimizer_.emplace(options.optimizer, plan_);
   store_ = std::make_unique<ParameterStore>(backend(), plan_, options.dtype, options.use,
                                             GradientMemory(), StateNamesOf(options.optimizer.rule));

@@ -33,6 +33,7 @@ struct EngineOptions {
   DType reduce_dtype = DType::kFloat32;  // as which gradients travel
   bool record_steps = true;              // if the device and the groups can
   int micro_batches = 1;                 // the most whose gradients make a step's
+  ShardUpdate shard_update = ShardUpdate::kOff;
   // Returns the ranges of the gradients that are reduced as one.
   std::function<std::vector<BucketRange>(const RankPlan&)> plan_buckets = PlanBuckets;
 };

@@ -75,6 +75,7 @@ struct RunConfig {
   std::optional<int64_t> steps;  // ends the run after so many steps, if that is sooner
   int64_t batch_size = 128;      // global
   int accumulate = 1;            // micro-batches of a step
+  ShardUpdate shard_update = ShardUpdate::kAuto;
   OptimizerOptions optimizer;
   uint64_t seed = 0;
 

@@ -172,7 +172,8 @@ StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& lo
                  .overlap = options.overlap,
                  .reduce_dtype = options.reduce_dtype,
                  .record_steps = options.compute.record_steps,
-                 .micro_batches = options.accumulate});
+                 .micro_batches = options.accumulate,
+                 .shard_update = options.shard_update});
   engine.store().Initialize(0, *resources.stream);
 
   const GridShape& shape = grid.shape();
@@ -191,7 +192,9 @@ StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& lo
   Collector collector;
   if (!times_apart) step.SetTimer(&collector);
 
-  StepBenchResult result{.backend = resources.Describe(), .measured = std::move(measured)};
+  StepBenchResult result{.shards_update = engine.plan().options.shards_update,
+                         .backend = resources.Describe(),
+                         .measured = std::move(measured)};
   BenchLoop loop(engine, batch, options.accumulate);
   loop.Run(options.warm_up);
   collector.Clear();

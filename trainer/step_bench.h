@@ -23,6 +23,7 @@ struct StepBenchOptions {
   UpdateRule rule;
   Overlap overlap = Overlap::kOn;
   DType reduce_dtype = DType::kFloat32;
+  ShardUpdate shard_update = ShardUpdate::kAuto;
   int warm_up = 2;
   int steps = 5;
   bool limits = true;  // measure the primitives too
@@ -37,6 +38,7 @@ struct OperationRow {
 
 // Of one rank. Medians over the timed steps, seconds.
 struct StepBenchResult {
+  bool shards_update = false;  // EngineOptions::shard_update came to this
   std::string backend;
   std::vector<KernelMeasurement> measured;  // how kernels were chosen, if they were not known
   KernelChoices kernels;                    // in use

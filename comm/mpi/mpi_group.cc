@@ -30,7 +30,8 @@ class MpiGroup final : public RankGroup {
     const int64_t piece = PieceCount(collective);
     for (int64_t begin = 0; begin < collective.block_count; begin += piece) {
       const int64_t count = std::min(piece, collective.block_count - begin);
-      if (collective.kind == CollectiveKind::kReduceScatter && count < collective.block_count) {
+      if (collective.kind == CollectiveKind::kReduceScatter &&
+          (count < collective.block_count || ReceivesInPlace(collective))) {
         ReduceScatterPiece(collective, begin, count);
       } else {
         Finish(collective, CallOf(collective, begin, count));
@@ -52,6 +53,12 @@ class MpiGroup final : public RankGroup {
       bytes = ReductionPieceBytes(size()) / (traits.blocks == RankBlocks::kNone ? 1 : size());
     }
     return std::max<int64_t>(1, bytes / SizeOf(collective.dtype));
+  }
+
+  // MPI does not write to what it reads from.
+  bool ReceivesInPlace(const Collective& collective) const {
+    return BytesOf(collective.receive) ==
+           BytesOf(collective.send) + rank() * collective.block_bytes();
   }
 
   MpiCall CallOf(const Collective& collective, int64_t begin, int64_t count) const {

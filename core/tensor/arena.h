@@ -35,6 +35,9 @@ class ArenaLayout {
     count_ += RoundUp(shape.count(), kAlignmentElements);
   }
 
+  // Leaves a gap of so many elements after what was added so far.
+  void Skip(int64_t elements) { count_ += RoundUp(elements, kAlignmentElements); }
+
   // Returns the elements of the whole arena, gaps included.
   int64_t count() const { return count_; }
   const std::vector<ArenaEntry>& entries() const { return entries_; }

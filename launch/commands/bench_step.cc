@@ -44,6 +44,7 @@ Json ToJson(const StepBenchOptions& options, const StepBenchResult& result, cons
       {"fc_shards", options.compute.fc_shards},
       {"optimizer", NameOf(options.rule)},
       {"overlap", options.overlap == Overlap::kOn},
+      {"shards_update", result.shards_update},
       {"backend", result.backend},
       {"data", "synthetic"},
       {"warm_up_steps", options.warm_up},
@@ -179,6 +180,15 @@ ExitCode BenchStepCommand(int argc, const char* const* argv, bool layers_only) {
       "reduce-dtype", "TYPE", "fp32", "of gradients on the wire: fp32 or bf16",
       store::Choice<DType>("reduce-dtype", {{"fp32", DType::kFloat32}, {"bf16", DType::kBFloat16}},
                            &options.reduce_dtype));
+  table.Add(
+      "shard-update", "auto|on|off", "auto",
+      "each rank updates a part of the parameters that others hold too, and keeps the "
+      "optimiser's states of this part alone; auto: between ranks of one host that compute on "
+      "CPUs, where it is faster",
+      store::Choice<ShardUpdate>(
+          "shard-update",
+          {{"auto", ShardUpdate::kAuto}, {"on", ShardUpdate::kOn}, {"off", ShardUpdate::kOff}},
+          &options.shard_update));
   table.AddFlag("json", "one JSON object", &as_json);
   AddModelOptions(table, &options.model, &options.model_options);
   AddComputeOptions(table, &options.compute, &world_options);

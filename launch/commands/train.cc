@@ -125,7 +125,7 @@ void AddOutputOptions(OptionTable& table, RunConfig* config) {
             store::Choice<int>("views", {{"1", 1}, {"10", 10}}, &config->views));
   table.Add("print-freq,p", "STEPS", "20", "a line in a log so often",
             store::Integer("print-freq", 1, INT64_MAX, [=](int64_t n) { config->print_freq = n; }));
-  table.Group("Reduction of gradients");
+  table.Group("Reduction of gradients and update");
   table.Add("overlap", "on|off", "on", "reduce while backward goes on",
             store::Choice<Overlap>("overlap", {{"on", Overlap::kOn}, {"off", Overlap::kOff}},
                                    &config->overlap));
@@ -133,6 +133,15 @@ void AddOutputOptions(OptionTable& table, RunConfig* config) {
       "reduce-dtype", "TYPE", "fp32", "of gradients on the wire: fp32 or bf16",
       store::Choice<DType>("reduce-dtype", {{"fp32", DType::kFloat32}, {"bf16", DType::kBFloat16}},
                            &config->reduce_dtype));
+  table.Add(
+      "shard-update", "auto|on|off", "auto",
+      "each rank updates a part of the parameters that others hold too, and keeps the "
+      "optimiser's states of this part alone; auto: between ranks of one host that compute on "
+      "CPUs, where it is faster",
+      store::Choice<ShardUpdate>(
+          "shard-update",
+          {{"auto", ShardUpdate::kAuto}, {"on", ShardUpdate::kOn}, {"off", ShardUpdate::kOff}},
+          &config->shard_update));
 }
 
 }  // namespace

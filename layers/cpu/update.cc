@@ -105,11 +105,11 @@ class CpuUpdater final : public Updater {
     for (int64_t i = first; i < first + count; ++i) {
       const auto index = static_cast<size_t>(i);
       if (given_[index].lr == 0) continue;
-      const UpdateRange& range = options_.ranges[index];
+      const UpdateRange::Part part = options_.ranges[index].Updated();
       const Part grains =
-          PartOf((range.count + kGrain - 1) / kGrain, omp_get_thread_num(), omp_get_num_threads());
-      bad |= UpdateSpan(index, range.begin + grains.begin * kGrain,
-                        range.begin + std::min(range.count, grains.end * kGrain));
+          PartOf((part.count + kGrain - 1) / kGrain, omp_get_thread_num(), omp_get_num_threads());
+      bad |=
+          UpdateSpan(index, part, grains.begin * kGrain, std::min(part.count, grains.end * kGrain));
     }
     if (bad != 0) *non_finite_ = 1;
   }
@@ -125,20 +125,27 @@ class CpuUpdater final : public Updater {
     BFloat16* copy = nullptr;  // null if there is none
   };
 
-  // Returns whether anything in [begin, end) was not finite.
-  bool UpdateSpan(size_t index, int64_t begin, int64_t end) const {
+  // Returns whether anything in [begin, end) of the part was not finite.
+  bool UpdateSpan(size_t index, const UpdateRange::Part& part, int64_t begin, int64_t end) const {
+    const int64_t count = end - begin;
+    if (count <= 0) return false;
+    Arenas span = arenas_;
+    span.w += part.begin + begin;
+    span.g += part.begin + begin;
+    for (float*& state : span.states) state += part.state_begin + begin;
+    if (span.copy != nullptr) span.copy += part.begin + begin;
     const auto scale = static_cast<float>(scales_[index].gradient);
     const bool is_scaled = scale != 1, has_copy = arenas_.copy != nullptr;
     const auto update = is_scaled ? (has_copy ? &Update<true, true> : &Update<true, false>)
                                   : (has_copy ? &Update<false, true> : &Update<false, false>);
-    return update(arenas_, rates_[index], scale, begin, end);
+    return update(span, rates_[index], scale, count);
   }
 
   // Every value is a local of the loop, not an element of an array, and every choice is made before
   // it: so g++ vectorises it, and the pass runs as fast as memory does.
   template <bool kIsScaled, bool kHasCopy>
   static bool Update(const Arenas& arenas, const typename Rule::Rates& given, float scale,
-                     int64_t begin, int64_t end) {
+                     int64_t count) {
     const typename Rule::Rates rates = given;
     const std::array<float*, kStateCount> states = arenas.states;
     float* const w = arenas.w;
@@ -146,7 +153,7 @@ class CpuUpdater final : public Updater {
     BFloat16* const copy = arenas.copy;
     uint32_t bad = 0;
 #pragma omp simd reduction(| : bad)
-    for (int64_t i = begin; i < end; ++i) {
+    for (int64_t i = 0; i < count; ++i) {
       float gradient = g[i];
       if constexpr (kIsScaled) gradient *= scale;
       float weight = w[i];

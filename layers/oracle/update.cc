@@ -117,9 +117,10 @@ class OracleUpdater final : public Updater {
     if (rates.lr == 0) return;
     rates.lr *= scales_[index].rate;
     double* states[Rule::kStates.size()];
-    for (int64_t i = range.begin; i < range.begin + range.count; ++i) {
+    const UpdateRange::Part part = range.Updated();
+    for (int64_t i = part.begin; i < part.begin + part.count; ++i) {
       for (size_t k = 0; k < Rule::kStates.size(); ++k) {
-        states[k] = arenas_.states.at(k).As<double>() + i;
+        states[k] = arenas_.states.at(k).As<double>() + part.state_begin + (i - part.begin);
       }
       double& w = arenas_.parameters.As<double>()[i];
       const double g = arenas_.gradients.As<double>()[i] * scales_[index].gradient;

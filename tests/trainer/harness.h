@@ -22,6 +22,7 @@
 #include "trainer/engine.h"
 #include "trainer/plan/plan.h"
 #include "trainer/ranks/compute_resources.h"
+#include "trainer/step/sharded_state.h"
 
 namespace convoy {
 
@@ -36,6 +37,8 @@ struct HarnessOptions {
   DType dtype = DType::kFloat64;
   uint64_t seed = 1;
   Overlap overlap = Overlap::kOn;
+  ShardUpdate shard_update = ShardUpdate::kOff;
+  DType reduce_dtype = DType::kFloat32;
   bool records = true;
   // Something done wrong on purpose, to see that a test notices.
   enum class Mutation {
@@ -58,8 +61,10 @@ class Harness {
                 {.dtype = options.dtype,
                  .optimizer = options.optimizer,
                  .overlap = options.overlap,
+                 .reduce_dtype = options.reduce_dtype,
                  .record_steps = options.records,
                  .micro_batches = options.accumulate,
+                 .shard_update = options.shard_update,
                  .plan_buckets = [this](const RankPlan& plan) { return BucketsOf(plan); }}),
         rows_((MicroBatchSize() + options.grid.row_parts() - 1) / options.grid.row_parts()) {
     engine_.store().Initialize(options.seed, stream());
@@ -157,6 +162,9 @@ class Harness {
     ADD_FAILURE() << "no parameter " << name;
     return {};
   }
+
+  // State `index` of the optimiser in the layout of the parameters.
+  Tensor State(size_t index) { return WholeState(plan(), store(), index, stream(), grid()); }
 
   // What a tensor of the device holds, fp32 or fp64; and back.
   std::vector<double> Read(const Tensor& tensor) {

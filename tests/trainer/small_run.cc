@@ -83,6 +83,8 @@ RunResult RunSmall(const GridShape& grid, const SmallRunOptions& options) {
                      .make_backend = options.make_backend,
                      .dtype = options.dtype,
                      .overlap = options.overlap,
+                     .shard_update = options.shard_update,
+                     .reduce_dtype = options.reduce_dtype,
                      .records = options.records,
                      .mutation = options.mutation});
     std::vector<double> losses;
@@ -126,11 +128,16 @@ RunResult RunSmall(const GridShape& grid, const SmallRunOptions& options) {
                   .losses = losses,
                   .weights = {},
                   .states = {}};
-    for (const ParameterSlice& slice : MakePlan(network, {}, 0).parameters) {
+    const std::vector<ParameterSlice> parameters = MakePlan(network, {}, 0).parameters;
+    GatherMasterWeights(harness.plan(), harness.store(), harness.stream(), harness.grid());
+    for (const ParameterSlice& slice : parameters) {
       for (double w : harness.Uncut(harness.store().parameters(), slice.uncut.name)) {
         own.weights.push_back(w);
       }
-      for (const Tensor& state : harness.store().states()) {
+    }
+    for (size_t i = 0; i < harness.store().states().size(); ++i) {
+      const Tensor state = harness.State(i);
+      for (const ParameterSlice& slice : parameters) {
         for (double v : harness.Uncut(state, slice.uncut.name)) own.states.push_back(v);
       }
     }

@@ -10,6 +10,8 @@ struct SmallRunOptions {
   bool batch_norm = false;
   HarnessOptions::Mutation mutation = HarnessOptions::Mutation::kNone;
   Overlap overlap = Overlap::kOn;
+  ShardUpdate shard_update = ShardUpdate::kOff;
+  DType reduce_dtype = DType::kFloat32;
   bool frozen = false;  // conv1 stops learning after the second epoch
   double lr = 0.02;
   UpdateRule rule;

@@ -51,8 +51,8 @@ struct CheckpointInfo {
   std::string dtype;
 };
 
-// Collective over the ranks of one replica, the first if there are several. Rank 0 of them writes.
-// Throws (kDisk) on rank 0.
+// Collective over the world, whose rank 0 writes: each slice of a tensor comes from the first of
+// the ranks that hold it. Throws (kDisk) on rank 0.
 void SaveCheckpoint(const std::string& path, const CheckpointInfo& info, Engine& engine);
 
 // Reads only the metadata of a file. Throws (kCheckpoint).

@@ -205,13 +205,6 @@ class Cutter {
   SegmentSpec segment_;
 };
 
-template <typename Slices>
-ArenaLayout LayoutOf(const Slices& slices) {
-  ArenaLayout layout;
-  for (const auto& slice : slices) layout.Add(slice.uncut.name, slice.LocalShape());
-  return layout;
-}
-
 }  // namespace
 
 int64_t Exchange::PartCapacity() const {
@@ -219,25 +212,28 @@ int64_t Exchange::PartCapacity() const {
   return whole.count() / whole.back() * largest_share;
 }
 
-ArenaLayout RankPlan::ParameterLayout() const { return LayoutOf(parameters); }
-ArenaLayout RankPlan::BufferLayout() const { return LayoutOf(buffers); }
-
 int64_t RankPlan::ParameterCount() const {
   int64_t count = 0;
   for (const ParameterSlice& slice : parameters) count += slice.LocalShape().count();
   return count;
 }
 
-RankPlan MakePlan(const NetworkSpec& network, const GridShape& grid, int rank) {
+RankPlan MakePlan(const NetworkSpec& network, const GridShape& grid, int rank,
+                  const PlanOptions& options) {
   RequireTowers(grid.towers);
   CONVOY_CHECK(grid.replicas >= 1 && grid.shards >= 1, "{} replicas of {} shards", grid.replicas,
                grid.shards);
   const GridPlace place = grid.PlaceOf(rank);
   Cutter cutter(network, grid, place);
   cutter.Run();
+  if (options.shards_update) {
+    std::stable_partition(cutter.parameters.begin(), cutter.parameters.end(),
+                          [](const ParameterSlice& slice) { return !slice.is_small(); });
+  }
   return {.network = network,
           .grid = grid,
           .place = place,
+          .options = options,
           .stages = std::move(cutter.stages),
           .parameters = std::move(cutter.parameters),
           .buffers = std::move(cutter.buffers),
@@ -268,42 +264,6 @@ std::vector<ExchangeTraffic> ForwardTraffic(const NetworkSpec& network, const Gr
     }
   }
   return traffic;
-}
-
-std::vector<BucketRange> PlanBuckets(const RankPlan& plan) {
-  const ArenaLayout layout = plan.ParameterLayout();
-  if (layout.entries().empty()) return {};
-  // A bucket begins with the first and with the second fully connected layer, and where other ranks
-  // hold copies.
-  std::vector<size_t> starts{0};
-  int fully_connected_layers = 0;
-  for (size_t i = 0; i < plan.parameters.size(); ++i) {
-    const ParameterSlice& slice = plan.parameters[i];
-    const Layer& layer = plan.network.layers[static_cast<size_t>(slice.layer_index)].layer;
-    const bool starts_layer = i == 0 || plan.parameters[i - 1].layer_index != slice.layer_index;
-    const bool is_fully_connected = std::holds_alternative<FullyConnected>(layer) && starts_layer;
-    if (is_fully_connected) ++fully_connected_layers;
-    const bool begins = (is_fully_connected && fully_connected_layers <= 2) ||
-                        (i > 0 && plan.parameters[i - 1].copies != slice.copies);
-    if (begins && i > 0) starts.push_back(i);
-  }
-  std::vector<BucketRange> buckets;
-  for (size_t b = starts.size(); b-- > 0;) {
-    const size_t first = starts[b];
-    const size_t end = b + 1 < starts.size() ? starts[b + 1] : plan.parameters.size();
-    const int64_t begin = layout.entries()[first].offset;
-    const int64_t stop =
-        end < plan.parameters.size() ? layout.entries()[end].offset : layout.count();
-    const auto layer_name = [&](size_t i) {
-      return plan.network.layers[static_cast<size_t>(plan.parameters[i].layer_index)].name;
-    };
-    const std::string from = layer_name(first), to = layer_name(end - 1);
-    buckets.push_back({.name = from == to ? from : fmt::format("{}..{}", from, to),
-                       .begin = begin,
-                       .count = stop - begin,
-                       .axes = plan.parameters[first].copies});
-  }
-  return buckets;
 }
 
 }  // namespace convoy

@@ -31,6 +31,8 @@ struct ParameterSlice {
   // summed over them.
   Axes copies;
   Shape LocalShape() const { return uncut.shape.With(0, count); }
+  // A bias, or of batch norm: a value per channel, which layers may read in full precision.
+  bool is_small() const { return uncut.shape.rank() == 1; }
 };
 struct BufferSlice {
   BufferInfo uncut;
@@ -72,18 +74,40 @@ struct SegmentPlan {
 
 using Stage = std::variant<SegmentPlan, Exchange>;
 
+// Whether each rank updates only a part of the parameters that others hold too.
+enum class ShardUpdate {
+  kAuto,  // where it was measured to be faster: between ranks of one host that compute on CPUs
+  kOn,
+  kOff
+};
+
+struct PlanOptions {
+  // Every rank updates a part of each bucket, and has the optimiser's states of this part alone:
+  // gradients are reduce-scattered, and updated parameters gathered.
+  bool shards_update = false;
+};
+
+// Elements [begin, begin + count) of the parameter arena that this rank updates; their states lie
+// from `state_begin` in an arena of their own.
+struct OwnedRange {
+  int64_t begin = 0, count = 0, state_begin = 0;
+};
+
 struct RankPlan {
   NetworkSpec network;  // uncut
   GridShape grid;
   GridPlace place;
+  PlanOptions options;
   // In forward order. A rank without the loss ends in an Exchange, and between two of them one that
   // has no share of the layers has no segment.
   std::vector<Stage> stages;
+  // In the order of the arena: forward order. If the update is sharded, small ones come after the
+  // others: every rank updates all of them.
   std::vector<ParameterSlice> parameters;
   std::vector<BufferSlice> buffers;
   bool has_loss = false;  // it computes the loss of its replica's rows; not always alone
 
-  // The rank's arenas: local shapes, in forward order.
+  // The rank's arenas: local shapes, in the order of `parameters` and `buffers`.
   ArenaLayout ParameterLayout() const;
   ArenaLayout BufferLayout() const;
   int64_t ParameterCount() const;
@@ -96,7 +120,8 @@ struct RankPlan {
 
 // The plan of `rank`. Throws (kUsage) naming the layer that cannot be cut, or when `towers` is
 // neither 1 nor 2.
-RankPlan MakePlan(const NetworkSpec& network, const GridShape& grid, int rank);
+RankPlan MakePlan(const NetworkSpec& network, const GridShape& grid, int rank,
+                  const PlanOptions& options = {});
 
 // The axes that cut a parameter of the uncut network: the ranks along them hold its parts.
 // In the network's order; the same on every rank.
@@ -114,13 +139,18 @@ struct ExchangeTraffic {
 };
 std::vector<ExchangeTraffic> ForwardTraffic(const NetworkSpec& network, const GridShape& grid);
 
-// Ranges of the parameter arena that are reduced as one, in the order in which backward completes
-// them: the fully connected layers after the first, the first of them, the rest.
+// A range of the parameter arena that is reduced and updated as one.
 struct BucketRange {
   std::string name;  // "fc7..fc8"
   int64_t begin = 0, count = 0;
   Axes axes;  // over which its gradients are summed
+  // The ranks along the axes update a part each: equal ones, in their order.
+  bool is_sharded = false;
 };
+// In the order in which backward completes them: the fully connected layers after the first, the
+// first of them, the rest.
 std::vector<BucketRange> PlanBuckets(const RankPlan& plan);
+// What this rank updates, in the order of PlanBuckets.
+std::vector<OwnedRange> OwnedRangesOf(const RankPlan& plan);
 
 }  // namespace convoy

@@ -1,5 +1,8 @@
 #include "trainer/plan/program.h"
 
+#include <algorithm>
+#include <limits>
+
 namespace convoy {
 namespace {
 
@@ -15,15 +18,22 @@ void AppendForward(const RankPlan& plan, StepProgram& program) {
   }
 }
 
-// A bucket's reduction stands after the segment that has its first parameter: that one is the last
-// to run backward.
+// Returns the lowest layer with a parameter in the bucket: the one that completes it.
+int LowestLayerOf(const RankPlan& plan, const ArenaLayout& layout, const BucketRange& bucket) {
+  int lowest = std::numeric_limits<int>::max();
+  for (size_t i = 0; i < plan.parameters.size(); ++i) {
+    const int64_t offset = layout.entries()[i].offset;
+    if (offset < bucket.begin || offset >= bucket.begin + bucket.count) continue;
+    lowest = std::min(lowest, plan.parameters[i].layer_index);
+  }
+  return lowest;
+}
+
+// A bucket's reduction stands after the segment with the layer that completes it.
 void AppendBackward(const RankPlan& plan, const std::vector<BucketRange>& buckets, bool adds,
                     bool last, StepProgram& program) {
   const ArenaLayout layout = plan.ParameterLayout();
   size_t next_bucket = 0;
-  // The first of the arena's elements whose gradients are final.
-  int64_t final_from = layout.count();
-  size_t next_parameter = plan.parameters.size();
   for (int stage = static_cast<int>(plan.stages.size()); stage-- > 0;) {
     const auto* segment = std::get_if<SegmentPlan>(&plan.stages[static_cast<size_t>(stage)]);
     if (segment == nullptr) {
@@ -33,10 +43,8 @@ void AppendBackward(const RankPlan& plan, const std::vector<BucketRange>& bucket
     program.push_back(steps::Backward{.stage = stage, .adds = adds, .last = last});
     if (!last) continue;
     const int first_layer = segment->spec.items.front().uncut_index;
-    while (next_parameter > 0 && plan.parameters[next_parameter - 1].layer_index >= first_layer) {
-      final_from = layout.entries()[--next_parameter].offset;
-    }
-    while (next_bucket < buckets.size() && buckets[next_bucket].begin >= final_from) {
+    while (next_bucket < buckets.size() &&
+           LowestLayerOf(plan, layout, buckets[next_bucket]) >= first_layer) {
       program.push_back(steps::Reduce{static_cast<int>(next_bucket++)});
     }
   }
@@ -56,6 +64,9 @@ StepProgram TrainingProgram(const RankPlan& plan, const std::vector<BucketRange>
   if (options.needs_norms) program.push_back(steps::Norms{});
   for (int bucket = 0; bucket < static_cast<int>(buckets.size()); ++bucket) {
     program.push_back(steps::Update{bucket});
+    if (buckets[static_cast<size_t>(bucket)].is_sharded) {
+      program.push_back(steps::GatherParameters{bucket});
+    }
   }
   return program;
 }

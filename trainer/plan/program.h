@@ -45,7 +45,8 @@ struct Backward {
   bool last = true;   // the gradients are final after it
   bool operator==(const Backward&) const = default;
 };
-// Sums a bucket of gradients over its axes; an index in the list of buckets.
+// Sums a bucket of gradients over its axes, or each rank's part of it; an index in the list of
+// buckets.
 struct Reduce {
   int bucket = 0;
   bool operator==(const Reduce&) const = default;
@@ -54,17 +55,23 @@ struct Reduce {
 struct Norms {
   bool operator==(const Norms&) const = default;
 };
-// Updates the parameters of a bucket.
+// Updates the parameters of a bucket, or this rank's part of them.
 struct Update {
   int bucket = 0;
   bool operator==(const Update&) const = default;
+};
+// Gathers the parts of a bucket's parameters that the ranks have updated.
+struct GatherParameters {
+  int bucket = 0;
+  bool operator==(const GatherParameters&) const = default;
 };
 
 }  // namespace steps
 
 using StepOperation =
     std::variant<steps::Load, steps::GatherRows, steps::Forward, steps::MoveActivations,
-                 steps::Backward, steps::Reduce, steps::Norms, steps::Update>;
+                 steps::Backward, steps::Reduce, steps::Norms, steps::Update,
+                 steps::GatherParameters>;
 using StepProgram = std::vector<StepOperation>;
 
 struct ProgramOptions {

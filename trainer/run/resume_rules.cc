@@ -25,10 +25,10 @@ const Names& FixedSettings() {
 // They say where, how fast and with what output a run is computed.
 const Names& SettingsWithoutInfluence() {
   static const Names names = {
-      "output-dir", "index-folder", "workers",         "read-ahead", "towers",       "fc-shards",
-      "replicas",   "backend",      "threads",         "numa",       "share-device", "communicator",
-      "cuda-graph", "kernel-cache", "workspace",       "deadline",   "lost-after",   "overlap",
-      "keep",       "print-freq",   "checkpoint-every"};
+      "output-dir",   "index-folder", "workers",      "read-ahead",      "towers",   "fc-shards",
+      "shard-update", "replicas",     "backend",      "threads",         "numa",     "share-device",
+      "communicator", "cuda-graph",   "kernel-cache", "workspace",       "deadline", "lost-after",
+      "overlap",      "keep",         "print-freq",   "checkpoint-every"};
   return names;
 }
 

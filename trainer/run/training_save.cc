@@ -60,7 +60,7 @@ CheckpointInfo TrainingRun::InfoNow() const {
           .dtype = NameOf(config_.compute.dtype)};
 }
 
-// Collective over the ranks of a replica. Throws (kDisk) with the room that there is and is
+// Collective over the world. Throws (kDisk) with the room that there is and is
 // needed.
 void TrainingRun::WriteCheckpoint() {
   const std::string folder = config_.output_dir + "/checkpoints";
@@ -84,7 +84,6 @@ void TrainingRun::Save(Importance importance) {
   const bool is_best = std::exchange(is_best_, false);
   try {
     RunTogether(world_, [&] {
-      if (grid().place().replica != 0) return;
       const WorkScope scope(world_, "writing a checkpoint");
       WriteCheckpoint();
     });

@@ -91,7 +91,8 @@ TrainingRun::TrainingRun(const RunConfig& config, World& world, Log& log)
                                                    .overlap = config_.overlap,
                                                    .reduce_dtype = config_.reduce_dtype,
                                                    .record_steps = config_.compute.record_steps,
-                                                   .micro_batches = config_.accumulate});
+                                                   .micro_batches = config_.accumulate,
+                                                   .shard_update = config_.shard_update});
   if (beginning == Beginning::kFresh) {
     engine_->store().Initialize(config_.seed, *resources_.stream);
     preprocessing_ = PreprocessingOf(config_, network_, *training_set_, world_, log_);
@@ -327,6 +328,10 @@ void TrainingRun::Announce() {
       "{}, global batch {}, {} an epoch, {}", cut, config_.batch_size,
       FormatCount(StepsPerEpoch(), "step"),
       config_.steps ? FormatCount(*config_.steps, "step") : FormatCount(config_.epochs, "epoch"));
+  if (engine_->plan().options.shards_update) {
+    log_.Info(
+        "each rank updates a part of the parameters that others hold too, and has its states");
+  }
   if (config_.accumulate > 1) {
     const bool has_batch_norm = std::any_of(
         network_.layers.begin(), network_.layers.end(),

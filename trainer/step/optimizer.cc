@@ -54,6 +54,20 @@ ParameterGroup ParameterGroup::Parse(const std::string& text) {
   return group;
 }
 
+namespace {
+
+// Returns what of a range this rank updates. A bucket, and so a parameter, has one owned range.
+UpdateRange::Part PartOf(const UpdateRange& range, const std::vector<OwnedRange>& owned) {
+  for (const OwnedRange& own : owned) {
+    const int64_t begin = std::max(range.begin, own.begin);
+    const int64_t end = std::min(range.begin + range.count, own.begin + own.count);
+    if (begin < end) return {begin, end - begin, own.state_begin + begin - own.begin};
+  }
+  return {range.begin, 0, 0};
+}
+
+}  // namespace
+
 Optimizer::Optimizer(const OptimizerOptions& options, const RankPlan& plan)
     : options_(options), layer_count_(plan.network.layers.size()) {
   std::vector<bool> used(options.groups.size(), false);
@@ -77,6 +91,7 @@ Optimizer::Optimizer(const OptimizerOptions& options, const RankPlan& plan)
     table_rows_ += resolved.shape[0];
   }
   const ArenaLayout layout = plan.ParameterLayout();
+  const std::vector<OwnedRange> owned = OwnedRangesOf(plan);
   for (const ParameterSlice& slice : plan.parameters) {
     const auto found = std::find_if(uncut_.begin(), uncut_.end(), [&](const Resolved& resolved) {
       return resolved.name == slice.uncut.name;
@@ -91,6 +106,7 @@ Optimizer::Optimizer(const OptimizerOptions& options, const RankPlan& plan)
                                            .uncut_rows = found->shape[0],
                                            // Biases and batch norm have one value per channel.
                                            .adapts = found->shape.rank() > 1});
+    if (plan.options.shards_update) local_.back().second.part = PartOf(local_.back().second, owned);
   }
 }
 

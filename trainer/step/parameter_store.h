@@ -34,6 +34,8 @@ class ParameterStore {
   const Tensor& parameters() const { return arenas_.parameters; }
   const Tensor& compute() const { return arenas_.compute; }
   const Tensor& gradients() const { return arenas_.gradients; }
+  // Of what this rank updates (OwnedRangesOf): all parameters, in their layout, unless the update
+  // is sharded.
   const std::vector<Tensor>& states() const { return states_; }
   const std::vector<std::string>& state_names() const { return state_names_; }
   const Tensor& buffers() const { return arenas_.buffers; }

@@ -12,11 +12,17 @@
 namespace convoy {
 namespace {
 
-std::vector<Bucket> WithGroups(const std::vector<BucketRange>& ranges, ProcessGrid& grid) {
+// Norms take all gradients: they are summed on every rank, though each updates a part.
+std::vector<Bucket> WithGroups(const std::vector<BucketRange>& ranges, ProcessGrid& grid,
+                               bool needs_norms) {
   std::vector<Bucket> buckets;
   buckets.reserve(ranges.size());
   for (const BucketRange& range : ranges) {
-    buckets.push_back({range.name, range.begin, range.count, &grid.Along(range.axes)});
+    buckets.push_back({.name = range.name,
+                       .begin = range.begin,
+                       .count = range.count,
+                       .group = &grid.Along(range.axes),
+                       .scatters = range.is_sharded && !needs_norms});
   }
   return buckets;
 }
@@ -36,6 +42,11 @@ bool ReducesOnDevice(ProcessGrid& grid) {
 }
 bool MovesActivationsOnDevice(ProcessGrid& grid) {
   return grid.Along(Axis::kShard | Axis::kTower).queues_on_device();
+}
+
+// Whether the update needs all masters, and not only what layers read.
+bool GathersMasters(const ParameterStore& store, const UpdateRule& rule) {
+  return std::holds_alternative<LarsRule>(rule) && store.compute().data != store.parameters().data;
 }
 
 // Tells the buckets how far backward is.
@@ -93,6 +104,7 @@ class TrainingStep::Interpreter {
     for (const StepOperation& operation : operations) {
       std::visit([this](const auto& one) { Do(one); }, operation);
     }
+    for (auto& [bucket, request] : gathers_) WaitForParameters(bucket, request);
     times_.exchange_wait_s = model.exchange_wait_s() - exchanges_before;
     times_.statistics_wait_s = model.statistics_wait_s() - statistics_before;
     JoinUpdates();
@@ -142,6 +154,18 @@ class TrainingStep::Interpreter {
     Time(times_.update_s, [&] { step_.updater_->Run(step_.stream_, update.bucket); });
   }
 
+  // Goes on while other buckets are updated.
+  void Do(const steps::GatherParameters& gather) {
+    if (is_updated_[static_cast<size_t>(gather.bucket)]) return;
+    gathers_.emplace_back(gather.bucket, step_.GatherParameters(step_.stream_, gather.bucket));
+  }
+
+  void WaitForParameters(int bucket, Request& request) {
+    const PhaseTimer timer(context_, BucketName(bucket), "exposed gather");
+    Time(times_.reduce_wait_s,
+         [&] { step_.FinishGather(step_.stream_, bucket, std::move(request)); });
+  }
+
   void BeginReductions() {
     reduces_ = true;
     // Updates come after backward if operations are timed, to tell their time; without overlap,
@@ -154,6 +178,9 @@ class TrainingStep::Interpreter {
       beside.WaitFor(*step_.stream_.Record());
       step_.buckets_.Wait(beside, bucket);
       step_.updater_->Run(beside, bucket);
+      if (step_.bucket_ranges_[static_cast<size_t>(bucket)].is_sharded) {
+        step_.FinishGather(beside, bucket, step_.GatherParameters(beside, bucket));
+      }
       is_updated_[static_cast<size_t>(bucket)] = true;
       runs_beside_ = true;
     };
@@ -195,7 +222,8 @@ class TrainingStep::Interpreter {
   StepTimes& times_;
   BucketObserver observer_;
   Nobody nobody_;
-  std::vector<bool> is_updated_;  // buckets, beside backward
+  std::vector<bool> is_updated_;                  // buckets, beside backward
+  std::vector<std::pair<int, Request>> gathers_;  // of buckets
   bool reduces_ = false, runs_beside_ = false;
 };
 
@@ -208,8 +236,8 @@ TrainingStep::TrainingStep(const StepParts& parts, const std::vector<BucketRange
       model_(parts.model),
       grid_(parts.grid),
       parameters_(store_.parameter_layout().entries()),
-      buckets_(WithGroups(buckets, grid_), store_.gradients(),
-               WithConversion(options.buckets, backend_)),
+      buckets_(WithGroups(buckets, grid_, NeedsNorms(parts.optimizer.UpdatesOf(buckets))),
+               store_.gradients(), WithConversion(options.buckets, backend_)),
       update_stream_(ReducesOnDevice(grid_) ? backend_.MakeStream() : nullptr),
       bucket_ranges_(buckets),
       records_(options.records && ReducesOnDevice(grid_) && MovesActivationsOnDevice(grid_)),
@@ -223,7 +251,9 @@ TrainingStep::TrainingStep(const StepParts& parts, const std::vector<BucketRange
                                        .non_finite = ViewOf(non_finite_, DType::kInt32, Shape{1})},
                                       parts.optimizer.UpdatesOf(buckets))),
       norm_rows_(NormRowsOf(plan_, grid_)),
+      gathers_masters_(GathersMasters(store_, parts.optimizer.UpdatesOf(buckets).rule)),
       overlap_(options.buckets.overlap) {
+  for (const BucketRange& bucket : buckets) gather_names_.push_back("updated " + bucket.name);
   for (ResultSlot& slot : results_) {
     slot.loss = backend_.AllocateStaging(sizeof(LossSums));
     slot.non_finite = backend_.AllocateStaging(sizeof(int32_t));
@@ -360,6 +390,24 @@ std::vector<TrainingStep::NormRows> TrainingStep::NormRowsOf(const RankPlan& pla
   }
   std::erase_if(result, [](const NormRows& rows) { return rows.group == nullptr; });
   return result;
+}
+
+Request TrainingStep::GatherParameters(Stream& stream, int index) {
+  const BucketRange& bucket = bucket_ranges_[static_cast<size_t>(index)];
+  Communicator& group = grid_.Along(bucket.axes);
+  const int64_t part = bucket.count / group.size();
+  const Tensor& arena = gathers_masters_ ? store_.parameters() : store_.compute();
+  const Tensor whole = arena.Range(bucket.begin, bucket.count);
+  return group.AllGather(stream, whole.Range(group.rank() * part, part), whole,
+                         gather_names_[static_cast<size_t>(index)].c_str());
+}
+
+void TrainingStep::FinishGather(Stream& stream, int index, Request request) {
+  request.Wait(stream);
+  const BucketRange& bucket = bucket_ranges_[static_cast<size_t>(index)];
+  if (!gathers_masters_) return;
+  backend_.RefreshCompute(stream, store_.parameters().Range(bucket.begin, bucket.count),
+                          store_.compute().Range(bucket.begin, bucket.count));
 }
 
 void TrainingStep::QueueNorms(Stream& stream) {

@@ -23,7 +23,8 @@ struct StepTimes {
   double forward_s = 0, backward_s = 0;  // the next two included
   double exchange_wait_s = 0;            // waits for activations of the other ranks of the replica
   double statistics_wait_s = 0;          // waits for batch norm's sums over other ranks
-  double reduce_wait_s = 0;              // for gradients of other ranks: what was not hidden
+  // For gradients and updated parameters of other ranks: what was not hidden.
+  double reduce_wait_s = 0;
   double update_s = 0;
 
   StepTimes& operator+=(const StepTimes& other);
@@ -112,6 +113,9 @@ class TrainingStep {
 
   void SetLearning(const std::vector<bool>& learns);
   Part& PartOf(MicroBatch micro);
+  // Starts to gather what the ranks have updated of a bucket: what layers read.
+  Request GatherParameters(Stream& stream, int bucket);
+  void FinishGather(Stream& stream, int bucket, Request request);
   // Queues the norms of the whole network: all gradients are reduced.
   void QueueNorms(Stream& stream);
   void QueueResult(MicroBatch micro);
@@ -130,6 +134,7 @@ class TrainingStep {
   // reductions, which would hold backward up.
   std::unique_ptr<Stream> update_stream_;
   const std::vector<BucketRange> bucket_ranges_;
+  std::vector<std::string> gather_names_;  // of buckets, in messages
   const bool records_;
   std::vector<std::unique_ptr<Part>> parts_;  // different ones
   std::map<MicroBatch, Part*> part_of_;
@@ -146,6 +151,7 @@ class TrainingStep {
   const bool needs_norms_;
   std::unique_ptr<Updater> updater_;
   const std::vector<NormRows> norm_rows_;
+  const bool gathers_masters_;
   OperationTimer* timer_ = nullptr;
   const Overlap overlap_;
 };

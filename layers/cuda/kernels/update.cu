@@ -44,7 +44,8 @@ CONVOY_HOST_DEVICE inline int32_t RangeOf(const int32_t* firsts, int32_t count, 
 
 // An UpdateRange as the device keeps it.
 struct DevicePlace {
-  int64_t begin, count;
+  int64_t begin;  // of the whole range, whose rows have norms
+  int64_t update_begin, update_count, state_begin;
   int32_t first_row, row_elements;
   int32_t uncut_first_row, uncut_rows;
   int32_t adapts;
@@ -91,18 +92,19 @@ struct UpdateKernel {
       own.lr *= scales[r].rate;
       scale = scales[r].gradient;
     }
-    const int64_t begin =
-        places[r].begin + int64_t{chunk - launch.first_chunks[in_launch]} * kChunk;
-    const int64_t left = places[r].begin + places[r].count - begin;
+    const int64_t first = int64_t{chunk - launch.first_chunks[in_launch]} * kChunk;
+    const int64_t begin = places[r].update_begin + first;
+    const int64_t state_begin = places[r].state_begin + first;
+    const int64_t left = places[r].update_count - first;
     const auto count = static_cast<int32_t>(left < kChunk ? left : kChunk);
-    const bool is_aligned = begin % kWidth == 0;
+    const bool is_aligned = begin % kWidth == 0 && state_begin % kWidth == 0;
     bool is_finite = true;
     for (int32_t i = group.rank() * kWidth; i < count; i += group.size() * kWidth) {
       if (is_aligned && i + kWidth <= count) {
-        is_finite &= Update<kWidth>(own, scale, begin + i);
+        is_finite &= Update<kWidth>(own, scale, begin + i, state_begin + i);
       } else {
         for (int k = 0; k < kWidth && i + k < count; ++k) {
-          is_finite &= Update<1>(own, scale, begin + i + k);
+          is_finite &= Update<1>(own, scale, begin + i + k, state_begin + i + k);
         }
       }
     }
@@ -111,11 +113,12 @@ struct UpdateKernel {
 
   // Returns whether all was finite.
   template <int kCount>
-  CONVOY_HOST_DEVICE bool Update(const Rates& own, float scale, int64_t at) const {
+  CONVOY_HOST_DEVICE bool Update(const Rates& own, float scale, int64_t at,
+                                 int64_t state_at) const {
     float weights[kCount], gradients[kCount], held[kStates][kCount];
     LoadVector<kCount>(w + at, weights);
     LoadVector<kCount>(g + at, gradients);
-    for (int s = 0; s < kStates; ++s) LoadVector<kCount>(states[s] + at, held[s]);
+    for (int s = 0; s < kStates; ++s) LoadVector<kCount>(states[s] + state_at, held[s]);
     bool is_finite = true;
     for (int k = 0; k < kCount; ++k) {
       if constexpr (kIsScaled) gradients[k] *= scale;
@@ -127,7 +130,7 @@ struct UpdateKernel {
       is_finite &= IsFinite(gradients[k]) & IsFinite(weights[k]);
     }
     StoreVector<kCount>(weights, w + at);
-    for (int s = 0; s < kStates; ++s) StoreVector<kCount>(held[s], states[s] + at);
+    for (int s = 0; s < kStates; ++s) StoreVector<kCount>(held[s], states[s] + state_at);
     if (copy != nullptr) StoreVector<kCount>(weights, copy + at);
     return is_finite;
   }
@@ -249,8 +252,11 @@ class CudaUpdater final : public Updater {
     std::vector<int32_t> first_rows;
     int64_t rows = 0;
     for (const UpdateRange& range : options.ranges) {
+      const UpdateRange::Part part = range.Updated();
       places.push_back({.begin = range.begin,
-                        .count = range.count,
+                        .update_begin = part.begin,
+                        .update_count = part.count,
+                        .state_begin = part.state_begin,
                         .first_row = CheckedCount(range.first_row),
                         .row_elements = CheckedCount(range.count / range.rows),
                         .uncut_first_row = CheckedCount(range.uncut_first_row),
@@ -357,7 +363,7 @@ class CudaUpdater final : public Updater {
       for (int32_t i = 0; i < launch.range_count; ++i) {
         launch.first_chunks[i] = CheckedCount(chunks);
         const auto& range = options_.ranges[static_cast<size_t>(launch.first_range + i)];
-        chunks += (range.count + kChunk - 1) / kChunk;
+        chunks += (range.Updated().count + kChunk - 1) / kChunk;
       }
       launch.chunks = CheckedCount(chunks);
       if (chunks > 0) launches.push_back(launch);

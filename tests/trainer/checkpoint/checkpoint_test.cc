@@ -99,9 +99,7 @@ std::vector<double> Interrupted(const GridShape& first, const GridShape& second,
   RunAsThreads(first.ranks(), {}, [&](World& world) {
     Harness harness(world, Options(first, rule));
     for (int step = 0; step < 3; ++step) StepOn(harness, step);
-    if (harness.grid().place().replica == 0) {
-      SaveCheckpoint(path, Info(), harness.engine());
-    }
+    SaveCheckpoint(path, Info(), harness.engine());
   });
   std::vector<double> state;
   std::mutex mutex;
@@ -161,7 +159,6 @@ TEST(Checkpoint, TheFileDoesNotDependOnTheCut) {
   const auto save = [&](const GridShape& grid, const std::string& name) {
     RunAsThreads(grid.ranks(), {}, [&](World& world) {
       Harness harness(world, Options(grid));
-      if (harness.grid().place().replica != 0) return;
       SaveCheckpoint(folder.Path(name), Info(), harness.engine());
     });
     return ReadText(folder.Path(name), ExitCode::kDisk);

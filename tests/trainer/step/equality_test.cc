@@ -86,6 +86,57 @@ INSTANTIATE_TEST_SUITE_P(Rules, RuleEquality,
                                            RuleCase{"LarsClipped", LarsRule{}, 1, 0.5}),
                          [](const auto& instance) { return instance.param.name; });
 
+// Each rank updates a part, with the numbers that all would have: no bit is another, whatever the
+// rule, the wire and the type.
+struct ShardedCase {
+  std::string name;
+  GridShape grid;
+  SmallRunOptions options;
+};
+
+class ShardedUpdate : public ::testing::TestWithParam<ShardedCase> {};
+
+TEST_P(ShardedUpdate, ChangesNoBit) {
+  SmallRunOptions options = GetParam().options;
+  const RunResult whole = RunSmall(GetParam().grid, options);
+  options.shard_update = ShardUpdate::kOn;
+  const RunResult sharded = RunSmall(GetParam().grid, options);
+  EXPECT_EQ(whole.losses, sharded.losses);
+  EXPECT_EQ(whole.weights, sharded.weights);
+  EXPECT_EQ(whole.states, sharded.states);
+}
+
+const auto kCpu = [] { return MakeCpuBackend(1); };
+
+INSTANTIATE_TEST_SUITE_P(
+    Cuts, ShardedUpdate,
+    ::testing::Values(
+        ShardedCase{"TwoReplicas", {.replicas = 2}, {}},
+        ShardedCase{"ThreeReplicas", {.replicas = 3}, {.batch_norm = true}},
+        ShardedCase{"EveryAxis", {.replicas = 2, .shards = 2, .towers = 2}, {}},
+        ShardedCase{"Shards", {.shards = 3}, {.batch_norm = true}},
+        ShardedCase{"Frozen", {.replicas = 2}, {.frozen = true}},
+        ShardedCase{"NoOverlap", {.replicas = 2}, {.overlap = Overlap::kOff}},
+        ShardedCase{"Accumulated", {.replicas = 2}, {.accumulate = 3}},
+        ShardedCase{"Adam", {.replicas = 3}, {.lr = 0.001, .rule = AdamRule{}}},
+        ShardedCase{"Lars", {.replicas = 2}, {.lr = 1, .rule = LarsRule{.eta = 0.01}}},
+        ShardedCase{"Clipped", {.replicas = 2, .shards = 2}, {.clip_norm = 0.5}},
+        ShardedCase{"Fp32", {.replicas = 2}, {.make_backend = kCpu, .dtype = DType::kFloat32}},
+        ShardedCase{"Bf16",
+                    {.replicas = 2, .shards = 2},
+                    {.make_backend = kCpu, .dtype = DType::kBFloat16}},
+        ShardedCase{"Bf16Lars",
+                    {.replicas = 2},
+                    {.lr = 1,
+                     .rule = LarsRule{.eta = 0.01},
+                     .make_backend = kCpu,
+                     .dtype = DType::kBFloat16}},
+        ShardedCase{
+            "Bf16OnTheWire",
+            {.replicas = 2},
+            {.reduce_dtype = DType::kBFloat16, .make_backend = kCpu, .dtype = DType::kBFloat16}}),
+    [](const auto& instance) { return instance.param.name; });
+
 // Gradients that micro-batches add up are those of the batch at once; the last one is short. Batch
 // norm would see other rows.
 TEST(Accumulation, TheRunIsThatOfTheBatchAtOnce) {
