@@ -83,9 +83,11 @@ class OneRank(EmulatedDeviceTest):
         self.assert_error(self.train("none", "--resume", "none", env=none, code=8), 8, "no emulated")
 
     def test_recorded_steps_are_bitwise_those_queued_one_by_one(self):
-        self.train("recorded", "--lr", "0.01")
-        self.train("queued", "--lr", "0.01", "--cuda-graph", "off")
-        self.assert_same_bits("queued", "recorded")
+        for micro_batches in ("1", "3"):
+            words = ["--lr", "0.01", "--accumulate", micro_batches]
+            self.train(f"recorded-{micro_batches}", *words)
+            self.train(f"queued-{micro_batches}", *words, "--cuda-graph", "off")
+            self.assert_same_bits(f"queued-{micro_batches}", f"recorded-{micro_batches}")
 
     def test_nccl_with_one_rank_changes_no_bit(self):
         self.train("without")
@@ -218,6 +220,38 @@ class SeveralRanks(EmulatedDeviceTest):
     def test_two_replicas_of_two_towers_have_the_losses_of_one_rank(self):
         self.check_cut("lenet5", ["--towers", "2", "--replicas", "2"], 4)
 
+    def check_against_cpu(self, network, options, ranks):
+        """The losses and, by them, the gradients of a cut are those of the CPU under the same cut."""
+        process = self.train("cuda", *options, network=network, ranks=ranks)
+        self.assertIn(DEVICE, process.stderr)
+        self.train("cpu", *options, "--backend", "cpu", network=network, ranks=ranks)
+        self.assert_losses_agree("cuda", "cpu")
+        self.train("one", network=network)
+        self.assert_losses_agree("cuda", "one")
+
+    def test_two_shards_have_the_losses_of_the_cpu(self):
+        self.check_against_cpu("alexnet2012", ["--fc-shards", "2"], 2)
+
+    def test_four_shards_have_the_losses_of_the_cpu(self):
+        self.check_against_cpu("lenet5", ["--fc-shards", "4"], 4)
+
+    def test_two_shards_of_two_towers_have_the_losses_of_the_cpu(self):
+        self.check_against_cpu("lenet5", ["--fc-shards", "2", "--towers", "2"], 4)
+
+    def test_micro_batches_have_the_losses_of_the_cpu(self):
+        """Of 3, 3 and 2 images on one rank and on two; the last batch of an epoch has two of them."""
+        for ranks in (0, 2):
+            with self.subTest(ranks):
+                self.folder = self.path(f"of-{ranks}")
+                os.makedirs(self.folder)
+                self.check_against_cpu("lenet5", ["--accumulate", "3"], ranks)
+
+    def test_recorded_shards_and_micro_batches_are_bitwise_those_queued_one_by_one(self):
+        words = ["--fc-shards", "2", "--accumulate", "2", "--lr", "0.01"]
+        self.train("recorded", *words, ranks=2)
+        self.train("queued", *words, "--cuda-graph", "off", ranks=2)
+        self.assert_same_bits("queued", "recorded")
+
     def test_bf16_on_two_ranks_stays_near_one(self):
         self.train("one", "--dtype", "bf16")
         self.train("towers", "--dtype", "bf16", "--towers", "2", ranks=2)
@@ -232,7 +266,7 @@ class SeveralRanks(EmulatedDeviceTest):
         self.train("run", "--lr", "0.01")
         words = ["eval", self.newest("run"), "--data", "synthetic:51x10", "--json", *ON_BACKEND]
         one = json.loads(run(*words).stdout)
-        for cut in (["--towers", "2"], ["--replicas", "2"]):
+        for cut in (["--towers", "2"], ["--replicas", "2"], ["--fc-shards", "2"]):
             process = run(*words, *cut, ranks=2)
             self.assert_exit(process, 0)
             found = json.loads(process.stdout.splitlines()[-1])
@@ -240,7 +274,7 @@ class SeveralRanks(EmulatedDeviceTest):
             self.assertAlmostEqual(found["loss"], one["loss"], delta=FIRST_LOSS * one["loss"])
 
     def test_an_absurd_learning_rate_is_named_once(self):
-        for cut in ("--towers", "--replicas"):
+        for cut in ("--towers", "--replicas", "--fc-shards"):
             process = self.train(
                 cut, cut, "2", "--lr", "1e6", "--steps", "60", "--checkpoint-every", "2", ranks=2, code=7
             )

@@ -27,8 +27,9 @@ if BACKEND == "emulated":  # in plain loops
     NETWORK, EVALUATED = ["--model", "lenet5"], 300
 
 
-def settings(folder, ranks, steps=STEPS):
-    cut = {1: [], 2: ["--towers", "2"], 4: ["--towers", "2", "--replicas", "2"]}[ranks]
+def settings(folder, ranks, steps=STEPS, cut=None):
+    if cut is None:
+        cut = {1: [], 2: ["--towers", "2"], 4: ["--towers", "2", "--replicas", "2"]}[ranks]
     return [
         "train", "--data", "synthetic:60x10", *NETWORK, "--batch-size", "8", "--lr", "0.001",
         "--steps", str(steps), "--epochs", "100", "--mean", "none", "--std", "60",
@@ -38,22 +39,22 @@ def settings(folder, ranks, steps=STEPS):
 
 
 class Resume(ConvoyTest):
-    def begun(self, name, ranks):
+    def begun(self, name, ranks, cut=None):
         """A run's folder. On a device, kernels are chosen by their times, which differ from run to
         run; a checkpoint keeps the choice. So these runs have their first checkpoint in common."""
         folder = self.path(name)
         if BACKEND == "cuda":
             first = self.path(f"first-{ranks}")
             if not os.path.exists(first):
-                words = settings(first, ranks)
-                words[words.index("--steps") + 1] = "5"
+                words = settings(first, ranks, steps=5, cut=cut)
                 self.assert_exit(run(*words, ranks=ranks if ranks > 1 else 0), 0)
             shutil.copytree(first, folder)
         return folder
 
-    def uninterrupted(self, ranks):
-        folder = self.begun("whole", ranks)
-        self.assert_exit(run(*settings(folder, ranks), ranks=ranks if ranks > 1 else 0), 0)
+    def uninterrupted(self, ranks, cut=None):
+        folder = self.begun("whole", ranks, cut)
+        words = settings(folder, ranks, cut=cut)
+        self.assert_exit(run(*words, ranks=ranks if ranks > 1 else 0), 0)
         return folder
 
     def wait_for_step(self, folder, step, process):
@@ -71,13 +72,14 @@ class Resume(ConvoyTest):
             [line["loss"] for line in metrics(folder)], [line["loss"] for line in metrics(whole)]
         )
 
-    def check_kills(self, ranks):
-        whole = self.uninterrupted(ranks)
-        folder = self.begun("killed", ranks)
+    def check_kills(self, ranks, cut=None):
+        whole = self.uninterrupted(ranks, cut)
+        folder = self.begun("killed", ranks, cut)
+        words = settings(folder, ranks, cut=cut)
         generator = random.Random(7)
         kills = 0
         for _ in range(3):
-            process = start(*settings(folder, ranks), ranks=ranks if ranks > 1 else 0)
+            process = start(*words, ranks=ranks if ranks > 1 else 0)
             done = len(metrics(folder)) if os.path.exists(folder + "/metrics.jsonl") else 0
             self.wait_for_step(folder, min(done + generator.randint(1, 9), STEPS - 2), process)
             victims = rank_processes(folder)
@@ -86,7 +88,7 @@ class Resume(ConvoyTest):
                 kills += 1
             process.communicate()
         self.assertGreaterEqual(kills, 2 if BACKEND == "cpu" else 1)
-        self.assert_exit(run(*settings(folder, ranks), ranks=ranks if ranks > 1 else 0), 0)
+        self.assert_exit(run(*words, ranks=ranks if ranks > 1 else 0), 0)
         self.assert_same_run(folder, whole)
 
     def test_a_run_killed_at_random_steps_ends_bitwise_the_same(self):
@@ -97,6 +99,13 @@ class Resume(ConvoyTest):
 
     def test_four_ranks_killed_at_random_steps_end_bitwise_the_same(self):
         self.check_kills(4)
+
+    def test_two_shards_killed_at_random_steps_end_bitwise_the_same(self):
+        self.check_kills(2, ["--fc-shards", "2"])
+
+    def test_micro_batches_killed_at_random_steps_end_bitwise_the_same(self):
+        """Of 3, 3 and 2 images; the last batch of an epoch has two micro-batches, of 3 and 1."""
+        self.check_kills(2, ["--fc-shards", "2", "--accumulate", "3"])
 
     def test_a_signal_stops_with_a_checkpoint_and_code_75(self):
         whole = self.uninterrupted(2)
