@@ -2,6 +2,7 @@
 //
 //   communicator.h   Communicator: collectives over a group of ranks, asynchronous, with a deadline
 //   collective.h     Collective: one of them as data
+//   traffic.h        how many bytes a collective brings to a rank, and counts of them
 //   world.h          World: all ranks of the run, threads or processes; makes groups, ends the run
 //   grid_shape.h     GridShape: how many replicas and towers
 //   grid.h           ProcessGrid: which rank is which replica and tower, and their groups
@@ -17,4 +18,5 @@
 #include "comm/grid.h"
 #include "comm/grid_shape.h"
 #include "comm/step_watch.h"
+#include "comm/traffic.h"
 #include "comm/world.h"

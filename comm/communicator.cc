@@ -1,5 +1,7 @@
 #include "comm/communicator.h"
 
+#include <algorithm>
+
 namespace convoy {
 namespace {
 
@@ -31,8 +33,58 @@ Collective Checked(Collective collective, int rank, int size) {
 
 }  // namespace
 
+const char* NameOf(CollectiveKind kind) {
+  switch (kind) {
+    case CollectiveKind::kAllReduce:
+      return "all-reduce";
+    case CollectiveKind::kAllGather:
+      return "all-gather";
+    case CollectiveKind::kReduceScatter:
+      return "reduce-scatter";
+    case CollectiveKind::kGather:
+      return "gather";
+    case CollectiveKind::kScatter:
+      return "scatter";
+    case CollectiveKind::kBroadcast:
+      return "broadcast";
+    case CollectiveKind::kBarrier:
+      break;
+  }
+  return "barrier";
+}
+
+void TrafficCounts::Add(const char* what, CollectiveKind kind, int64_t bytes) {
+  const std::lock_guard lock(mutex_);
+  auto row = std::find_if(rows_.begin(), rows_.end(), [&](const TrafficRow& one) {
+    return one.kind == kind && one.what == what;
+  });
+  if (row == rows_.end()) row = rows_.insert(row, {.what = what, .kind = kind});
+  ++row->calls;
+  row->bytes += bytes;
+}
+
+std::vector<TrafficRow> TrafficCounts::rows() const {
+  const std::lock_guard lock(mutex_);
+  return rows_;
+}
+
+void TrafficCounts::Reset() {
+  const std::lock_guard lock(mutex_);
+  rows_.clear();
+}
+
 Request Communicator::Run(Stream& stream, const Collective& collective) {
-  return Submit(stream, Checked(collective, rank(), size()));
+  const Collective checked = Checked(collective, rank(), size());
+  if (checked.traits().moves_data) {
+    traffic_.Add(checked.what, checked.kind,
+                 BytesReceived({.kind = checked.kind,
+                                .block_count = checked.block_count,
+                                .dtype = checked.dtype,
+                                .rank = rank(),
+                                .ranks = size(),
+                                .root = checked.root}));
+  }
+  return Submit(stream, checked);
 }
 
 Request Communicator::AllReduce(Stream& stream, const Tensor& data, ReduceOp op, const char* what) {

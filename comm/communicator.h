@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "comm/collective.h"
+#include "comm/traffic.h"
 #include "core/device/memory.h"
 #include "core/device/stream.h"
 #include "core/error.h"
@@ -80,9 +81,14 @@ class Communicator {
   Request Broadcast(Stream& stream, const Tensor& data, int root, const char* what);
   // Blocks the host until every rank of the group is here.
   void Barrier(const char* what);
-  // Checks a collective given as data and starts it. The calls above and groups that stand on other
-  // groups use it.
+  // Checks a collective given as data, counts it and starts it. The calls above and groups that
+  // stand on other groups use it.
   Request Run(Stream& stream, const Collective& collective);
+
+  // Returns what Run was given since the last reset. A step that is recorded counts once, however
+  // often the recording is queued.
+  const TrafficCounts& traffic() const { return traffic_; }
+  void ResetTraffic() { traffic_.Reset(); }
 
   // May be called from any thread. Says that this rank will not go on. Collectives under way and
   // later ones soon end by an Error that says `why`. A group of one has nobody to leave.
@@ -103,6 +109,8 @@ class Communicator {
  private:
   // Starts a collective that Run has checked and completed.
   virtual Request Submit(Stream& stream, const Collective& collective) = 0;
+
+  TrafficCounts traffic_;
 };
 
 }  // namespace convoy

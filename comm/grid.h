@@ -76,6 +76,15 @@ class ProcessGrid {
   // above if the device is the CPU.
   Communicator& HostAlong(Axes axes);
 
+  // What the groups along one set of axes have carried for one operation.
+  struct Traffic {
+    Axes axes;
+    TrafficRow row;
+  };
+  // Returns what this rank's groups have carried since the last reset, those of host memory too.
+  std::vector<Traffic> CountedTraffic() const;
+  void ResetTraffic();
+
   // Returns what carries the collectives of device memory, and why. One line, the same on every
   // rank.
   const std::string& Describe() const { return description_; }

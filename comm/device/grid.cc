@@ -67,6 +67,24 @@ Communicator& ProcessGrid::Along(Axes axes) {
 
 Communicator& ProcessGrid::HostAlong(Axes axes) { return *Find(host_groups_, axes); }
 
+std::vector<ProcessGrid::Traffic> ProcessGrid::CountedTraffic() const {
+  std::vector<Traffic> traffic;
+  for (const auto* groups : {&device_groups_, &host_groups_}) {
+    for (const Group& group : *groups) {
+      for (const TrafficRow& row : group.communicator->traffic().rows()) {
+        traffic.push_back({group.axes, row});
+      }
+    }
+  }
+  return traffic;
+}
+
+void ProcessGrid::ResetTraffic() {
+  for (const auto* groups : {&device_groups_, &host_groups_}) {
+    for (const Group& group : *groups) group.communicator->ResetTraffic();
+  }
+}
+
 void ProcessGrid::GiveUp(const std::string& why) {
   for (const auto* groups : {&device_groups_, &host_groups_}) {
     for (const Group& group : *groups) group.communicator->GiveUp(why);

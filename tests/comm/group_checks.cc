@@ -68,6 +68,56 @@ void SplitOrdersByKeyAndSeparatesColours(World& world) {
   CONVOY_REQUIRE(sum == expected, fmt::format("the third sums to {}, expected {}", sum, expected));
 }
 
+// Every kind once, the all-reduce twice. What an all-reduce brings to all ranks together is known
+// whatever their shares are: each of N elements comes to p - 1 ranks twice.
+void CountsWhatItCarries(World& world) {
+  HostStream stream;
+  const std::unique_ptr<Communicator> group = world.Split("counted", 0, world.rank());
+  const int p = group->size(), rank = group->rank();
+  constexpr int64_t kSum = 10, kBlock = 5;
+  const auto make = [&](DType dtype, const Shape& shape) {
+    return OwnedTensor(world, MemoryKind::kOrdinary, dtype, shape);
+  };
+  OwnedTensor sum = make(DType::kFloat32, {kSum});
+  OwnedTensor block = make(DType::kBFloat16, {kBlock});
+  OwnedTensor blocks = make(DType::kBFloat16, {p, kBlock});
+  for (int i = 0; i < 2; ++i) {
+    group->AllReduce(stream, sum.tensor, ReduceOp::kSum, "one").Wait(stream);
+  }
+  group->AllGather(stream, block.tensor, blocks.tensor, "one").Wait(stream);
+  group->ReduceScatter(stream, blocks.tensor, block.tensor, "one").Wait(stream);
+  group->Gather(stream, block.tensor, blocks.tensor, p - 1, "one").Wait(stream);
+  group->Scatter(stream, blocks.tensor, block.tensor, 0, "one").Wait(stream);
+  group->Broadcast(stream, block.tensor, 0, "one").Wait(stream);
+  group->Broadcast(stream, block.tensor, 0, "another").Wait(stream);
+  group->Barrier("one");
+
+  const int64_t block_bytes = 2 * kBlock, gathered = (p - 1) * block_bytes;
+  const int64_t share = kSum / p + (rank < kSum % p ? 1 : 0);
+  const std::vector<TrafficRow> expected = {
+      {"one", CollectiveKind::kAllReduce, 2, 2 * 4 * ((p - 1) * share + kSum - share)},
+      {"one", CollectiveKind::kAllGather, 1, gathered},
+      {"one", CollectiveKind::kReduceScatter, 1, gathered},
+      {"one", CollectiveKind::kGather, 1, rank == p - 1 ? gathered : 0},
+      {"one", CollectiveKind::kScatter, 1, rank == 0 ? 0 : block_bytes},
+      {"one", CollectiveKind::kBroadcast, 1, rank == 0 ? 0 : block_bytes},
+      {"another", CollectiveKind::kBroadcast, 1, rank == 0 ? 0 : block_bytes}};
+  const std::vector<TrafficRow> found = group->traffic().rows();
+  CONVOY_REQUIRE(found.size() == expected.size(), fmt::format("{} rows", found.size()));
+  for (size_t i = 0; i < found.size(); ++i) {
+    CONVOY_REQUIRE(
+        found[i].what == expected[i].what && found[i].kind == expected[i].kind &&
+            found[i].calls == expected[i].calls && found[i].bytes == expected[i].bytes,
+        fmt::format("row {}: {} {}, {} calls, {} bytes; expected {}", i, found[i].what,
+                    NameOf(found[i].kind), found[i].calls, found[i].bytes, expected[i].bytes));
+  }
+  int64_t of_all = found[0].bytes;
+  group->AllReduce(stream, {&of_all, DType::kInt64, {1}}, ReduceOp::kSum, "bytes").Wait(stream);
+  CONVOY_REQUIRE(of_all == 2 * 2 * (p - 1) * 4 * kSum, fmt::format("{} bytes in all", of_all));
+  group->ResetTraffic();
+  CONVOY_REQUIRE(group->traffic().rows().empty(), "rows after a reset");
+}
+
 void TwoGroupsInterleaved(World& world) {
   HostStream stream;
   const std::unique_ptr<Communicator> pairs = world.Split("pairs", world.rank() / 2, world.rank());
@@ -241,6 +291,7 @@ const std::vector<CollectiveCheck>& GroupChecks() {
   static const std::vector<CollectiveCheck> checks = {
       {"SeveralRequestsInFlight", SeveralRequestsInFlight},
       {"SplitOrdersByKeyAndSeparatesColours", SplitOrdersByKeyAndSeparatesColours},
+      {"CountsWhatItCarries", CountsWhatItCarries},
       {"TwoGroupsInterleaved", TwoGroupsInterleaved},
       {"SameBitsEveryTimeAndEverywhere", SameBitsEveryTimeAndEverywhere},
       {"BFloat16IsAddedInFloat32", BFloat16IsAddedInFloat32},
