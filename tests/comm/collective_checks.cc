@@ -92,14 +92,23 @@ void ReduceScatterOfEveryType(World& world) {
   Communicator& all = world.all();
   HostStream stream;
   ForEachCase(kReducible, [&](DType dtype, MemoryKind memory, int64_t count) {
-    OwnedTensor send(world, memory, dtype, {all.size(), count});
-    OwnedTensor receive(world, memory, dtype, {count});
-    for (int64_t i = 0; i < count * all.size(); ++i) send.Set(i, Pattern(all.rank(), i));
-    all.ReduceScatter(stream, send.tensor, receive.tensor, "reduce-scatter").Wait(stream);
-    for (int64_t i = 0; i < count; ++i) {
-      const double expected = Combined(ReduceOp::kSum, all.size(), all.rank() * count + i);
-      CONVOY_REQUIRE(receive.Get(i) == expected,
-                     Where("reduce-scatter", dtype, count, i, receive.Get(i), expected));
+    for (const bool in_place : {false, true}) {
+      OwnedTensor send(world, memory, dtype, {all.size(), count});
+      OwnedTensor separate(world, memory, dtype, {count});
+      for (int64_t i = 0; i < count * all.size(); ++i) send.Set(i, Pattern(all.rank(), i));
+      const int64_t own = all.rank() * count;
+      all.ReduceScatter(stream, send.tensor,
+                        in_place ? send.tensor.Range(own, count) : separate.tensor,
+                        "reduce-scatter")
+          .Wait(stream);
+      for (int64_t i = 0; i < count * all.size(); ++i) {
+        const bool is_own = i >= own && i < own + count;
+        const double expected =
+            is_own ? Combined(ReduceOp::kSum, all.size(), i) : Pattern(all.rank(), i);
+        const double actual = is_own && !in_place ? separate.Get(i - own) : send.Get(i);
+        CONVOY_REQUIRE(actual == expected,
+                       Where("reduce-scatter", dtype, count, i, actual, expected));
+      }
     }
   });
 }
