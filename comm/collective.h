@@ -1,7 +1,7 @@
 // comm/collective.h - one collective as data: what the calls of a Communicator become.
 //
 // A new kind of collective is a call in communicator.h, a row in TraitsOf, and its implementation
-// in the three transports: host/board_group.cc, mpi/mpi_channel.cc and device/nccl_group.cc.
+// in the transports: host/board_group.cc, mpi/mpi_group.cc and device/nccl_group.cc.
 #pragma once
 
 #include <cstdint>

@@ -32,6 +32,9 @@ struct WorldOptions {
   std::function<void(const Error& error, const World& world)> on_loss;
   // kOff: everything goes through MPI, between ranks of one host too; to test and to measure.
   SharedMemory shared_memory = SharedMemory::kAuto;
+  // If it is not 0, every so many ranks of a host move their data as if they were a host of their
+  // own; to test what several hosts do.
+  int ranks_per_host = 0;
 };
 
 class World {

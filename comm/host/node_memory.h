@@ -10,7 +10,7 @@
 #include <optional>
 #include <utility>
 
-#include "comm/host/board_group.h"
+#include "comm/host/meeting.h"
 #include "comm/host/progress.h"
 #include "comm/host/shared_segment.h"
 #include "core/device/memory.h"

@@ -135,15 +135,17 @@ class ThreadWorld final : public World {
                                           const std::vector<int>& members) {
     if (members.size() == 1) return MakeSelfCommunicator();
     const int ranks = static_cast<int>(members.size());
-    BoardGroupParts parts{.name = name,
-                          .board = state_.BoardOf(splits_, colour, ranks),
-                          .memory = std::make_unique<ThreadMemory>(),
-                          .leave = LeaveDuringTransfer::kNo};
+    MeetingParts meeting{.name = name,
+                         .board = state_.BoardOf(splits_, colour, ranks),
+                         .leave = LeaveDuringTransfer::kNo};
     for (int r = 0; r < ranks; ++r) {
       const int member = members[static_cast<size_t>(r)];
-      if (member == rank_) parts.rank = r;
-      parts.peers.push_back(state_.PeerOf(member));
+      if (member == rank_) meeting.rank = r;
+      meeting.peers.push_back(state_.PeerOf(member));
     }
+    BoardGroupParts parts{.meeting = std::move(meeting),
+                          .memory = std::make_unique<ThreadMemory>(),
+                          .fallback = nullptr};
     return MakeQueue(MakeBoardGroup(std::move(parts)), name, options_, state_.progress(rank_));
   }
 

@@ -2,7 +2,6 @@
 
 #include <mpi.h>
 
-#include <array>
 #include <cstdlib>
 #include <exception>
 #include <mutex>
@@ -10,7 +9,6 @@
 #include <utility>
 
 #include "comm/host/rank_group.h"
-#include "comm/host/reduce.h"
 
 namespace convoy {
 namespace {
@@ -22,31 +20,6 @@ void Check(int result, const char* call) {
   MPI_Error_string(result, text, &length);
   throw Error(ExitCode::kPeer, fmt::format("{} failed: {}", call, text),
               "a rank or the network between the ranks was lost; run the same command again");
-}
-
-// MPI has no bf16. `inout` = `in` op `inout`, `in` from the lower ranks.
-template <ReduceOp kOp>
-void ReduceBFloat16(void* in, void* inout, int* count, MPI_Datatype*) {
-  const std::array<const void*, 2> sources{in, inout};
-  ReduceArrays(DType::kBFloat16, kOp, sources, {&inout, 1}, *count);
-}
-
-MPI_Datatype TypeOf(DType dtype) {
-  switch (dtype) {
-    case DType::kFloat32:
-      return MPI_FLOAT;
-    case DType::kFloat64:
-      return MPI_DOUBLE;
-    case DType::kBFloat16:
-      return MPI_UINT16_T;
-    case DType::kUInt8:
-      return MPI_UINT8_T;
-    case DType::kInt32:
-      return MPI_INT32_T;
-    case DType::kInt64:
-      return MPI_INT64_T;
-  }
-  return MPI_DATATYPE_NULL;
 }
 
 // `count` blocks of `bytes` bytes, `stride_bytes` apart, as an MPI type of one block.
@@ -78,7 +51,6 @@ class BlockType {
 struct MpiLibrary::State {
   std::shared_mutex calls;  // held shared during a call, exclusively to shut
   bool shut = false;
-  std::array<MPI_Op, 3> bf16_operations{MPI_OP_NULL, MPI_OP_NULL, MPI_OP_NULL};
 
   // Held during a call.
   std::shared_lock<std::shared_mutex> Enter() {
@@ -87,19 +59,6 @@ struct MpiLibrary::State {
       throw PeerFailure("MPI is no longer used since a collective was given up");
     }
     return lock;
-  }
-
-  MPI_Op OperationOf(DType dtype, ReduceOp op) const {
-    if (dtype == DType::kBFloat16) return bf16_operations[static_cast<size_t>(op)];
-    switch (op) {
-      case ReduceOp::kSum:
-        return MPI_SUM;
-      case ReduceOp::kMax:
-        return MPI_MAX;
-      case ReduceOp::kMin:
-        return MPI_MIN;
-    }
-    return MPI_OP_NULL;
   }
 };
 
@@ -115,19 +74,10 @@ MpiLibrary::MpiLibrary() : state_(std::make_shared<State>()) {
     throw Error(ExitCode::kUsage, fmt::format("{} does not offer MPI_THREAD_MULTIPLE", name()),
                 "build convoy with an MPI that does; Open MPI 4 and MPICH 4 do");
   }
-  constexpr int kCommutes = 1;
-  Check(MPI_Op_create(ReduceBFloat16<ReduceOp::kSum>, kCommutes, &state_->bf16_operations[0]),
-        "MPI_Op_create");
-  Check(MPI_Op_create(ReduceBFloat16<ReduceOp::kMax>, kCommutes, &state_->bf16_operations[1]),
-        "MPI_Op_create");
-  Check(MPI_Op_create(ReduceBFloat16<ReduceOp::kMin>, kCommutes, &state_->bf16_operations[2]),
-        "MPI_Op_create");
 }
 
 MpiLibrary::~MpiLibrary() {
-  if (shut()) return;
-  for (MPI_Op& operation : state_->bf16_operations) MPI_Op_free(&operation);
-  MPI_Finalize();
+  if (!shut()) MPI_Finalize();
 }
 
 std::string MpiLibrary::name() const {
@@ -231,44 +181,33 @@ void MpiChannel::Start(const MpiCall& call) {
   const auto entered = library_->Enter();
   const MPI_Comm comm = handle_->comm;
   MPI_Request* const request = &handle_->request;
-  const int count = static_cast<int>(call.count);
-  const int64_t bytes = call.count * SizeOf(call.dtype);
-  const MPI_Datatype type = TypeOf(call.dtype);
-  const MPI_Op operation = library_->OperationOf(call.dtype, call.op);
+  const int bytes = static_cast<int>(call.bytes);
   void* const send = call.send != nullptr ? call.send : MPI_IN_PLACE;
   void* const receive = call.receive != nullptr ? call.receive : MPI_IN_PLACE;
   const bool is_root = call.root == rank_;
   switch (call.kind) {
-    case CollectiveKind::kAllReduce:
-      return Check(MPI_Iallreduce(MPI_IN_PLACE, receive, count, type, operation, comm, request),
-                   "MPI_Iallreduce");
-    case CollectiveKind::kReduceScatter:
-      return Check(MPI_Ireduce_scatter_block(send, receive, count, type, operation, comm, request),
-                   "MPI_Ireduce_scatter_block");
-    case CollectiveKind::kAllGather: {
-      const BlockType blocks(bytes, call.stride_bytes);
-      return Check(MPI_Iallgather(send, static_cast<int>(bytes), MPI_BYTE, receive, 1,
-                                  blocks.type(), comm, request),
-                   "MPI_Iallgather");
-    }
     case CollectiveKind::kGather: {
       const BlockType blocks(bytes, call.stride_bytes);
-      return Check(MPI_Igather(send, static_cast<int>(bytes), MPI_BYTE, is_root ? receive : nullptr,
-                               1, blocks.type(), call.root, comm, request),
+      return Check(MPI_Igather(send, bytes, MPI_BYTE, is_root ? receive : nullptr, 1, blocks.type(),
+                               call.root, comm, request),
                    "MPI_Igather");
     }
     case CollectiveKind::kScatter: {
       const BlockType blocks(bytes, call.stride_bytes);
-      return Check(MPI_Iscatter(is_root ? send : nullptr, 1, blocks.type(), receive,
-                                static_cast<int>(bytes), MPI_BYTE, call.root, comm, request),
+      return Check(MPI_Iscatter(is_root ? send : nullptr, 1, blocks.type(), receive, bytes,
+                                MPI_BYTE, call.root, comm, request),
                    "MPI_Iscatter");
     }
     case CollectiveKind::kBroadcast:
-      return Check(MPI_Ibcast(receive, static_cast<int>(bytes), MPI_BYTE, call.root, comm, request),
-                   "MPI_Ibcast");
+      return Check(MPI_Ibcast(receive, bytes, MPI_BYTE, call.root, comm, request), "MPI_Ibcast");
     case CollectiveKind::kBarrier:
       return Check(MPI_Ibarrier(comm, request), "MPI_Ibarrier");
+    case CollectiveKind::kAllReduce:
+    case CollectiveKind::kAllGather:
+    case CollectiveKind::kReduceScatter:
+      break;  // comm/mpi/host_exchange.h
   }
+  CONVOY_CHECK(false, "a channel does not carry this kind of collective");
 }
 
 bool MpiChannel::Test() {
@@ -276,6 +215,66 @@ bool MpiChannel::Test() {
   int done = 0;
   Check(MPI_Test(&handle_->request, &done, MPI_STATUS_IGNORE), "MPI_Test");
   return done != 0;
+}
+
+// --- Messages ------------------------------------------------------------------------------------
+
+struct MpiMessages::State {
+  const std::shared_ptr<MpiLibrary::State> library;
+  const MPI_Comm comm;
+  // Of the messages under way, in the same order.
+  std::vector<MPI_Request> requests{};
+  std::vector<int64_t> ids{};
+  std::vector<int> places{};  // of the finished ones
+  std::vector<int64_t> done{};
+};
+
+MpiMessages::MpiMessages(const MpiChannel& channel)
+    : state_(new State{.library = channel.library_, .comm = channel.handle_->comm}) {}
+
+MpiMessages::~MpiMessages() = default;
+
+void MpiMessages::Send(const void* data, int64_t bytes, int to, int tag, int64_t id) {
+  const auto call = state_->library->Enter();
+  MPI_Request request = MPI_REQUEST_NULL;
+  Check(MPI_Isend(data, static_cast<int>(bytes), MPI_BYTE, to, tag, state_->comm, &request),
+        "MPI_Isend");
+  state_->requests.push_back(request);
+  state_->ids.push_back(id);
+}
+
+void MpiMessages::Receive(void* data, int64_t bytes, int from, int tag, int64_t id) {
+  const auto call = state_->library->Enter();
+  MPI_Request request = MPI_REQUEST_NULL;
+  Check(MPI_Irecv(data, static_cast<int>(bytes), MPI_BYTE, from, tag, state_->comm, &request),
+        "MPI_Irecv");
+  state_->requests.push_back(request);
+  state_->ids.push_back(id);
+}
+
+const std::vector<int64_t>& MpiMessages::Test() {
+  State& state = *state_;
+  state.done.clear();
+  const auto call = state.library->Enter();
+  state.places.resize(state.requests.size());
+  int finished = 0;
+  Check(MPI_Testsome(static_cast<int>(state.requests.size()), state.requests.data(), &finished,
+                     state.places.data(), MPI_STATUSES_IGNORE),
+        "MPI_Testsome");
+  if (finished <= 0) return state.done;  // MPI_UNDEFINED is negative: there are none
+  for (int i = 0; i < finished; ++i) {
+    state.done.push_back(state.ids[static_cast<size_t>(state.places[static_cast<size_t>(i)])]);
+  }
+  // MPI has set the finished requests to null.
+  size_t kept = 0;
+  for (size_t i = 0; i < state.requests.size(); ++i) {
+    if (state.requests[i] == MPI_REQUEST_NULL) continue;
+    state.requests[kept] = state.requests[i];
+    state.ids[kept++] = state.ids[i];
+  }
+  state.requests.resize(kept);
+  state.ids.resize(kept);
+  return state.done;
 }
 
 }  // namespace convoy

@@ -1,75 +1,148 @@
 #include "comm/mpi/mpi_group.h"
 
 #include <algorithm>
-#include <chrono>
-#include <cstddef>
 #include <cstring>
-#include <mutex>
-#include <thread>
 #include <utility>
+
+#include "comm/mpi/exchange_plan.h"
+#include "comm/mpi/host_exchange.h"
+#include "comm/mpi/patience.h"
 
 namespace convoy {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 // MPI counts in int.
 constexpr int64_t kLargestMoveBytes = int64_t{1} << 28;
 
 std::byte* BytesOf(const Tensor& tensor) { return static_cast<std::byte*>(tensor.data); }
 
+// Returns the tensor that the ranks of a host reach into.
+const Tensor& SharedTensor(const Collective& collective) {
+  return collective.kind == CollectiveKind::kReduceScatter ? collective.send : collective.receive;
+}
+
 class MpiGroup final : public RankGroup {
  public:
-  explicit MpiGroup(MpiGroupParts parts) : parts_(std::move(parts)) {}
+  explicit MpiGroup(MpiGroupParts parts)
+      : channel_(std::move(parts.channel)),
+        table_(std::move(parts.hosts)),
+        patience_(parts.name, *parts.library, std::move(parts.peers), channel_.rank()),
+        exchange_(table_, channel_, *parts.library, patience_),
+        views_(table_.RanksOf(table_.HostOf(channel_.rank())).size()) {
+    if (!parts.host) return;
+    peer_memory_ = std::move(parts.host->memory);
+    scratch_ = std::move(parts.host->scratch);
+    meeting_.emplace(std::move(parts.host->meeting));
+  }
 
-  int rank() const override { return parts_.channel.rank(); }
-  int size() const override { return parts_.channel.size(); }
+  int rank() const override { return channel_.rank(); }
+  int size() const override { return channel_.size(); }
 
   void Run(const Collective& collective) override {
     if (!collective.traits().moves_data) return Finish(collective, {});
-    const int64_t piece = PieceCount(collective);
-    for (int64_t begin = 0; begin < collective.block_count; begin += piece) {
-      const int64_t count = std::min(piece, collective.block_count - begin);
-      if (collective.kind == CollectiveKind::kReduceScatter &&
-          (count < collective.block_count || ReceivesInPlace(collective))) {
-        ReduceScatterPiece(collective, begin, count);
-      } else {
-        Finish(collective, CallOf(collective, begin, count));
-      }
+    if (ExchangePlan::Covers(collective.kind)) return Exchange(collective);
+    const int64_t bytes = collective.block_bytes();
+    for (int64_t begin = 0; begin < bytes; begin += kLargestMoveBytes) {
+      Finish(collective, CallOf(collective, begin, std::min(kLargestMoveBytes, bytes - begin)));
     }
   }
 
   void GiveUp(const std::string& why) override {
-    const std::lock_guard lock(mutex_);
-    if (why_.empty()) why_ = why;
+    patience_.GiveUp(why);
+    if (meeting_) meeting_->GiveUp(why);
   }
 
  private:
-  // Elements of a block that one call of MPI takes.
-  int64_t PieceCount(const Collective& collective) const {
-    int64_t bytes = kLargestMoveBytes;
-    const CollectiveTraits traits = collective.traits();
-    if (traits.reduces) {
-      bytes = ReductionPieceBytes(size()) / (traits.blocks == RankBlocks::kNone ? 1 : size());
+  // --- All-reduce, all-gather and reduce-scatter -------------------------------------------------
+
+  void Exchange(const Collective& collective) {
+    const ExchangePlan plan(table_, collective);
+    if (plan.windows() == 0) return;
+    if (meeting_) return ExchangeTogether(collective, plan);
+    views_[0] = ViewOf(collective);
+    exchange_.Run(collective, plan, views_, 0, plan.windows());
+  }
+
+  // If every rank of this host can reach the others' data, all windows at once; else a few at a
+  // time through scratch memory.
+  void ExchangeTogether(const Collective& collective, const ExchangePlan& plan) {
+    const Tensor& shared = SharedTensor(collective);
+    const Exposure own = peer_memory_->Expose(shared.data, shared.bytes());
+    const bool uses_scratch = own.segment == 0;
+    int64_t end = 0;
+    for (int64_t first = 0; first < plan.windows(); first = end) {
+      end = std::min(first + ExchangePlan::WindowsOfScratch(table_), plan.windows());
+      if (uses_scratch && plan.reduces()) CopyThroughScratch(collective, plan, first, Way::kIn);
+      meeting_->Run(collective, own, [&] {
+        if (LookAtMemory(collective, plan, first)) end = plan.windows();
+        exchange_.Run(collective, plan, views_, first, end);
+      });
+      if (uses_scratch && plan.results_go_to_all()) {
+        CopyThroughScratch(collective, plan, first, Way::kOut);
+      }
     }
-    return std::max<int64_t>(1, bytes / SizeOf(collective.dtype));
   }
 
-  // MPI does not write to what it reads from.
-  bool ReceivesInPlace(const Collective& collective) const {
-    return BytesOf(collective.receive) ==
-           BytesOf(collective.send) + rank() * collective.block_bytes();
+  // Finds where the data of this host's ranks lies. Returns whether all of it lies in their own
+  // memory.
+  bool LookAtMemory(const Collective& collective, const ExchangePlan& plan, int64_t first) {
+    bool all_reachable = true;
+    for (int place = 0; place < meeting_->size(); ++place) {
+      BlockView& view = views_[static_cast<size_t>(place)];
+      const Exposure& exposure = meeting_->ExposureOf(place);
+      if (exposure.segment == 0) {
+        view = ScratchView(collective, plan, place, first);
+        all_reachable = false;
+      } else {
+        view = {.data = peer_memory_->Reach(place, exposure),
+                .stride_bytes = collective.block_bytes()};
+      }
+    }
+    return all_reachable;
   }
 
-  MpiCall CallOf(const Collective& collective, int64_t begin, int64_t count) const {
-    const int64_t offset = begin * SizeOf(collective.dtype);
+  static BlockView ViewOf(const Collective& collective) {
+    return {.data = BytesOf(SharedTensor(collective)), .stride_bytes = collective.block_bytes()};
+  }
+
+  BlockView ScratchView(const Collective& collective, const ExchangePlan& plan, int place,
+                        int64_t first) const {
+    return {.data = scratch_.get() + place * ExchangePlan::ScratchBytes(table_),
+            .stride_bytes = ExchangePlan::WindowsOfScratch(table_) * plan.window_count() *
+                            SizeOf(collective.dtype),
+            .origin = first * plan.window_count()};
+  }
+
+  enum class Way { kIn, kOut };
+
+  // Copies what the windows from `first` on cover between this rank's tensor and its scratch
+  // memory.
+  void CopyThroughScratch(const Collective& collective, const ExchangePlan& plan, int64_t first,
+                          Way way) const {
+    const BlockView there = ScratchView(collective, plan, meeting_->rank(), first);
+    const BlockView here = ViewOf(collective);
+    const int64_t offset = there.origin * SizeOf(collective.dtype);
+    const auto bytes =
+        static_cast<size_t>(std::min(there.stride_bytes, collective.block_bytes() - offset));
+    const int64_t blocks = SharedTensor(collective).bytes() / collective.block_bytes();
+    for (int64_t block = 0; block < blocks; ++block) {
+      std::byte* const own = here.data + block * here.stride_bytes + offset;
+      std::byte* const scratch = there.data + block * there.stride_bytes;
+      std::memcpy(way == Way::kIn ? scratch : own, way == Way::kIn ? own : scratch, bytes);
+    }
+  }
+
+  // --- The other kinds ---------------------------------------------------------------------------
+
+  // The call for `bytes` bytes of every block, from byte `offset` on.
+  MpiCall CallOf(const Collective& collective, int64_t offset, int64_t bytes) const {
     const int64_t own_block = rank() * collective.block_bytes();
     std::byte* send = BytesOf(collective.send);
     std::byte* receive = BytesOf(collective.receive);
-    // MPI must be told if the root's or every rank's block lies in its place already.
+    // MPI must be told if the root's block lies in its place already.
     const CollectiveTraits traits = collective.traits();
     const bool gathers = traits.blocks == RankBlocks::kInReceive;
-    const bool scatters = traits.blocks == RankBlocks::kInSend && !traits.reduces;
+    const bool scatters = traits.blocks == RankBlocks::kInSend;
     if (gathers && receive != nullptr && send == receive + own_block) {
       send = nullptr;
     } else if (scatters && send != nullptr && receive == send + own_block) {
@@ -78,107 +151,28 @@ class MpiGroup final : public RankGroup {
     if (send != nullptr) send += offset;
     if (receive != nullptr) receive += offset;
     return {.kind = collective.kind,
-            .dtype = collective.dtype,
-            .op = collective.op,
             .root = collective.root,
             .send = send,
             .receive = receive,
-            .count = count,
+            .bytes = bytes,
             .stride_bytes = collective.block_bytes()};
   }
 
-  // MPI wants the blocks one after another: copies the piece of every block together.
-  void ReduceScatterPiece(const Collective& collective, int64_t begin, int64_t count) {
-    const int64_t element_bytes = SizeOf(collective.dtype);
-    const int64_t bytes = count * element_bytes;
-    packed_.resize(static_cast<size_t>(bytes * size()));
-    for (int64_t r = 0; r < size(); ++r) {
-      std::memcpy(packed_.data() + r * bytes,
-                  BytesOf(collective.send) + r * collective.block_bytes() + begin * element_bytes,
-                  static_cast<size_t>(bytes));
-    }
-    MpiCall call = CallOf(collective, begin, count);
-    call.send = packed_.data();
-    Finish(collective, call);
-  }
-
-  // Open MPI moves nothing between calls, and its blocking calls spin: so this thread asks again
-  // and again, and sleeps between.
   void Finish(const Collective& collective, const MpiCall& call) {
-    constexpr int kEagerTests = 20;  // small collectives end within these
-    constexpr auto kShortest = std::chrono::microseconds(50);
-    constexpr auto kLongest = std::chrono::microseconds(1000);
-    parts_.channel.Start(call);
-    const Clock::time_point start = Clock::now();
-    Clock::time_point next_look = start;
-    for (int tests = 0; !parts_.channel.Test(); ++tests) {
-      if (tests < kEagerTests) {
-        std::this_thread::yield();
-        continue;
-      }
-      const Clock::time_point now = Clock::now();
-      if (now >= next_look) {
-        GiveUpIfLost();
-        next_look = now + std::chrono::milliseconds(250);
-      }
-      ThrowIfGivenUp(collective);
-      const auto waited = std::chrono::duration_cast<std::chrono::microseconds>(now - start);
-      std::this_thread::sleep_for(std::clamp(waited / 64, kShortest, kLongest));
-    }
+    channel_.Start(call);
+    patience_.Renew();
+    while (!channel_.Test()) patience_.Pause(collective);
   }
 
-  bool AnyoneIsLost() const {
-    return std::any_of(parts_.peers.begin(), parts_.peers.end(),
-                       [](const Peer& peer) { return IsLost(peer); });
-  }
-
-  // A process that is gone has left a collective unfinished, or the last one finished: then this
-  // rank finishes too, soon.
-  void GiveUpIfLost() {
-    if (!AnyoneIsLost()) return;
-    if (looks_with_a_loss_++ >= 8) GiveUp("a rank is lost");
-  }
-
-  void ThrowIfGivenUp(const Collective& collective) {
-    std::string why;
-    {
-      const std::lock_guard lock(mutex_);
-      why = why_;
-    }
-    if (why.empty()) return;
-    parts_.library->Shut();
-    throw Error(ExitCode::kPeer,
-                fmt::format("{} in group {} at step {}: {}; {}", collective.what, parts_.name,
-                            collective.step, why, Behind()),
-                AnyoneIsLost() ? kLostHint : kLateHint);
-  }
-
-  // MPI does not say for whom it waits: the ranks that have called less, and those that cannot go
-  // on, are suspects.
-  std::string Behind() const {
-    const RankProgress* own = parts_.peers[static_cast<size_t>(rank())].progress;
-    std::vector<Peer> behind;
-    bool all_seen = true;
-    for (const Peer& peer : parts_.peers) {
-      if (own == nullptr || !IsSeen(peer)) {
-        all_seen = false;
-      } else if (peer.progress->collectives.load(std::memory_order_relaxed) <
-                     own->collectives.load(std::memory_order_relaxed) ||
-                 IsLost(peer) || IsStopped(peer)) {
-        behind.push_back(peer);
-      }
-    }
-    std::string text =
-        behind.empty() ? "no rank that is seen is behind" : "behind: " + Describe(behind);
-    if (!all_seen) text += "; some ranks of other hosts cannot be seen from here";
-    return text;
-  }
-
-  MpiGroupParts parts_;
-  std::vector<std::byte> packed_;
-  int looks_with_a_loss_ = 0;
-  std::mutex mutex_;
-  std::string why_;  // guarded by mutex_
+  MpiChannel channel_;
+  const HostTable table_;
+  Patience patience_;
+  HostExchange exchange_;
+  std::vector<BlockView> views_;  // of the ranks of this host, in the collective under way
+  std::unique_ptr<PeerMemory> peer_memory_;
+  std::shared_ptr<std::byte> scratch_;
+  std::optional<Meeting> meeting_;  // last: peers that still call must hear first that this rank
+                                    // leaves
 };
 
 }  // namespace

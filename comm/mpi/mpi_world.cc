@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <numeric>
 #include <optional>
 #include <set>
 #include <utility>
@@ -17,7 +18,9 @@
 #include "comm/host/progress.h"
 #include "comm/host/rank_group.h"
 #include "comm/host/shared_segment.h"
+#include "comm/mpi/exchange_plan.h"
 #include "comm/mpi/heartbeat_link.h"
+#include "comm/mpi/host_table.h"
 #include "comm/mpi/launcher.h"
 #include "comm/mpi/mpi_channel.h"
 #include "comm/mpi/mpi_group.h"
@@ -207,36 +210,91 @@ class MpiWorld final : public World {
     heartbeat_.emplace(AllPeers(), rank(), std::move(link), std::move(options));
   }
 
+  // Returns the lowest world rank of those that move their data through the same memory as this
+  // one.
+  int DataHost() const {
+    if (!shares_memory_) return rank();
+    const int ranks = options_.ranks_per_host > 0 ? options_.ranks_per_host : local_size();
+    int lowest = 0;
+    while (!IsHere(lowest) || PlaceOf(lowest).local_rank / ranks != local_rank() / ranks) ++lowest;
+    return lowest;
+  }
+
+  // Returns the hosts of the ranks of a channel, by DataHost. Collective over the channel.
+  HostTable HostsOf(const MpiChannel& channel) const {
+    const int own = DataHost();
+    std::vector<int> hosts(static_cast<size_t>(channel.size()));
+    channel.AllGather(&own, sizeof(own), hosts.data());
+    return HostTable(hosts);
+  }
+
+  // Returns the hosts of a group in which every rank moves its data by itself.
+  static HostTable OneRankAHost(int ranks) {
+    std::vector<int> hosts(static_cast<size_t>(ranks));
+    std::iota(hosts.begin(), hosts.end(), 0);
+    return HostTable(hosts);
+  }
+
   // Collective over the channel.
   std::unique_ptr<Communicator> MakeGroup(const std::string& name, MpiChannel channel) {
-    if (channel.size() == 1) return MakeSelfCommunicator();
-    const int32_t own_rank = rank();
-    std::vector<int32_t> members(static_cast<size_t>(channel.size()));
-    channel.AllGather(&own_rank, sizeof(own_rank), members.data());
+    const int size = channel.size();
+    if (size == 1) return MakeSelfCommunicator();
+    const int own = rank();
+    std::vector<int> members(static_cast<size_t>(size));
+    channel.AllGather(&own, sizeof(own), members.data());
     std::vector<Peer> peers;
-    std::vector<int> local_ranks;
-    for (const int32_t member : members) {
-      peers.push_back(PeerOf(member));
-      local_ranks.push_back(PlaceOf(member).local_rank);
-    }
-    const bool on_one_host = std::all_of(members.begin(), members.end(),
-                                         [this](int32_t member) { return IsHere(member); });
-    std::shared_ptr<void> board;
-    if (on_one_host && shares_memory_) board = ShareMemory(channel, BoardBytes(channel.size()));
-    const int group_rank = channel.rank();
-    std::unique_ptr<RankGroup> group = MakeMpiGroup(
-        {.name = name, .library = &library_, .channel = std::move(channel), .peers = peers});
-    if (board) {
-      group =
-          MakeBoardGroup({.name = name,
-                          .rank = group_rank,
-                          .peers = peers,
-                          .board = board,
-                          .memory = std::make_unique<HostPeerMemory>(*node_memory_, local_ranks),
-                          .leave = LeaveDuringTransfer::kYes,
-                          .fallback = std::move(group)});
+    for (const int member : members) peers.push_back(PeerOf(member));
+    const HostTable hosts = HostsOf(channel);
+    std::optional<HostParts> host = ShareHost(name, channel, hosts, members);
+    // All ranks of the group must see the hosts in the same way.
+    const bool shares =
+        channel.Agree(host || hosts.RanksOf(hosts.HostOf(channel.rank())).size() == 1);
+    MpiGroupParts parts{.name = name,
+                        .library = &library_,
+                        .channel = std::move(channel),
+                        .peers = peers,
+                        .hosts = OneRankAHost(size)};
+    std::unique_ptr<RankGroup> group;
+    if (shares && hosts.hosts() == 1) {
+      group = MakeBoardGroup({.meeting = std::move(host->meeting),
+                              .memory = std::move(host->memory),
+                              .fallback = MakeMpiGroup(std::move(parts))});
+    } else {
+      if (shares) {
+        parts.hosts = hosts;
+        parts.host = std::move(host);
+      }
+      group = MakeMpiGroup(std::move(parts));
     }
     return MakeQueue(std::move(group), name, options_, own_progress());
+  }
+
+  // Returns what the group's ranks of this host share; nothing if there is one, or one cannot reach
+  // the others' memory. `members`: the world ranks of the group. Collective over the channel.
+  std::optional<HostParts> ShareHost(const std::string& name, const MpiChannel& channel,
+                                     const HostTable& hosts, const std::vector<int>& members) {
+    const int own_host = hosts.HostOf(channel.rank());
+    const MpiChannel host_channel = channel.Split(own_host, channel.rank());
+    const int ranks = host_channel.size();
+    if (ranks == 1) return std::nullopt;
+    const int64_t scratch_bytes =
+        hosts.hosts() == 1 ? 0 : ranks * ExchangePlan::ScratchBytes(hosts);
+    const std::shared_ptr<void> board =
+        ShareMemory(host_channel, BoardBytes(ranks) + scratch_bytes);
+    if (!board) return std::nullopt;
+    HostParts parts{.meeting = {.name = name,
+                                .rank = host_channel.rank(),
+                                .board = board,
+                                .leave = LeaveDuringTransfer::kYes},
+                    .scratch = {board, static_cast<std::byte*>(board.get()) + BoardBytes(ranks)}};
+    std::vector<int> local_ranks;
+    for (const int group_rank : hosts.RanksOf(own_host)) {
+      const int member = members[static_cast<size_t>(group_rank)];
+      parts.meeting.peers.push_back(PeerOf(member));
+      local_ranks.push_back(PlaceOf(member).local_rank);
+    }
+    parts.memory = std::make_unique<HostPeerMemory>(*node_memory_, std::move(local_ranks));
+    return parts;
   }
 
   // MPI_Finalize spins until all ranks are there: waits for them without using a core.
@@ -245,7 +303,8 @@ class MpiWorld final : public World {
       MakeMpiGroup({.name = "all",
                     .library = &library_,
                     .channel = channel_.Split(0, rank()),
-                    .peers = AllPeers()})
+                    .peers = AllPeers(),
+                    .hosts = OneRankAHost(size())})
           ->Run({.kind = CollectiveKind::kBarrier, .what = "end of the run"});
     } catch (const Error&) {
       library_.Shut();
