@@ -22,7 +22,7 @@ enum class ExitCode : int {
   kCheckpoint = 4,    // a checkpoint that cannot be used
   kDisk = 5,          // reading or writing failed, disk full
   kPeer = 6,          // another rank is lost or late
-  kNumbers = 7,       // NaN or Inf
+  kNumbers = 7,       // NaN or Inf; weights of two ranks that differ
   kDevice = 8,        // no device, or the device failed
   kInterrupted = 75,  // stopped by a signal with a good checkpoint: run the same command again
 };

@@ -94,6 +94,9 @@ struct RunConfig {
   std::string output_dir = "runs/default";
   std::string resume = "auto";   // auto, none, or a checkpoint
   int64_t checkpoint_every = 0;  // steps, besides the end of every epoch; 0: none
+  // Steps after which ranks that hold the same weights compare them, and before each checkpoint
+  // too; 0: never.
+  int64_t check_replicas = 0;
   int keep = 2;
   int eval_every = 1;  // epochs; 0: never
   int views = 1;

@@ -115,6 +115,11 @@ void AddOutputOptions(OptionTable& table, RunConfig* config) {
   table.Add("checkpoint-every", "STEPS", "0", "besides the end of every epoch; 0: not",
             store::Integer("checkpoint-every", 0, INT64_MAX,
                            [=](int64_t n) { config->checkpoint_every = n; }));
+  table.Add("check-replicas", "STEPS", "0",
+            "ranks that hold the same weights compare them so often, and before each checkpoint; "
+            "a rank that differs is named and ends the run with 7; 0: never",
+            store::Integer("check-replicas", 0, INT64_MAX,
+                           [=](int64_t n) { config->check_replicas = n; }));
   table.Add(
       "keep", "N", "2", "checkpoints to keep, besides the best",
       store::Integer("keep", 1, 1 << 20, [=](int64_t n) { config->keep = static_cast<int>(n); }));

@@ -24,11 +24,12 @@ const Names& FixedSettings() {
 
 // They say where, how fast and with what output a run is computed.
 const Names& SettingsWithoutInfluence() {
-  static const Names names = {
-      "output-dir",   "index-folder", "workers",      "read-ahead",      "towers",   "fc-shards",
-      "shard-update", "replicas",     "backend",      "threads",         "numa",     "share-device",
-      "communicator", "cuda-graph",   "kernel-cache", "workspace",       "deadline", "lost-after",
-      "overlap",      "keep",         "print-freq",   "checkpoint-every"};
+  static const Names names = {"output-dir",   "index-folder",     "workers",       "read-ahead",
+                              "towers",       "fc-shards",        "shard-update",  "replicas",
+                              "backend",      "threads",          "numa",          "share-device",
+                              "communicator", "cuda-graph",       "kernel-cache",  "workspace",
+                              "deadline",     "lost-after",       "overlap",       "keep",
+                              "print-freq",   "checkpoint-every", "check-replicas"};
   return names;
 }
 

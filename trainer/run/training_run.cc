@@ -62,6 +62,7 @@ TrainingResult TrainingRun::RunSteps() {
       if (!EvaluateAndSave(signals)) return Stopped();
       last_step_end_ = Clock::now();
     }
+    if (config_.check_replicas > 0 && step_ % config_.check_replicas == 0) CompareSlices();
   }
   progress_.reset();
   log_.Info("done: {}, {}, in {}", FormatCount(step_, "step"), FormatCount(epoch_, "epoch"),

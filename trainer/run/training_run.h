@@ -105,6 +105,9 @@ class TrainingRun {
   bool Evaluate(const SignalWatch& signals);
   TrainingResult Stopped();
   CheckpointInfo InfoNow() const;
+  // Throws (kNumbers) if ranks that should hold the same weights do not, as RequireSameSlices. Does
+  // nothing if the run was not asked to, or has compared them after this step.
+  void CompareSlices();
   void Save(Importance importance);
   void WriteCheckpoint();
 
@@ -127,7 +130,7 @@ class TrainingRun {
   KernelChoices resumed_choices_;  // rank 0: of the checkpoint, for what is not compiled yet
   // `step_` updates are done or under way; batch `batch_` of `epoch_` comes next.
   int64_t step_ = 0, epoch_ = 0, batch_ = 0;
-  int64_t first_step_ = 0, saved_step_ = -1;
+  int64_t first_step_ = 0, saved_step_ = -1, compared_step_ = -1;
   std::vector<double> evaluations_;
   bool evaluation_due_ = false;  // of the state after `step_`
   bool is_best_ = false;

@@ -11,6 +11,7 @@
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/engine.h"
 #include "trainer/ranks/agreement.h"
+#include "trainer/ranks/same_slices.h"
 #include "trainer/run/run_setup.h"
 #include "trainer/run/training_run.h"
 
@@ -60,6 +61,15 @@ CheckpointInfo TrainingRun::InfoNow() const {
           .dtype = NameOf(config_.compute.dtype)};
 }
 
+void TrainingRun::CompareSlices() {
+  if (config_.check_replicas == 0 || compared_step_ == step_) return;
+  FinishAllSteps();
+  const WorkScope scope(world_, "comparing weights");
+  RequireSameSlices(*engine_, step_);
+  compared_step_ = step_;
+  last_step_end_ = Clock::now();
+}
+
 // Collective over the world. Throws (kDisk) with the room that there is and is
 // needed.
 void TrainingRun::WriteCheckpoint() {
@@ -80,6 +90,7 @@ void TrainingRun::WriteCheckpoint() {
 // must succeed an error.
 void TrainingRun::Save(Importance importance) {
   if (step_ == saved_step_) return;
+  CompareSlices();
   // Only this state is the best: if its save fails, no later one takes its place.
   const bool is_best = std::exchange(is_best_, false);
   try {
