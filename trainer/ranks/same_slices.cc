@@ -40,7 +40,7 @@ Tensor ViewOfSlice(const std::vector<Slice>& slices, const ArenaLayout& layout, 
 // Returns the tensors that more than one rank holds; the same list on every rank.
 std::vector<ComparedTensor> ComparedTensorsOf(const RankPlan& plan, const ParameterStore& store) {
   // Rank 0 has rows of every parameter and buffer.
-  const RankPlan first = MakePlan(plan.network, plan.grid, 0);
+  const RankPlan first = MakePlan(plan.network, plan.grid, 0, plan.options);
   std::vector<ComparedTensor> tensors;
   const auto add = [&](const std::string& name, Axes copies, const Tensor& local) {
     if (plan.grid.RanksAlong(copies) > 1) tensors.push_back({name, copies, local});
@@ -49,7 +49,10 @@ std::vector<ComparedTensor> ComparedTensorsOf(const RankPlan& plan, const Parame
     const auto view = [&](const Tensor& arena) {
       return ViewOfSlice(plan.parameters, store.parameter_layout(), arena, slice.uncut.name);
     };
-    add(slice.uncut.name, slice.copies, view(store.parameters()));
+    // Of a sharded update, the ranks have in common what layers read.
+    const bool is_sharded = plan.options.shards_update;
+    add(slice.uncut.name, slice.copies, view(is_sharded ? store.compute() : store.parameters()));
+    if (is_sharded) continue;
     for (size_t i = 0; i < store.states().size(); ++i) {
       add(store.state_names()[i] + "." + slice.uncut.name, slice.copies, view(store.states()[i]));
     }
