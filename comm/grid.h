@@ -72,6 +72,12 @@ class ProcessGrid {
   // replicas, the replicas and shards, the shards and towers, the shards, and the towers; axes of
   // one rank do not matter.
   Communicator& Along(Axes axes);
+  // Makes groups of the same ranks for batch norm's sums, along the replicas, and the replicas and
+  // shards: in the groups above they would wait for gradients that were queued before them.
+  // Collective over the world; a second call does nothing.
+  void AddStatisticsGroups();
+  // Returns such a group, or that of Along if there is none. For memory of the device.
+  Communicator& StatisticsAlong(Axes axes);
   // Returns the same ranks for host memory: crops, checkpoints, numbers. The same communicator as
   // above if the device is the CPU.
   Communicator& HostAlong(Axes axes);
@@ -100,8 +106,12 @@ class ProcessGrid {
     std::unique_ptr<Communicator> communicator;
   };
   Communicator* Find(const std::vector<Group>& groups, Axes axes) const;
-  void MakeDeviceGroups(World& world, const GroupOptions& options);
+  std::unique_ptr<Communicator> MakeHostGroup(Axes axes, const std::string& name);
+  std::unique_ptr<Communicator> MakeDeviceGroup(Axes axes, const std::string& name);
 
+  World& world_;
+  const GroupOptions options_;
+  bool uses_nccl_ = false;
   GridShape shape_;
   GridPlace place_;
   std::string description_;
@@ -109,6 +119,7 @@ class ProcessGrid {
   std::vector<Group> host_groups_;
   std::unique_ptr<Watchdog> watchdog_;
   std::vector<Group> device_groups_;  // none if the device is the CPU
+  std::vector<Group> statistics_groups_;
 };
 
 }  // namespace convoy

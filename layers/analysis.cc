@@ -1,5 +1,7 @@
 #include "layers/analysis.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 
 namespace convoy {
@@ -182,6 +184,12 @@ std::vector<LayerSite> SitesOf(const Shape& input, const std::vector<LayerSpec>&
 
 std::vector<LayerSite> SitesOf(const NetworkSpec& network) {
   return SitesOf(network.input, network.layers);
+}
+
+bool HasBatchNorm(const NetworkSpec& network) {
+  return std::any_of(network.layers.begin(), network.layers.end(), [](const LayerSpec& layer) {
+    return std::holds_alternative<BatchNorm>(layer.layer);
+  });
 }
 
 LayerCounts CountsOf(const LayerSite& site) {

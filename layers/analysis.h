@@ -51,6 +51,9 @@ struct LayerSite {
 std::vector<LayerSite> SitesOf(const Shape& input, const std::vector<LayerSpec>& layers);
 std::vector<LayerSite> SitesOf(const NetworkSpec& network);
 
+// Whether a layer normalises over the rows of a batch.
+bool HasBatchNorm(const NetworkSpec& network);
+
 struct LayerCounts {
   int64_t parameters = 0;
   int64_t multiply_adds = 0;  // forward, one sample

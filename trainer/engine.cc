@@ -45,6 +45,7 @@ std::vector<KernelMeasurement> Engine::Compile(int64_t rows, const Preprocessing
                                                Log& log) {
   preprocessing_ = preprocessing;
   const bool trains = options_.use == StoreUse::kTraining;
+  if (trains && HasBatchNorm(plan_.network)) grid().AddStatisticsGroups();
   std::vector<KernelMeasurement> measured =
       CompileTogether(resources_, log, [&] { model_ = MakeModel(rows, trains); });
   if (!trains) return measured;

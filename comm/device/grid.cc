@@ -30,7 +30,7 @@ std::vector<Axes> UsedAxes(const GridShape& shape) {
 }  // namespace
 
 ProcessGrid::ProcessGrid(World& world, const GridShape& shape, const GroupOptions& options)
-    : shape_(shape) {
+    : world_(world), options_(options), shape_(shape) {
   CONVOY_CHECK(shape.replicas >= 1 && shape.shards >= 1 && shape.towers >= 1,
                "{} replicas of {} shards of {} towers", shape.replicas, shape.shards, shape.towers);
   CONVOY_CHECK(world.size() == shape.ranks(), "a grid of {} ranks in a world of {}", shape.ranks(),
@@ -38,14 +38,22 @@ ProcessGrid::ProcessGrid(World& world, const GridShape& shape, const GroupOption
   place_ = shape.PlaceOf(world.rank());
   const bool is_cpu = options.device.kind == DeviceKind::kCpu;
   for (Axes axes : UsedAxes(shape)) {
-    host_groups_.push_back(
-        {axes, world.Split(NameOf(axes) + (is_cpu ? "" : " (host)"), shape.GroupOf(axes, place_),
-                           shape.RankAlong(axes, place_))});
+    host_groups_.push_back({axes, MakeHostGroup(axes, NameOf(axes) + (is_cpu ? "" : " (host)"))});
   }
   if (is_cpu) {
     description_ = "host memory";
-  } else {
-    MakeDeviceGroups(world, options);
+    return;
+  }
+  const CommunicatorChoice choice = ChooseCommunicator(world, options);
+  uses_nccl_ = choice.nccl;
+  description_ = choice.reason;
+  watchdog_ = std::make_unique<Watchdog>(
+      WatchdogOptions{.deadline_s = options.deadline_s,
+                      .rank = world.rank(),
+                      .host = world.hosts()[static_cast<size_t>(world.rank())],
+                      .describe_peers = [&world] { return world.DescribeProgress(); }});
+  for (const Group& group : host_groups_) {
+    device_groups_.push_back({group.axes, MakeDeviceGroup(group.axes, NameOf(group.axes))});
   }
 }
 
@@ -69,7 +77,7 @@ Communicator& ProcessGrid::HostAlong(Axes axes) { return *Find(host_groups_, axe
 
 std::vector<ProcessGrid::Traffic> ProcessGrid::CountedTraffic() const {
   std::vector<Traffic> traffic;
-  for (const auto* groups : {&device_groups_, &host_groups_}) {
+  for (const auto* groups : {&statistics_groups_, &device_groups_, &host_groups_}) {
     for (const Group& group : *groups) {
       for (const TrafficRow& row : group.communicator->traffic().rows()) {
         traffic.push_back({group.axes, row});
@@ -80,46 +88,56 @@ std::vector<ProcessGrid::Traffic> ProcessGrid::CountedTraffic() const {
 }
 
 void ProcessGrid::ResetTraffic() {
-  for (const auto* groups : {&device_groups_, &host_groups_}) {
+  for (const auto* groups : {&statistics_groups_, &device_groups_, &host_groups_}) {
     for (const Group& group : *groups) group.communicator->ResetTraffic();
   }
 }
 
 void ProcessGrid::GiveUp(const std::string& why) {
-  for (const auto* groups : {&device_groups_, &host_groups_}) {
+  for (const auto* groups : {&statistics_groups_, &device_groups_, &host_groups_}) {
     for (const Group& group : *groups) group.communicator->GiveUp(why);
   }
 }
 
-void ProcessGrid::MakeDeviceGroups(World& world, const GroupOptions& options) {
-  const CommunicatorChoice choice = ChooseCommunicator(world, options);
-  description_ = choice.reason;
-  watchdog_ = std::make_unique<Watchdog>(
-      WatchdogOptions{.deadline_s = options.deadline_s,
-                      .rank = world.rank(),
-                      .host = world.hosts()[static_cast<size_t>(world.rank())],
-                      .describe_peers = [&world] { return world.DescribeProgress(); }});
-  for (const Group& group : host_groups_) {
-    Communicator& host = *group.communicator;
-    const std::string name = NameOf(group.axes);
-    const auto make_group = [&]() -> std::unique_ptr<Communicator> {
-      // One rank that asks for NCCL gets it, so that it can be tried if there is only one device.
-      const bool tries_nccl = choice.nccl && world.size() == 1;
-      if (host.size() == 1 && !tries_nccl) return MakeSelfCommunicator(options.device);
-      if (choice.nccl) {
-        return MakeNccl(host, *watchdog_,
-                        {.name = name,
-                         .device = options.device.index,
-                         .deadline_s = options.deadline_s,
-                         .step = [&world] { return world.step(); }});
-      }
-      return MakeStaged(world.Split(name, shape_.GroupOf(group.axes, place_), host.rank()),
-                        {.name = name,
-                         .make_stream = options.make_stream,
-                         .allocate_pinned = options.allocate_pinned});
-    };
-    device_groups_.push_back({group.axes, make_group()});
+void ProcessGrid::AddStatisticsGroups() {
+  if (!statistics_groups_.empty()) return;
+  const bool is_cpu = options_.device.kind == DeviceKind::kCpu;
+  for (Axes axes : {Axis::kReplica | Axis::kShard, Axes(Axis::kReplica)}) {
+    axes = shape_.Effective(axes);
+    const bool is_made = !statistics_groups_.empty() && statistics_groups_.back().axes == axes;
+    if (is_made || axes.empty()) continue;
+    const std::string name = NameOf(axes) + " (batch norm)";
+    statistics_groups_.push_back(
+        {axes, is_cpu ? MakeHostGroup(axes, name) : MakeDeviceGroup(axes, name)});
   }
+}
+
+Communicator& ProcessGrid::StatisticsAlong(Axes axes) {
+  for (const Group& group : statistics_groups_) {
+    if (group.axes == shape_.Effective(axes)) return *group.communicator;
+  }
+  return Along(axes);
+}
+
+std::unique_ptr<Communicator> ProcessGrid::MakeHostGroup(Axes axes, const std::string& name) {
+  return world_.Split(name, shape_.GroupOf(axes, place_), shape_.RankAlong(axes, place_));
+}
+
+std::unique_ptr<Communicator> ProcessGrid::MakeDeviceGroup(Axes axes, const std::string& name) {
+  Communicator& host = HostAlong(axes);
+  // One rank that asks for NCCL gets it, so that it can be tried if there is only one device.
+  const bool tries_nccl = uses_nccl_ && world_.size() == 1;
+  if (host.size() == 1 && !tries_nccl) return MakeSelfCommunicator(options_.device);
+  if (uses_nccl_) {
+    return MakeNccl(host, *watchdog_,
+                    {.name = name,
+                     .device = options_.device.index,
+                     .deadline_s = options_.deadline_s,
+                     .step = [this] { return world_.step(); }});
+  }
+  return MakeStaged(MakeHostGroup(axes, name), {.name = name,
+                                                .make_stream = options_.make_stream,
+                                                .allocate_pinned = options_.allocate_pinned});
 }
 
 }  // namespace convoy

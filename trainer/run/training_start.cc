@@ -333,13 +333,11 @@ void TrainingRun::Announce() {
         "each rank updates a part of the parameters that others hold too, and has its states");
   }
   if (config_.accumulate > 1) {
-    const bool has_batch_norm = std::any_of(
-        network_.layers.begin(), network_.layers.end(),
-        [](const LayerSpec& layer) { return std::holds_alternative<BatchNorm>(layer.layer); });
     log_.Info("a step adds the gradients of {} micro-batches{}", config_.accumulate,
-              has_batch_norm ? "; batch norm normalises over each of them, and not over the global "
-                               "batch"
-                             : "");
+              HasBatchNorm(network_)
+                  ? "; batch norm normalises over each of them, and not over the global "
+                    "batch"
+                  : "");
   }
 }
 

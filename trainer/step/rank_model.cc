@@ -43,7 +43,7 @@ RankModel::RankModel(Backend& backend, const RankPlan& plan, const ParameterStor
           std::max(exchange_elements, blocks * RowsOfPart(*exchange) * exchange->PartCapacity());
     } else {
       compiled.segment = &std::get<SegmentPlan>(stage);
-      compiled.group = &grid.Along(compiled.segment->statistics);
+      compiled.group = &grid.StatisticsAlong(compiled.segment->statistics);
       compiled.network = backend.Compile(compiled.segment->spec,
                                          {.dtype = options.dtype,
                                           .batch = compiled.segment->shards * options.rows,

@@ -279,6 +279,32 @@ TEST(ProcessGrid, GroupsAreTheRanksThatDifferAlongTheirAxesAlone) {
   EXPECT_EQ(NameOf(towers.Effective(Axis::kReplica | Axis::kShard)), "one rank");
 }
 
+// A sum for batch norm comes through though a group's gradients are still waited for.
+TEST(ProcessGrid, StatisticsDoNotQueueBehindGradients) {
+  RunAsThreads(2, {}, [&](World& world) {
+    ProcessGrid grid(world, {.replicas = 2});
+    EXPECT_EQ(&grid.StatisticsAlong(Axis::kReplica), &grid.Along(Axis::kReplica));
+    grid.AddStatisticsGroups();
+    grid.AddStatisticsGroups();
+    HostStream stream;
+    double gradient = 1, statistic = 1;
+    Request late;
+    // Rank 1 gives its gradient only after the statistics.
+    const auto reduce = [&] {
+      late = grid.Along(Axis::kReplica)
+                 .AllReduce(stream, OneNumber(gradient), ReduceOp::kSum, "gradient");
+    };
+    if (world.rank() == 0) reduce();
+    grid.StatisticsAlong(Axis::kReplica)
+        .AllReduce(stream, OneNumber(statistic), ReduceOp::kSum, "batch norm")
+        .Wait(stream);
+    EXPECT_EQ(statistic, 2);
+    if (world.rank() == 1) reduce();
+    late.Wait(stream);
+    EXPECT_EQ(gradient, 2);
+  });
+}
+
 TEST(ProcessGrid, WrongNumberOfRanksIsADefect) {
   RunAsThreads(3, {}, [](World& world) {
     try {
