@@ -12,9 +12,13 @@ constexpr int64_t kElementsOfALine = 32;
 // Open MPI sends a message of up to 64 KiB, its header included, over TCP at once. For a larger one
 // the receiver must agree first, which it does when it calls MPI. Measured between two hosts at 1
 // Gbit/s: pieces of 60 KiB use all of the link, of 128 KiB 0.93 of it, of 512 KiB 0.78.
-constexpr int64_t kMostShareBytes = 60 << 10;
-// Messages to the other hosts that a rank may have under way: half as many use all of the link too.
-constexpr int kMessagesUnderWay = 16;
+constexpr int64_t kNetworkShareBytes = 60 << 10;
+// Within a machine the receiver copies a larger message from the sender's memory. While all cores
+// compute, a rank waits long for its turn to do so: it should copy much then.
+constexpr int64_t kMachineShareBytes = 1 << 20;
+// Messages to the other hosts that a rank may have under way on a network: half as many use all of
+// the link too.
+constexpr int kMessagesUnderWay = 32;
 constexpr int kFewestWindowsUnderWay = 4;
 // Of all shares of a window, and of those that go through scratch memory at a time.
 constexpr int64_t kMostWindowBytes = 8 << 20;
@@ -29,12 +33,14 @@ bool ExchangePlan::Covers(CollectiveKind kind) {
 }
 
 int ExchangePlan::WindowsUnderWay(const HostTable& table) {
+  if (table.link() == HostLink::kMachine) return kFewestWindowsUnderWay;
   return std::max(kFewestWindowsUnderWay, kMessagesUnderWay / std::max(1, table.hosts() - 1));
 }
 
 int64_t ExchangePlan::MostShareBytes(const HostTable& table) {
   constexpr int64_t kMultiple = kElementsOfALine * static_cast<int64_t>(sizeof(double));
-  const int64_t bytes = std::min(kMostShareBytes, kMostWindowBytes / table.ranks());
+  const int64_t most = table.link() == HostLink::kNetwork ? kNetworkShareBytes : kMachineShareBytes;
+  const int64_t bytes = std::min(most, kMostWindowBytes / table.ranks());
   return std::max(kMultiple, bytes / kMultiple * kMultiple);
 }
 
@@ -55,7 +61,7 @@ ExchangePlan::ExchangePlan(const HostTable& table, const Collective& collective)
       gathers_(collective.kind != CollectiveKind::kReduceScatter),
       cuts_one_block_(collective.kind == CollectiveKind::kAllReduce) {
   const int64_t element_bytes = SizeOf(collective.dtype);
-  if (cuts_one_block_ && count_ * element_bytes * (table.hosts() - 1) <= kMostShareBytes) {
+  if (cuts_one_block_ && count_ * element_bytes * (table.hosts() - 1) <= kNetworkShareBytes) {
     every_host_adds_ = true;
     gathers_ = false;
     owners_of_a_host_ = 1;

@@ -5,7 +5,7 @@
 
 namespace convoy {
 
-HostTable::HostTable(const std::vector<int>& host_of_rank) {
+HostTable::HostTable(const std::vector<int>& host_of_rank, HostLink link) : link_(link) {
   std::map<int, int> numbers;  // of the hosts, by what the caller calls them
   for (size_t rank = 0; rank < host_of_rank.size(); ++rank) {
     const auto [entry, is_new] = numbers.emplace(host_of_rank[rank], hosts());

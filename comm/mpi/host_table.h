@@ -6,13 +6,18 @@
 
 namespace convoy {
 
+// What lies between the hosts. Ranks of one machine that cannot reach each other's memory count as
+// hosts of one rank each: MPI copies their data within the machine.
+enum class HostLink { kNetwork, kMachine };
+
 // Hosts are numbered in the order of their lowest ranks. The place of a rank is its number among
 // the ranks of its host.
 class HostTable {
  public:
   // `host_of_rank`: for every rank, any number that is the same for the ranks of one host.
-  explicit HostTable(const std::vector<int>& host_of_rank);
+  HostTable(const std::vector<int>& host_of_rank, HostLink link);
 
+  HostLink link() const { return link_; }
   int ranks() const { return static_cast<int>(host_of_.size()); }
   int hosts() const { return static_cast<int>(ranks_.size()); }
   int HostOf(int rank) const { return host_of_[static_cast<size_t>(rank)]; }
@@ -29,6 +34,7 @@ class HostTable {
   }
 
  private:
+  HostLink link_;
   std::vector<int> host_of_, place_of_;
   std::vector<std::vector<int>> ranks_;
   int fewest_ = 0, most_ = 0;

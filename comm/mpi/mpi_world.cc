@@ -221,18 +221,18 @@ class MpiWorld final : public World {
   }
 
   // Returns the hosts of the ranks of a channel, by DataHost. Collective over the channel.
-  HostTable HostsOf(const MpiChannel& channel) const {
+  HostTable HostsOf(const MpiChannel& channel, HostLink link) const {
     const int own = DataHost();
     std::vector<int> hosts(static_cast<size_t>(channel.size()));
     channel.AllGather(&own, sizeof(own), hosts.data());
-    return HostTable(hosts);
+    return HostTable(hosts, link);
   }
 
   // Returns the hosts of a group in which every rank moves its data by itself.
-  static HostTable OneRankAHost(int ranks) {
+  static HostTable OneRankAHost(int ranks, HostLink link) {
     std::vector<int> hosts(static_cast<size_t>(ranks));
     std::iota(hosts.begin(), hosts.end(), 0);
-    return HostTable(hosts);
+    return HostTable(hosts, link);
   }
 
   // Collective over the channel.
@@ -244,7 +244,11 @@ class MpiWorld final : public World {
     channel.AllGather(&own, sizeof(own), members.data());
     std::vector<Peer> peers;
     for (const int member : members) peers.push_back(PeerOf(member));
-    const HostTable hosts = HostsOf(channel);
+    const bool on_one_machine =
+        options_.ranks_per_host == 0 &&
+        std::all_of(members.begin(), members.end(), [this](int member) { return IsHere(member); });
+    const HostLink link = on_one_machine ? HostLink::kMachine : HostLink::kNetwork;
+    const HostTable hosts = HostsOf(channel, link);
     std::optional<HostParts> host = ShareHost(name, channel, hosts, members);
     // All ranks of the group must see the hosts in the same way.
     const bool shares =
@@ -253,7 +257,7 @@ class MpiWorld final : public World {
                         .library = &library_,
                         .channel = std::move(channel),
                         .peers = peers,
-                        .hosts = OneRankAHost(size)};
+                        .hosts = OneRankAHost(size, link)};
     std::unique_ptr<RankGroup> group;
     if (shares && hosts.hosts() == 1) {
       group = MakeBoardGroup({.meeting = std::move(host->meeting),
@@ -304,7 +308,7 @@ class MpiWorld final : public World {
                     .library = &library_,
                     .channel = channel_.Split(0, rank()),
                     .peers = AllPeers(),
-                    .hosts = OneRankAHost(size())})
+                    .hosts = OneRankAHost(size(), HostLink::kNetwork)})
           ->Run({.kind = CollectiveKind::kBarrier, .what = "end of the run"});
     } catch (const Error&) {
       library_.Shut();

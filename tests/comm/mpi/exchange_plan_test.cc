@@ -19,7 +19,7 @@ const std::vector<std::vector<int>> kTables = {
     {0, 1}, {0, 1, 2}, {0, 0, 1, 1}, {0, 1, 0, 1}, {0, 0, 1}, {7, 3, 3, 3, 7}, {0, 1, 2, 2, 2, 2}};
 
 TEST(HostTable, NumbersHostsAndPlacesInTheOrderOfTheRanks) {
-  const HostTable table({7, 3, 3, 7, 3});
+  const HostTable table({7, 3, 3, 7, 3}, HostLink::kNetwork);
   EXPECT_EQ(table.ranks(), 5);
   EXPECT_EQ(table.hosts(), 2);
   EXPECT_EQ(table.RanksOf(0), (std::vector<int>{0, 3}));
@@ -36,7 +36,7 @@ TEST(HostTable, NumbersHostsAndPlacesInTheOrderOfTheRanks) {
 
 TEST(ExchangePlan, SharesCoverEveryElementOnce) {
   for (const std::vector<int>& hosts : kTables) {
-    const HostTable table(hosts);
+    const HostTable table(hosts, HostLink::kNetwork);
     for (const CollectiveKind kind :
          {CollectiveKind::kAllReduce, CollectiveKind::kAllGather, CollectiveKind::kReduceScatter}) {
       for (const int64_t count : {int64_t{1}, int64_t{31}, int64_t{20000}, int64_t{1000003}}) {
@@ -67,7 +67,7 @@ TEST(ExchangePlan, SharesCoverEveryElementOnce) {
 
 TEST(ExchangePlan, EveryRankKnowsItsShare) {
   for (const std::vector<int>& hosts : kTables) {
-    const HostTable table(hosts);
+    const HostTable table(hosts, HostLink::kNetwork);
     for (const CollectiveKind kind : {CollectiveKind::kAllReduce, CollectiveKind::kAllGather}) {
       for (const int64_t count : {1, 1000003}) {
         const ExchangePlan plan(table, Of(kind, DType::kFloat32, count));
@@ -88,7 +88,7 @@ TEST(ExchangePlan, EveryRankKnowsItsShare) {
 // With two ranks on each host, each sends half of what crosses the link; two hosts send every byte
 // once: half of the sums, then half of the results.
 TEST(ExchangePlan, AllRanksOfAHostSendAnEqualPart) {
-  const HostTable table({0, 0, 1, 1});
+  const HostTable table({0, 0, 1, 1}, HostLink::kNetwork);
   constexpr int64_t kCount = 37752584;
   const ExchangePlan plan(table, Of(CollectiveKind::kAllReduce, DType::kFloat32, kCount));
   std::vector<int64_t> sent(4);
@@ -106,22 +106,24 @@ TEST(ExchangePlan, AllRanksOfAHostSendAnEqualPart) {
 }
 
 TEST(ExchangePlan, WhatIsUnderWayIsBounded) {
-  for (const int ranks_of_a_host : {1, 2, 8}) {
-    for (const int hosts : {2, 3, 8, 64}) {
-      std::vector<int> host_of_rank;
-      for (int rank = 0; rank < hosts * ranks_of_a_host; ++rank) {
-        host_of_rank.push_back(rank / ranks_of_a_host);
-      }
-      const HostTable table(host_of_rank);
-      EXPECT_GE(ExchangePlan::WindowsUnderWay(table), 4);
-      EXPECT_GE(ExchangePlan::WindowsOfScratch(table), 1);
-      EXPECT_LE(ExchangePlan::ScratchBytes(table), 8 << 20);
-      for (const DType dtype : {DType::kUInt8, DType::kBFloat16, DType::kFloat64}) {
-        const ExchangePlan plan(table, Of(CollectiveKind::kAllGather, dtype, 100000007));
-        EXPECT_LE(plan.share_count() * SizeOf(dtype), ExchangePlan::MostShareBytes(table));
-        EXPECT_LE(plan.shares() * plan.share_count() * SizeOf(dtype) *
-                      ExchangePlan::WindowsOfScratch(table),
-                  ExchangePlan::ScratchBytes(table));
+  for (const HostLink link : {HostLink::kNetwork, HostLink::kMachine}) {
+    for (const int ranks_of_a_host : {1, 2, 8}) {
+      for (const int hosts : {2, 3, 8, 64}) {
+        std::vector<int> host_of_rank;
+        for (int rank = 0; rank < hosts * ranks_of_a_host; ++rank) {
+          host_of_rank.push_back(rank / ranks_of_a_host);
+        }
+        const HostTable table(host_of_rank, link);
+        EXPECT_GE(ExchangePlan::WindowsUnderWay(table), 4);
+        EXPECT_GE(ExchangePlan::WindowsOfScratch(table), 1);
+        EXPECT_LE(ExchangePlan::ScratchBytes(table), 8 << 20);
+        for (const DType dtype : {DType::kUInt8, DType::kBFloat16, DType::kFloat64}) {
+          const ExchangePlan plan(table, Of(CollectiveKind::kAllGather, dtype, 100000007));
+          EXPECT_LE(plan.share_count() * SizeOf(dtype), ExchangePlan::MostShareBytes(table));
+          EXPECT_LE(plan.shares() * plan.share_count() * SizeOf(dtype) *
+                        ExchangePlan::WindowsOfScratch(table),
+                    ExchangePlan::ScratchBytes(table));
+        }
       }
     }
   }
@@ -129,7 +131,7 @@ TEST(ExchangePlan, WhatIsUnderWayIsBounded) {
 
 // Two messages in a row would take twice as long.
 TEST(ExchangePlan, FewNumbersGoToEveryHostAtOnce) {
-  const HostTable table({0, 0, 1, 1, 2});
+  const HostTable table({0, 0, 1, 1, 2}, HostLink::kNetwork);
   const ExchangePlan few(table, Of(CollectiveKind::kAllReduce, DType::kFloat64, 3));
   EXPECT_TRUE(few.every_host_adds());
   EXPECT_FALSE(few.gathers());
