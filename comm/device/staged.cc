@@ -12,6 +12,15 @@
 namespace convoy {
 namespace {
 
+// Returns the bytes of a piece that is copied to the host and reduced there while the next one is
+// copied. Every rank of a host, or every host, moves a part of it: so pieces grow with their
+// number.
+int64_t StagedPieceBytes(int ranks) {
+  constexpr int64_t kOfARankBytes = 2 << 20;
+  constexpr int64_t kLargestBytes = 16 << 20;
+  return std::min(kLargestBytes, kOfARankBytes * ranks);
+}
+
 // Copies and host collectives. Used by one thread.
 class Stager {
  public:
@@ -63,7 +72,7 @@ class Stager {
     const bool is_root = collective.root == host_.rank();
     const bool gives = !traits.has_root || is_root, gets = !traits.has_root || !is_root;
     const Tensor& data = collective.receive;
-    const int64_t piece = ReductionPieceBytes(host_.size()) / SizeOf(data.dtype);
+    const int64_t piece = StagedPieceBytes(host_.size()) / SizeOf(data.dtype);
     const int64_t count = data.count();
     const auto part = [&](int64_t begin) {
       return data.Range(begin, std::min(piece, count - begin));

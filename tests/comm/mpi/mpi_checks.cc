@@ -69,8 +69,7 @@ void CheckGrid(World& world) {
   }
 }
 
-// A group for devices cuts its reductions at the places at which MPI's would be cut: the bits stay
-// the same.
+// A group for devices cuts its reductions into pieces: the bits stay the same.
 void CheckStagedBits(World& world) {
   constexpr int64_t kCount = 3500003;
   const auto staged =
