@@ -54,16 +54,44 @@ INSTANTIATE_TEST_SUITE_P(
                       Cut{"TwoReplicas", {.replicas = 2}, false},
                       Cut{"FourReplicas", {.replicas = 4}, false},
                       Cut{"TwoReplicasOfTwoTowers", {.replicas = 2, .towers = 2}, false},
+                      Cut{"TwoShards", {.shards = 2}, false},
+                      Cut{"ThreeShards", {.shards = 3}, false},
+                      Cut{"TwoReplicasOfTwoShards", {.replicas = 2, .shards = 2}, false},
+                      Cut{"TwoShardsOfTwoTowers", {.shards = 2, .towers = 2}, false},
+                      // The last of them has none of the five classes.
+                      Cut{"ThreeShardsOfTwoTowers", {.shards = 3, .towers = 2}, false},
+                      Cut{"TwoShardsBatchNorm", {.shards = 2}, true},
                       Cut{"TwoTowersBatchNorm", {.towers = 2}, true},
                       Cut{"TwoReplicasBatchNorm", {.replicas = 2}, true}),
     [](const auto& instance) { return instance.param.name; });
 
-TEST(DeviceCuts, SwappedSlicesOfTheTowersAreNoticed) {
+TEST(DeviceCuts, SwappedSlicesAreNoticed) {
   SmallRunOptions wrong = OnDevice();
   wrong.mutation = HarnessOptions::Mutation::kSwapSlices;
-  EXPECT_GT(
-      LargestDifference(RunSmall({}, OnDevice()).losses, RunSmall({.towers = 2}, wrong).losses),
-      1e-3);
+  const std::vector<double> right = RunSmall({}, OnDevice()).losses;
+  for (const GridShape& grid : {GridShape{.towers = 2}, GridShape{.shards = 2}}) {
+    EXPECT_GT(LargestDifference(right, RunSmall(grid, wrong).losses), 1e-3);
+  }
+}
+
+// The last micro-batch is short, and a batch of two images has fewer of them.
+TEST(DeviceAccumulation, TheRunIsThatOfTheBatchAtOnce) {
+  const RunResult at_once = RunSmall({}, OnDevice());
+  for (const int micro_batches : {2, 3, 7}) {
+    for (const GridShape& grid : {GridShape{}, GridShape{.shards = 2}}) {
+      SmallRunOptions options = OnDevice();
+      options.accumulate = micro_batches;
+      ExpectSameRun(RunSmall(grid, options), at_once);
+    }
+  }
+}
+
+TEST(DeviceAccumulation, ASkippedMicroBatchIsNoticed) {
+  SmallRunOptions right = OnDevice(), wrong = OnDevice();
+  right.lr = wrong.lr = 0.02;
+  right.accumulate = wrong.accumulate = 3;
+  wrong.mutation = HarnessOptions::Mutation::kSkipMicroBatch;
+  EXPECT_GT(LargestDifference(RunSmall({}, right).losses, RunSmall({}, wrong).losses), 1e-3);
 }
 
 TEST(DeviceCuts, ASkippedBucketIsNoticed) {
@@ -74,17 +102,22 @@ TEST(DeviceCuts, ASkippedBucketIsNoticed) {
             1e-3);
 }
 
-// The kernels that a first run chose serve both.
+// The kernels that a first run chose serve both. Micro-batches have three recordings: the first,
+// the last, and those between, which are alike.
 TEST(DeviceTraining, RecordedAndRepeatedRunsAreBitwiseEqual) {
-  const RunResult first = RunSmall({}, OnDevice());
-  for (const bool records : {true, false}) {
+  for (const int micro_batches : {1, 4}) {
     SmallRunOptions options = OnDevice();
-    options.records = records;
-    options.make_backend = [&] { return MakeTestedBackend(1, first.kernel_choices); };
-    const RunResult again = RunSmall({}, options);
-    EXPECT_EQ(again.losses, first.losses) << (records ? "recorded" : "queued step by step");
-    EXPECT_EQ(again.weights, first.weights);
-    EXPECT_EQ(again.states, first.states);
+    options.accumulate = micro_batches;
+    const RunResult first = RunSmall({}, options);
+    EXPECT_EQ(first.why_not_recorded, "");
+    for (const bool records : {true, false}) {
+      options.records = records;
+      options.make_backend = [&] { return MakeTestedBackend(1, first.kernel_choices); };
+      const RunResult again = RunSmall({}, options);
+      EXPECT_EQ(again.losses, first.losses) << (records ? "recorded" : "queued step by step");
+      EXPECT_EQ(again.weights, first.weights);
+      EXPECT_EQ(again.states, first.states);
+    }
   }
 }
 
@@ -106,21 +139,23 @@ TEST(DeviceTraining, AFrozenLayerStaysAsItWas) {
 }
 
 TEST(DeviceTraining, OverlapChangesNoBit) {
-  const RunResult first = RunSmall({.replicas = 2, .towers = 2}, OnDevice());
-  SmallRunOptions off = OnDevice();
-  off.overlap = Overlap::kOff;
-  off.make_backend = [&] { return MakeTestedBackend(1, first.kernel_choices); };
-  SmallRunOptions on = off;
-  on.overlap = Overlap::kOn;
-  EXPECT_EQ(RunSmall({.replicas = 2, .towers = 2}, on).weights,
-            RunSmall({.replicas = 2, .towers = 2}, off).weights);
+  for (const GridShape& grid :
+       {GridShape{.replicas = 2, .towers = 2}, GridShape{.replicas = 2, .shards = 2}}) {
+    const RunResult first = RunSmall(grid, OnDevice());
+    SmallRunOptions off = OnDevice();
+    off.overlap = Overlap::kOff;
+    off.make_backend = [&] { return MakeTestedBackend(1, first.kernel_choices); };
+    SmallRunOptions on = off;
+    on.overlap = Overlap::kOn;
+    EXPECT_EQ(RunSmall(grid, on).weights, RunSmall(grid, off).weights);
+  }
 }
 
 TEST(DeviceTrace, IsReproduced) {
   if (!HasTrace()) GTEST_SKIP() << "../shared/reference is not there";
   if (IsEmulated()) GTEST_SKIP() << "33 GFLOP a step in plain loops of one thread";
   for (const GridShape& grid :
-       {GridShape{}, {.towers = 2}, {.replicas = 2}, {.replicas = 2, .towers = 2}}) {
+       {GridShape{}, {.towers = 2}, {.replicas = 2}, {.replicas = 2, .towers = 2}, {.shards = 2}}) {
     RunAsThreads(grid.ranks(), {}, [&](World& world) {
       ReproduceTrace(
           world, grid, [] { return MakeTestedBackend(1); }, DType::kFloat32, kTraceSteps,
