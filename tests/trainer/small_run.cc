@@ -73,6 +73,9 @@ RunResult RunSmall(const GridShape& grid, const SmallRunOptions& options) {
     if (options.frozen) {
       optimizer.groups = {ParameterGroup::Parse("conv1.* lr-scheduler=piecewise:2=0")};
     }
+    for (const std::string& group : options.groups) {
+      optimizer.groups.push_back(ParameterGroup::Parse(group));
+    }
     Harness harness(world,
                     {.network = network,
                      .grid = grid,

@@ -12,7 +12,8 @@ struct SmallRunOptions {
   Overlap overlap = Overlap::kOn;
   ShardUpdate shard_update = ShardUpdate::kOff;
   DType reduce_dtype = DType::kFloat32;
-  bool frozen = false;  // conv1 stops learning after the second epoch
+  bool frozen = false;              // conv1 stops learning after the second epoch
+  std::vector<std::string> groups;  // of parameters (ParameterGroup::Parse)
   double lr = 0.02;
   UpdateRule rule;
   double clip_norm = 0;

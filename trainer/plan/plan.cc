@@ -157,6 +157,7 @@ class Cutter {
     stages.emplace_back(Exchange{.kind = kind,
                                  .name = from + " to " + reader.name,
                                  .axes = axes,
+                                 .reader_index = site_.index,
                                  .row_parts = next.gathered == now_.gathered ? 1 : grid_.shards,
                                  .channel_parts = parts,
                                  .shards_per_part = ShardsNow(),

@@ -55,6 +55,7 @@ struct Exchange {
   ExchangeKind kind = ExchangeKind::kAllGather;
   std::string name;  // "pool2 to conv3"
   Axes axes;
+  int reader_index = 0;  // in the uncut network: the first layer that reads the whole
   int row_parts = 1, channel_parts = 1;
   // The rows of so many shards are in each part.
   int shards_per_part = 1;

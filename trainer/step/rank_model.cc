@@ -274,23 +274,24 @@ std::vector<double> RankModel::ReadProbabilities(Stream& stream) const {
 }
 
 void RankModel::SetLearning(const std::vector<bool>& learns) {
-  // Whether a layer with parameters learns in this step or below it. The loss' owner asks about the
-  // same layers as the other towers for every exchange, so that both sides agree to run it.
-  bool learns_below = false;
+  // Asked of the uncut network: a rank that has no part of the layers that learn takes part in the
+  // exchanges of the others all the same.
+  const auto learns_before = [&](int layer) {
+    return std::any_of(learns.begin(), learns.begin() + layer, [](bool one) { return one; });
+  };
   for (CompiledStage& stage : stages_) {
     if (stage.exchange != nullptr) {
-      stage.runs_backward = learns_below;
+      stage.runs_backward = learns_before(stage.exchange->reader_index);
       continue;
     }
     std::vector<bool> item_learns;
-    bool learns_here = false;
     for (const SegmentSpec::Item& item : stage.segment->spec.items) {
       item_learns.push_back(learns.at(static_cast<size_t>(item.uncut_index)));
-      learns_here |= item_learns.back();
     }
+    const bool learns_below = learns_before(stage.segment->spec.items.front().uncut_index);
     stage.network->SetLearning(item_learns, learns_below);
-    learns_below |= learns_here;
-    stage.runs_backward = learns_below;
+    stage.runs_backward = learns_below || std::find(item_learns.begin(), item_learns.end(), true) !=
+                                              item_learns.end();
   }
 }
 
