@@ -26,24 +26,6 @@ Tensor OwnPartOf(const Tensor& bucket, const Communicator& group) {
   return bucket.Range(group.rank() * part, part);
 }
 
-// Returns the ranges in order, joined if only the padding of an arena lies between them.
-std::vector<Range> Joined(std::vector<Range> ranges) {
-  std::sort(ranges.begin(), ranges.end(),
-            [](const Range& a, const Range& b) { return a.begin < b.begin; });
-  std::vector<Range> joined;
-  for (const Range& range : ranges) {
-    const bool follows =
-        !joined.empty() &&
-        range.begin - joined.back().begin - joined.back().count < ArenaLayout::kAlignmentElements;
-    if (follows) {
-      joined.back().count = range.begin + range.count - joined.back().begin;
-    } else {
-      joined.push_back(range);
-    }
-  }
-  return joined;
-}
-
 }  // namespace
 
 struct GradientBuckets::State {
@@ -61,6 +43,23 @@ struct GradientBuckets::State {
   Buffer wire;                                    // bf16, of the whole bucket
   std::vector<Reduction> reductions;
 };
+
+std::vector<Range> GradientBuckets::Joined(std::vector<Range> ranges) {
+  std::sort(ranges.begin(), ranges.end(),
+            [](const Range& a, const Range& b) { return a.begin < b.begin; });
+  std::vector<Range> joined;
+  for (const Range& range : ranges) {
+    const bool follows =
+        !joined.empty() &&
+        range.begin - joined.back().begin - joined.back().count < ArenaLayout::kAlignmentElements;
+    if (follows) {
+      joined.back().count = range.begin + range.count - joined.back().begin;
+    } else {
+      joined.push_back(range);
+    }
+  }
+  return joined;
+}
 
 GradientBuckets::GradientBuckets(std::vector<Bucket> buckets, const Tensor& gradients,
                                  const BucketOptions& options)

@@ -54,6 +54,9 @@ class GradientBuckets {
   struct Range {
     int64_t begin, count;
   };
+  // Returns the ranges in order, joined if only the gap of an arena lies between them: each range
+  // of the result travels as one.
+  static std::vector<Range> Joined(std::vector<Range> ranges);
   // Announces the ranges that will be written in this step. Buckets without any are skipped. Of the
   // others, each is given to `finished` once, by its index, when all its announced gradients are
   // ready and all their weights released: Wait returns the sum, and the weights may be changed.

@@ -78,6 +78,8 @@ class Harness {
     return (options_.batch + options_.accumulate - 1) / options_.accumulate;
   }
 
+  // Rows of a batch of this rank, padding included.
+  int64_t rows() const { return rows_; }
   // Rows of this rank of a global batch of `count` samples (all of them, or fewer in the last
   // batch of an epoch). pixel(position, i) gives byte i (H, W, C order) of a sample,
   // label(position) its class.

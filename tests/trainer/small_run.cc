@@ -11,9 +11,8 @@ namespace {
 constexpr int kSteps = 20;
 constexpr int64_t kSamples = 30, kBatch = 7;  // batches of 7, 7, 7, 7 and 2
 
-// A two-tower network of a thousand weights with everything that a cut touches: grouped and
-// ungrouped convolutions, LRN inside a tower or batch norm, overlapping pools, dropout, three fully
-// connected layers.
+}  // namespace
+
 NetworkSpec SmallNetwork(bool batch_norm) {
   const auto conv = [](int out, int groups) {
     return Convolution{.out_channels = out,
@@ -56,8 +55,6 @@ NetworkSpec SmallNetwork(bool batch_norm) {
   }
   return network;
 }
-
-}  // namespace
 
 RunResult RunSmall(const GridShape& grid, const SmallRunOptions& options) {
   RunResult result;

@@ -32,6 +32,11 @@ struct RunResult {
   std::vector<double> states;   // of the optimiser, all, uncut
 };
 
+// Returns a two-tower network of a thousand weights with everything that a cut touches: grouped and
+// ungrouped convolutions, LRN inside a tower or batch norm, overlapping pools, dropout, three fully
+// connected layers.
+NetworkSpec SmallNetwork(bool batch_norm);
+
 // Ranks as threads. Expects all of them to see the same losses.
 RunResult RunSmall(const GridShape& grid, const SmallRunOptions& options = {});
 

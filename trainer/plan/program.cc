@@ -77,4 +77,20 @@ StepProgram EvaluationProgram(const RankPlan& plan) {
   return program;
 }
 
+std::vector<NormRows> NormRowsOf(const RankPlan& plan) {
+  std::vector<NormRows> result;
+  int64_t row = 0;
+  for (const ParameterCut& cut : CutsOf(plan.network, plan.grid)) {
+    const int64_t rows = cut.uncut.shape[0];
+    if (!result.empty() && result.back().axes == cut.axes) {
+      result.back().count += rows;
+    } else {
+      result.push_back({row, rows, cut.axes});
+    }
+    row += rows;
+  }
+  std::erase_if(result, [](const NormRows& rows) { return rows.axes.empty(); });
+  return result;
+}
+
 }  // namespace convoy

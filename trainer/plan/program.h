@@ -85,4 +85,13 @@ StepProgram TrainingProgram(const RankPlan& plan, const std::vector<BucketRange>
 // Returns the list of one batch of an evaluation.
 StepProgram EvaluationProgram(const RankPlan& plan);
 
+// Neighbouring rows of the table of sums of squares (Updater::SumSquares), of which the ranks along
+// `axes` have parts: they add them up.
+struct NormRows {
+  int64_t begin = 0, count = 0;
+  Axes axes;
+};
+// Returns them in order; the same on every rank. Rows that a rank has alone are not among them.
+std::vector<NormRows> NormRowsOf(const RankPlan& plan);
+
 }  // namespace convoy

@@ -250,7 +250,7 @@ TrainingStep::TrainingStep(const StepParts& parts, const std::vector<BucketRange
                                        .states = store_.states(),
                                        .non_finite = ViewOf(non_finite_, DType::kInt32, Shape{1})},
                                       parts.optimizer.UpdatesOf(buckets))),
-      norm_rows_(NormRowsOf(plan_, grid_)),
+      norm_rows_(NormRowsOf(plan_)),
       gathers_masters_(GathersMasters(store_, parts.optimizer.UpdatesOf(buckets).rule)),
       overlap_(options.buckets.overlap) {
   for (const BucketRange& bucket : buckets) gather_names_.push_back("updated " + bucket.name);
@@ -373,25 +373,6 @@ StepResult TrainingStep::ReadResult() {
   return result;
 }
 
-// Neighbouring parameters with the same cut are summed together.
-std::vector<TrainingStep::NormRows> TrainingStep::NormRowsOf(const RankPlan& plan,
-                                                             ProcessGrid& grid) {
-  std::vector<NormRows> result;
-  int64_t row = 0;
-  for (const ParameterCut& cut : CutsOf(plan.network, plan.grid)) {
-    const int64_t rows = cut.uncut.shape[0];
-    Communicator* const group = cut.axes.empty() ? nullptr : &grid.Along(cut.axes);
-    if (!result.empty() && result.back().group == group) {
-      result.back().count += rows;
-    } else {
-      result.push_back({row, rows, group});
-    }
-    row += rows;
-  }
-  std::erase_if(result, [](const NormRows& rows) { return rows.group == nullptr; });
-  return result;
-}
-
 Request TrainingStep::GatherParameters(Stream& stream, int index) {
   const BucketRange& bucket = bucket_ranges_[static_cast<size_t>(index)];
   Communicator& group = grid_.Along(bucket.axes);
@@ -416,7 +397,7 @@ void TrainingStep::QueueNorms(Stream& stream) {
   for (const NormRows& rows : norm_rows_) {
     for (const int64_t half : {int64_t{0}, width}) {
       const Tensor part = table.Range(half + rows.begin, rows.count);
-      rows.group->AllReduce(stream, part, ReduceOp::kSum, "norms").Wait(stream);
+      grid_.Along(rows.axes).AllReduce(stream, part, ReduceOp::kSum, "norms").Wait(stream);
     }
   }
   updater_->Scale(stream);

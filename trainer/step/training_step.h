@@ -104,12 +104,6 @@ class TrainingStep {
     std::unique_ptr<StepRunner> runner;
   };
   class Interpreter;
-  // Neighbouring rows of the updater's table, and the ranks that have parts of them.
-  struct NormRows {
-    int64_t begin, count;
-    Communicator* group;
-  };
-  static std::vector<NormRows> NormRowsOf(const RankPlan& plan, ProcessGrid& grid);
 
   void SetLearning(const std::vector<bool>& learns);
   Part& PartOf(MicroBatch micro);
