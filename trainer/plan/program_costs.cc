@@ -36,9 +36,14 @@ class CostWalk {
         buckets_(buckets),
         options_(options),
         learns_(options.learns.empty() ? LayersWithParameters(plan.network) : options.learns),
-        trains_(std::any_of(program.begin(), program.end(), [](const StepOperation& operation) {
-          return std::holds_alternative<steps::Backward>(operation);
-        })) {
+        trains_(std::any_of(program.begin(), program.end(),
+                            [](const StepOperation& operation) {
+                              return std::holds_alternative<steps::Backward>(operation);
+                            })),
+        needs_norms_(
+            std::any_of(program.begin(), program.end(), [](const StepOperation& operation) {
+              return std::holds_alternative<steps::Norms>(operation);
+            })) {
     bool learns_below = false;
     for (const Stage& stage : plan.stages) {
       learns_below_.push_back(learns_below);
@@ -142,9 +147,16 @@ class CostWalk {
     cost.stream = CostStream::kCommunication;
     cost.parameters = LearningElements(bucket);
     const bool converts = options_.master == DType::kFloat32;
+    const DType dtype = converts ? options_.reduce_dtype : options_.master;
+    if (bucket.is_sharded && !needs_norms_) {
+      if (cost.parameters == 0) return;
+      Collect(bucket.name, CollectiveKind::kReduceScatter, bucket.axes, PartOf(bucket), dtype,
+              cost.collectives);
+      return;
+    }
     for (const GradientBuckets::Range& range : GradientBuckets::Joined(LearningRanges(bucket))) {
-      Collect(bucket.name, CollectiveKind::kAllReduce, bucket.axes, range.count,
-              converts ? options_.reduce_dtype : options_.master, cost.collectives);
+      Collect(bucket.name, CollectiveKind::kAllReduce, bucket.axes, range.count, dtype,
+              cost.collectives);
     }
   }
 
@@ -165,6 +177,22 @@ class CostWalk {
     cost.name = "update " + bucket.name;
     cost.stream = CostStream::kUpdate;
     cost.parameters = LearningElements(bucket);
+    // This rank's part, on average.
+    if (bucket.is_sharded) cost.parameters /= plan_.grid.RanksAlong(bucket.axes);
+  }
+
+  void Fill(const steps::GatherParameters& gather, OperationCost& cost) const {
+    const BucketRange& bucket = buckets_.at(static_cast<size_t>(gather.bucket));
+    cost.name = "gather " + bucket.name;
+    cost.stream = CostStream::kCommunication;
+    cost.parameters = LearningElements(bucket);
+    Collect("updated " + bucket.name, CollectiveKind::kAllGather, bucket.axes, PartOf(bucket),
+            options_.gathers_masters ? options_.master : options_.dtype, cost.collectives);
+  }
+
+  // Elements of a rank's part of a sharded bucket.
+  int64_t PartOf(const BucketRange& bucket) const {
+    return bucket.count / plan_.grid.RanksAlong(bucket.axes);
   }
 
   // Adds one call, unless the group is this rank alone.
@@ -231,7 +259,7 @@ class CostWalk {
   const std::vector<BucketRange>& buckets_;
   const CostOptions& options_;
   const std::vector<bool> learns_;
-  const bool trains_;
+  const bool trains_, needs_norms_;
   std::vector<bool> learns_below_;  // by stage
 };
 

@@ -54,6 +54,8 @@ struct CostOptions {
   DType dtype = DType::kFloat32;         // of activations
   DType master = DType::kFloat32;        // of gradients
   DType reduce_dtype = DType::kFloat32;  // as which gradients travel, if they are fp32
+  // Whether a sharded update gathers gradients' type, as LARS needs it, and not what layers read.
+  bool gathers_masters = false;
   // Whether Load takes its rows from a loader: towers exchange the crops that each has decoded.
   bool loads_images = true;
   // For each layer of the uncut network, whether its parameters learn (StepRates::learns). Empty:

@@ -60,12 +60,14 @@ NetworkSpec Small() {
 }
 
 // One state per weight unless another rule is asked for.
-HarnessOptions Options(const GridShape& grid, const UpdateRule& rule = {}) {
+HarnessOptions Options(const GridShape& grid, const UpdateRule& rule = {},
+                       ShardUpdate shard_update = ShardUpdate::kOff) {
   return {.network = Small(),
           .grid = grid,
           .batch = 4,
           .optimizer = {.rule = rule, .lr = std::holds_alternative<AdamRule>(rule) ? 1e-3 : 0.01},
-          .preprocessing = {.mean = {120, 120, 120}, .standard_deviation = {60, 60, 60}}};
+          .preprocessing = {.mean = {120, 120, 120}, .standard_deviation = {60, 60, 60}},
+          .shard_update = shard_update};
 }
 
 double StepOn(Harness& harness, int64_t step) {
@@ -79,16 +81,16 @@ double StepOn(Harness& harness, int64_t step) {
 }
 
 std::vector<double> StateOf(Harness& harness) {
-  std::vector<double> state;
-  for (const ParameterSlice& slice : MakePlan(Small(), {}, 0).parameters) {
-    std::vector<Tensor> arenas = harness.store().states();
-    arenas.push_back(harness.store().parameters());
-    for (const Tensor& arena : arenas) {
+  std::vector<double> all;
+  const auto add = [&](const Tensor& arena) {
+    for (const ParameterSlice& slice : MakePlan(Small(), {}, 0).parameters) {
       const std::vector<double> values = harness.Uncut(arena, slice.uncut.name);
-      state.insert(state.end(), values.begin(), values.end());
+      all.insert(all.end(), values.begin(), values.end());
     }
-  }
-  return state;
+  };
+  add(harness.store().parameters());
+  for (size_t i = 0; i < harness.store().states().size(); ++i) add(harness.State(i));
+  return all;
 }
 
 // Makes every element of a slice the number of its row in the uncut tensor.
@@ -101,19 +103,23 @@ void WriteRowNumbers(const Slice& slice, const Tensor& tensor) {
 }
 
 // Three steps on `first`, a checkpoint, three more on `second`; the state at the end.
+struct ShardedBy {
+  ShardUpdate first = ShardUpdate::kOff, second = ShardUpdate::kOff;
+};
+
 std::vector<double> Interrupted(const GridShape& first, const GridShape& second,
-                                const UpdateRule& rule = {}) {
+                                const UpdateRule& rule = {}, const ShardedBy& sharded = {}) {
   const TemporaryFolder folder;
   const std::string path = folder.Path("c.safetensors");
   RunAsThreads(first.ranks(), {}, [&](World& world) {
-    Harness harness(world, Options(first, rule));
+    Harness harness(world, Options(first, rule, sharded.first));
     for (int step = 0; step < 3; ++step) StepOn(harness, step);
     SaveCheckpoint(path, Info(), harness.engine());
   });
   std::vector<double> state;
   std::mutex mutex;
   RunAsThreads(second.ranks(), {}, [&](World& world) {
-    Harness harness(world, Options(second, rule));
+    Harness harness(world, Options(second, rule, sharded.second));
     // What the checkpoint did not bring would stay wrong.
     std::vector<Tensor> arenas = harness.store().states();
     arenas.push_back(harness.store().parameters());
@@ -157,6 +163,18 @@ TEST(Checkpoint, GoingOnAtTheSameCutIsBitwiseNeverHavingStopped) {
     EXPECT_EQ(Interrupted(grid, grid), Uninterrupted(grid)) << NameOf(grid);
     EXPECT_EQ(Interrupted(grid, grid, AdamRule{}), Uninterrupted(grid, AdamRule{}))
         << NameOf(grid) << ", two states";
+  }
+}
+
+// A file holds the whole states, so that a sharded update goes on as another, and the other way.
+TEST(Checkpoint, GoingOnWithAShardedUpdateIsBitwiseNeverHavingStopped) {
+  constexpr ShardUpdate kOn = ShardUpdate::kOn, kOff = ShardUpdate::kOff;
+  for (const GridShape& grid : {GridShape{.replicas = 3}, GridShape{.replicas = 2, .shards = 2},
+                                GridShape{.replicas = 2, .shards = 2, .towers = 2}}) {
+    const std::vector<double> expected = Uninterrupted(grid, AdamRule{});
+    for (const ShardedBy& sharded : {ShardedBy{kOn, kOn}, {kOn, kOff}, {kOff, kOn}}) {
+      EXPECT_EQ(Interrupted(grid, grid, AdamRule{}, sharded), expected) << NameOf(grid);
+    }
   }
 }
 

@@ -18,8 +18,9 @@ using Lines = std::vector<std::string>;
 // One line for each operation: what it is, and the names of its segment, exchange or bucket.
 class Listing {
  public:
-  explicit Listing(const GridShape& grid, int rank = 0, int classes = 1000)
-      : plan_(MakePlan(MakeModel("alexnet2012", {.classes = classes}), grid, rank)),
+  explicit Listing(const GridShape& grid, int rank = 0, int classes = 1000,
+                   const PlanOptions& options = {})
+      : plan_(MakePlan(MakeModel("alexnet2012", {.classes = classes}), grid, rank, options)),
         buckets_(PlanBuckets(plan_)) {}
 
   Lines OfTraining(const ProgramOptions& options = {}) const {
@@ -49,6 +50,9 @@ class Listing {
   std::string LineOf(const steps::Reduce& one) const { return "reduce " + BucketName(one.bucket); }
   std::string LineOf(const steps::Norms&) const { return "norms"; }
   std::string LineOf(const steps::Update& one) const { return "update " + BucketName(one.bucket); }
+  std::string LineOf(const steps::GatherParameters& one) const {
+    return "gather " + BucketName(one.bucket);
+  }
 
   std::string NameOf(int stage) const {
     const Stage& found = plan_.stages.at(static_cast<size_t>(stage));
@@ -74,6 +78,20 @@ TEST(StepProgram, OfOneRankIsForwardBackwardReduceUpdate) {
                    "reduce conv1..conv5"}) +
                 kUpdates);
   EXPECT_EQ(Listing({}).OfEvaluation(), (Lines{"load", "forward conv1"}));
+}
+
+// Small tensors are one bucket, which every rank updates; the others are gathered.
+TEST(StepProgram, OfAShardedUpdateGathersWhatWasUpdated) {
+  EXPECT_EQ(Listing({.replicas = 2}, 0, 1000, {.shards_update = true}).OfTraining(),
+            (Lines{"load", "forward conv1", "backward conv1, last", "reduce fc7..fc8", "reduce fc6",
+                   "reduce conv1..conv5", "reduce conv1..fc8 small", "update fc7..fc8",
+                   "gather fc7..fc8", "update fc6", "gather fc6", "update conv1..conv5",
+                   "gather conv1..conv5", "update conv1..fc8 small"}));
+  // Nobody else holds what shards have of the fully connected layers.
+  const Lines shards = Listing({.shards = 2}, 1, 1000, {.shards_update = true}).OfTraining();
+  EXPECT_EQ(Lines(shards.end() - 6, shards.end()),
+            (Lines{"update fc7..fc8", "update fc6", "update fc6..fc8 small", "update conv1..conv5",
+                   "gather conv1..conv5", "update conv1..conv5 small"}));
 }
 
 // Each bucket is reduced as soon as the last of its segments has run backward.

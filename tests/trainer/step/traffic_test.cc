@@ -20,6 +20,7 @@ struct Case {
   double clip_norm = 0;
   DType dtype = DType::kFloat64;
   bool frozen = false;
+  ShardUpdate shard_update = ShardUpdate::kOff;
 };
 
 class Traffic : public ::testing::TestWithParam<Case> {};
@@ -62,7 +63,8 @@ TEST_P(Traffic, IsWhatTheListOfCostsSays) {
          .accumulate = tested.accumulate,
          .optimizer = optimizer,
          .make_backend = [&] { return is_oracle ? MakeOracleBackend(1) : MakeCpuBackend(1); },
-         .dtype = tested.dtype});
+         .dtype = tested.dtype,
+         .shard_update = tested.shard_update});
     harness.grid().ResetTraffic();
     for (int micro = 0; micro < tested.accumulate; ++micro) {
       const int64_t part = harness.MicroBatchSize();
@@ -82,6 +84,7 @@ TEST_P(Traffic, IsWhatTheListOfCostsSays) {
     CostOptions options{.rows = harness.rows(),
                         .dtype = tested.dtype,
                         .master = is_oracle ? DType::kFloat64 : DType::kFloat32,
+                        .gathers_masters = std::holds_alternative<LarsRule>(tested.rule),
                         .loads_images = false};
     for (const LayerSite& site : SitesOf(plan.network)) {
       const bool is_frozen = tested.frozen && site.layer.name.starts_with("conv");
@@ -113,6 +116,21 @@ INSTANTIATE_TEST_SUITE_P(
         Case{.name = "Clipped", .grid = kEveryAxis, .clip_norm = 0.5},
         Case{.name = "Lars", .grid = {.shards = 3, .towers = 2}, .rule = LarsRule{}},
         Case{.name = "Frozen", .grid = kEveryAxis, .batch_norm = true, .frozen = true},
+        Case{.name = "Sharded", .grid = {.replicas = 3}, .shard_update = ShardUpdate::kOn},
+        Case{.name = "ShardedBFloat16",
+             .grid = kEveryAxis,
+             .batch_norm = true,
+             .dtype = DType::kBFloat16,
+             .shard_update = ShardUpdate::kOn},
+        Case{.name = "ShardedLars",
+             .grid = kEveryAxis,
+             .rule = LarsRule{},
+             .dtype = DType::kBFloat16,
+             .shard_update = ShardUpdate::kOn},
+        Case{.name = "ShardedFrozen",
+             .grid = kEveryAxis,
+             .frozen = true,
+             .shard_update = ShardUpdate::kOn},
         Case{.name = "Float32", .grid = kEveryAxis, .batch_norm = true, .dtype = DType::kFloat32}),
     [](const auto& instance) { return instance.param.name; });
 
