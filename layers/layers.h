@@ -4,6 +4,7 @@
 //   analysis.h       shapes, parameters and counts of such a list
 //   models.h         the networks that have names
 //   network.h        Network: a compiled part of one: Forward, Backward
+//   memory.h         how much memory that takes
 //   backend.h        Backend: a device that compiles them; InputStage: from uint8 crops to its type
 //   update_rules.h   UpdateRule: how weights change
 //   updater.h        Updater: a rule compiled for the weights of a rank
@@ -13,6 +14,7 @@
 
 #include "layers/analysis.h"
 #include "layers/backend.h"
+#include "layers/memory.h"
 #include "layers/models.h"
 #include "layers/network.h"
 #include "layers/spec.h"

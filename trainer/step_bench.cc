@@ -6,10 +6,12 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <string_view>
 
 #include "comm/step_watch.h"
 #include "core/host/clock.h"
+#include "core/host/process_memory.h"
 #include "core/median.h"
 #include "core/random.h"
 #include "trainer/engine.h"
@@ -74,6 +76,19 @@ int64_t PeakMemory() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return int64_t{1024} * usage.ru_maxrss;
+}
+
+// Returns what was carried in each of `steps` steps, which were all alike.
+std::vector<ProcessGrid::Traffic> TrafficOfAStep(const ProcessGrid& grid, int64_t steps) {
+  std::vector<ProcessGrid::Traffic> traffic = grid.CountedTraffic();
+  for (ProcessGrid::Traffic& one : traffic) {
+    CONVOY_CHECK(one.row.calls % steps == 0 && one.row.bytes % steps == 0,
+                 "{}: {} calls and {} bytes in {} steps", one.row.what, one.row.calls,
+                 one.row.bytes, steps);
+    one.row.calls /= steps;
+    one.row.bytes /= steps;
+  }
+  return traffic;
 }
 
 // Steps on one batch, queued and finished as training does it.
@@ -165,10 +180,11 @@ StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& lo
   Backend& backend = *resources.backend;
   ProcessGrid& grid = *resources.grid;
   const NetworkSpec network = MakeModel(options.model, options.model_options);
+  const std::optional<int64_t> memory_before = ProportionalMemory();
   // So small a rate that many steps on one batch of noise stay what a first step is.
   Engine engine(resources, network,
                 {.dtype = options.compute.dtype,
-                 .optimizer = {.rule = options.rule, .lr = 1e-6},
+                 .optimizer = {.rule = options.rule, .lr = 1e-6, .clip_norm = options.clip_norm},
                  .overlap = options.overlap,
                  .reduce_dtype = options.reduce_dtype,
                  .record_steps = options.compute.record_steps,
@@ -199,6 +215,7 @@ StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& lo
   loop.Run(options.warm_up);
   collector.Clear();
   loop.Forget();
+  grid.ResetTraffic();
   loop.Run(options.steps);
   result.first_loss = loop.first_loss();
   RequirePlausible(result.first_loss, network.classes);
@@ -218,10 +235,16 @@ StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& lo
   result.why_not_recorded = step.why_not_recorded();
   result.peak_memory_bytes = PeakMemory();
   result.device_memory_bytes = backend.device_memory_in_use();
+  if (memory_before) {
+    result.memory_bytes = ProportionalMemory().value_or(*memory_before) - *memory_before;
+  }
   if (times_apart) {
+    // Recordings count nothing when they are queued again.
+    grid.ResetTraffic();
     step.SetTimer(&collector);
     loop.Run(options.steps);
   }
+  result.traffic = TrafficOfAStep(grid, options.steps);
   result.operations = collector.Rows();
   if (times_apart) {
     // The host only queued the work: what it took is the sum of the operations.

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "comm/buckets.h"
+#include "comm/grid.h"
 #include "comm/world.h"
 #include "core/host/log.h"
 #include "layers/backend.h"
@@ -21,6 +22,7 @@ struct StepBenchOptions {
   int64_t batch_size = 128;  // global
   int accumulate = 1;        // micro-batches of a step
   UpdateRule rule;
+  double clip_norm = 0;  // OptimizerOptions::clip_norm
   Overlap overlap = Overlap::kOn;
   DType reduce_dtype = DType::kFloat32;
   ShardUpdate shard_update = ShardUpdate::kAuto;
@@ -49,7 +51,12 @@ struct StepBenchResult {
   std::vector<OperationRow> operations;
   double limit_s = 0;  // sum of the operations' limits
   double first_loss = 0;
-  int64_t peak_memory_bytes = 0;    // resident, of the process
+  int64_t peak_memory_bytes = 0;  // resident, of the process
+  // What the steps need: memory after them, without what there was before the engine was made
+  // (core/host/process_memory.h). 0 if the system does not say.
+  int64_t memory_bytes = 0;
+  // What the groups of this rank carry in one step.
+  std::vector<ProcessGrid::Traffic> traffic;
   int64_t device_memory_bytes = 0;  // in use on the device, by everyone; 0 on the CPU
 };
 

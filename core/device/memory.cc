@@ -13,6 +13,10 @@ namespace {
 
 constexpr int64_t kHugePageBytes = 2 << 20;
 
+int64_t AlignmentOf(int64_t bytes) {
+  return bytes >= kHugePageBytes ? kHugePageBytes : kAlignmentBytes;
+}
+
 }  // namespace
 
 Buffer::Buffer(void* data, int64_t bytes, Device device, Release release)
@@ -39,17 +43,19 @@ Buffer::~Buffer() {
   if (data_ != nullptr && release_) release_(data_);
 }
 
+int64_t HostAllocationBytes(int64_t bytes) {
+  return RoundUp(bytes > 0 ? bytes : 1, AlignmentOf(bytes));
+}
+
 Buffer AllocateHost(int64_t bytes) {
   CONVOY_CHECK(bytes >= 0, "{} bytes", bytes);
-  const bool large = bytes >= kHugePageBytes;
-  const int64_t alignment = large ? kHugePageBytes : kAlignmentBytes;
-  const int64_t rounded = RoundUp(bytes > 0 ? bytes : 1, alignment);
+  const int64_t alignment = AlignmentOf(bytes), rounded = HostAllocationBytes(bytes);
   void* data = std::aligned_alloc(static_cast<size_t>(alignment), static_cast<size_t>(rounded));
   if (data == nullptr) {
     throw Error(ExitCode::kDevice, fmt::format("cannot allocate {} bytes of host memory", bytes),
                 "use a smaller --batch-size, or more ranks");
   }
-  if (large) madvise(data, static_cast<size_t>(rounded), MADV_HUGEPAGE);
+  if (alignment == kHugePageBytes) madvise(data, static_cast<size_t>(rounded), MADV_HUGEPAGE);
   std::memset(data, 0, static_cast<size_t>(rounded));
   return Buffer(data, bytes, Device{}, [](void* pointer) { std::free(pointer); });
 }

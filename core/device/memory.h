@@ -45,6 +45,8 @@ class Buffer {
 // by huge pages if the kernel offers them. Throws (kDevice) with the size when there is no memory
 // left.
 Buffer AllocateHost(int64_t bytes);
+// Returns what it takes of the system for so many bytes: whole huge pages if they are many.
+int64_t HostAllocationBytes(int64_t bytes);
 
 // How a caller hands its own kind of memory (pinned, device) to code that allocates.
 using Allocator = std::function<Buffer(int64_t bytes)>;

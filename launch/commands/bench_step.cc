@@ -12,6 +12,7 @@
 #include "launch/commands/bench.h"
 #include "launch/options/optimizer_options.h"
 #include "launch/options/run_options.h"
+#include "trainer/ranks/agreement.h"
 #include "trainer/step_bench.h"
 
 namespace convoy {
@@ -85,6 +86,46 @@ Json ToJson(const StepBenchOptions& options, const StepBenchResult& result, cons
   return json;
 }
 
+// What this rank's groups carry in a step, in the words of `summary --program`.
+Json TrafficToJson(const StepBenchResult& result) {
+  Json rows = Json::array();
+  for (const ProcessGrid::Traffic& one : result.traffic) {
+    if (one.axes.empty()) continue;
+    rows.push_back({{"operation", one.row.what},
+                    {"collective", NameOf(one.row.kind)},
+                    {"over", NameOf(one.axes)},
+                    {"calls", one.row.calls},
+                    {"bytes", one.row.bytes}});
+  }
+  return rows;
+}
+
+// Returns what every rank says of itself. Collective over the world.
+Json ByRank(const StepBenchResult& result, World& world) {
+  const Json own = {{"rank", world.rank()},
+                    {"memory_bytes", result.memory_bytes},
+                    {"traffic", TrafficToJson(result)}};
+  Json ranks = Json::array();
+  for (const std::string& text : GatherTexts(world, own.dump(), "results of the ranks")) {
+    ranks.push_back(Json::parse(text));
+  }
+  return ranks;
+}
+
+void PrintTraffic(const StepBenchResult& result) {
+  int64_t sum = 0;
+  for (const ProcessGrid::Traffic& one : result.traffic) sum += one.row.bytes;
+  if (sum == 0) return;
+  fmt::print("\n{:<24}{:<16}{:<22}{:>8}{:>16}\n", "received in a step", "by", "over", "calls",
+             "bytes");
+  for (const ProcessGrid::Traffic& one : result.traffic) {
+    if (one.axes.empty()) continue;
+    fmt::print("{:<24}{:<16}{:<22}{:>8}{:>16}\n", one.row.what, NameOf(one.row.kind),
+               NameOf(one.axes), FormatCount(one.row.calls), FormatCount(one.row.bytes));
+  }
+  fmt::print("{:<70}{:>16}\n", "all", FormatCount(sum));
+}
+
 void PrintOperations(const StepBenchResult& result) {
   fmt::print("{:<32}{:>10}{:>12}{:>12}{:>10}{:>10}\n", "operation", "ms", "limit ms", "GFLOP/s",
              "GB/s", "of limit");
@@ -140,12 +181,17 @@ void PrintStep(const StepBenchOptions& options, const StepBenchResult& result, c
   }
   fmt::print("{:<32}{:>10}\n", "peak memory",
              FormatBytes(static_cast<double>(result.peak_memory_bytes)));
+  if (result.memory_bytes > 0) {
+    fmt::print("{:<32}{:>10}   (without what the process had before)\n", "memory of the steps",
+               FormatBytes(static_cast<double>(result.memory_bytes)));
+  }
   if (result.device_memory_bytes > 0) {
     fmt::print("{:<32}{:>10}\n", "device memory in use",
                FormatBytes(static_cast<double>(result.device_memory_bytes)));
   }
   fmt::print("{:<32}{:>10.4f}   (checked: that of a fresh network)\n", "first loss",
              result.first_loss);
+  PrintTraffic(result);
   PrintKernels(result);
 }
 
@@ -171,6 +217,7 @@ ExitCode BenchStepCommand(int argc, const char* const* argv, bool layers_only) {
             store::Integer("warm-up", 0, 1 << 20,
                            [&](int64_t n) { options.warm_up = static_cast<int>(n); }));
   AddRuleOption(table, &options.rule);
+  AddClipOption(table, &options.clip_norm);
   table.Add("limits", "on|off", "on", "measure the vendor's primitives alone too",
             store::Switch("limits", &options.limits));
   table.Add("overlap", "on|off", "on", "reduce gradients while backward goes on",
@@ -195,9 +242,12 @@ ExitCode BenchStepCommand(int argc, const char* const* argv, bool layers_only) {
   if (!table.Parse(argc, argv)) return ExitCode::kDone;
   return RunOnAllRanks(table.Asked(), world_options, "", [&](World& world, Log& log) {
     const StepBenchResult result = BenchStep(options, world, log);
+    const Json by_rank = ByRank(result, world);
     if (world.rank() != 0) return ExitCode::kDone;
     if (as_json) {
-      std::cout << JsonLine(ToJson(options, result, world)) << "\n";
+      Json json = ToJson(options, result, world);
+      json["by_rank"] = by_rank;
+      std::cout << JsonLine(json) << "\n";
     } else if (layers_only) {
       PrintOperations(result);
     } else {

@@ -9,6 +9,7 @@
 #include "core/host/json_line.h"
 #include "core/text.h"
 #include "launch/command.h"
+#include "launch/commands/program_table.h"
 #include "launch/options/run_options.h"
 #include "trainer/plan/plan.h"
 
@@ -54,25 +55,27 @@ std::vector<LayerRow> RowsOf(const NetworkSpec& network, const std::vector<RankP
   return rows;
 }
 
-void PrintTable(const NetworkSpec& network, const GridShape& grid,
-                const std::vector<LayerRow>& rows, const std::vector<RankPlan>& plans,
-                const std::vector<ExchangeTraffic>& traffic) {
-  fmt::print("{}: input {}, {} classes\n\n", network.name, network.input.ToString(),
-             network.classes);
-  fmt::print("{:<10}{:<14}{:<16}{:>14}{:>18}{:>12}  {}\n", "layer", "kind", "output", "parameters",
-             "multiply-adds", "neurons", "on");
-  for (const LayerRow& row : rows) {
-    const auto count = [](int64_t n) { return n == 0 ? std::string("-") : FormatCount(n); };
-    fmt::print("{:<10}{:<14}{:<16}{:>14}{:>18}{:>12}  {}\n", row.name, row.kind,
-               row.output.ToString(), count(row.counts.parameters), count(row.counts.multiply_adds),
-               count(row.counts.neurons), row.owner);
+int64_t BytesOfAStep(const RankPlan& plan, const StepSettings& step) {
+  int64_t bytes = 0;
+  for (const OperationCost& cost : StepCostsOf(plan, step)) bytes += cost.bytes();
+  return bytes;
+}
+
+// Prints the ranks of the first replica.
+void PrintRanks(const std::vector<RankPlan>& plans, const StepSettings& step) {
+  fmt::print(
+      "\nbytes that a rank receives in a training step of {} images (--program: for what):\n",
+      FormatCount(step.batch_size));
+  for (size_t rank = 0; rank < plans.size(); ++rank) {
+    const RankPlan& plan = plans[rank];
+    fmt::print("  rank {:<5}shard {:<5}tower {:<3}{:>12} parameters{:>15} bytes\n", rank,
+               plan.place.shard, plan.place.tower, FormatCount(plan.ParameterCount()),
+               FormatCount(BytesOfAStep(plan, step)));
   }
-  const LayerCounts total = CountsOf(network);
-  fmt::print("{:<40}{:>14}{:>18}{:>12}\n\n", "total", FormatCount(total.parameters),
-             FormatCount(total.multiply_adds), FormatCount(total.neurons));
-  fmt::print("training: {} FLOP per image; {} of parameters in fp32\n",
-             FormatCount(TrainingFlops(network)),
-             FormatBytes(4.0 * static_cast<double>(total.parameters)));
+}
+
+void PrintTowersAndReplicas(const GridShape& grid, const std::vector<RankPlan>& plans,
+                            const std::vector<ExchangeTraffic>& traffic) {
   if (grid.towers > 1) {
     for (const RankPlan& plan : plans) {
       fmt::print("tower {}: {} parameters\n", plan.place.tower, FormatCount(plan.ParameterCount()));
@@ -95,8 +98,35 @@ void PrintTable(const NetworkSpec& network, const GridShape& grid,
   }
 }
 
+void PrintTable(const NetworkSpec& network, const GridShape& grid,
+                const std::vector<LayerRow>& rows, const std::vector<RankPlan>& plans,
+                const std::vector<ExchangeTraffic>& traffic, const StepSettings& step) {
+  fmt::print("{}: input {}, {} classes\n\n", network.name, network.input.ToString(),
+             network.classes);
+  fmt::print("{:<10}{:<14}{:<16}{:>14}{:>18}{:>12}  {}\n", "layer", "kind", "output", "parameters",
+             "multiply-adds", "neurons", "on");
+  for (const LayerRow& row : rows) {
+    const auto count = [](int64_t n) { return n == 0 ? std::string("-") : FormatCount(n); };
+    fmt::print("{:<10}{:<14}{:<16}{:>14}{:>18}{:>12}  {}\n", row.name, row.kind,
+               row.output.ToString(), count(row.counts.parameters), count(row.counts.multiply_adds),
+               count(row.counts.neurons), row.owner);
+  }
+  const LayerCounts total = CountsOf(network);
+  fmt::print("{:<40}{:>14}{:>18}{:>12}\n\n", "total", FormatCount(total.parameters),
+             FormatCount(total.multiply_adds), FormatCount(total.neurons));
+  fmt::print("training: {} FLOP per image; {} of parameters in fp32\n",
+             FormatCount(TrainingFlops(network)),
+             FormatBytes(4.0 * static_cast<double>(total.parameters)));
+  if (grid.shards > 1) {
+    PrintRanks(plans, step);
+  } else {
+    PrintTowersAndReplicas(grid, plans, traffic);
+  }
+}
+
 Json ToJson(const NetworkSpec& network, const GridShape& grid, const std::vector<LayerRow>& rows,
-            const std::vector<RankPlan>& plans, const std::vector<ExchangeTraffic>& traffic) {
+            const std::vector<RankPlan>& plans, const std::vector<ExchangeTraffic>& traffic,
+            const StepSettings& step) {
   const LayerCounts total = CountsOf(network);
   Json json = {{"model", network.name},
                {"input", ToJson(network.input)},
@@ -107,7 +137,8 @@ Json ToJson(const NetworkSpec& network, const GridShape& grid, const std::vector
                {"training_flops_per_image", TrainingFlops(network)},
                {"replicas", grid.replicas},
                {"fc_shards", grid.shards},
-               {"towers", grid.towers}};
+               {"towers", grid.towers},
+               {"batch_size", step.batch_size}};
   for (const LayerRow& row : rows) {
     json["layers"].push_back({{"name", row.name},
                               {"kind", row.kind},
@@ -125,6 +156,8 @@ Json ToJson(const NetworkSpec& network, const GridShape& grid, const std::vector
                              {"shard", place.shard},
                              {"tower", place.tower},
                              {"parameters", plan.ParameterCount()}});
+    // Ranks of other replicas may have a share of a sum that is a few bytes shorter.
+    if (place.replica == 0) json["ranks"].back()["bytes_per_step"] = BytesOfAStep(plan, step);
   }
   // Bytes of fp32 per image in the forward pass; backward carries the same the other way.
   json["exchange"] = Json::array();
@@ -153,7 +186,9 @@ ExitCode SummaryCommand(int argc, const char* const* argv) {
   std::string model;
   ModelOptions options;
   GridShape grid;
-  bool as_json = false;
+  StepSettings step;
+  bool as_json = false, shows_program = false;
+  int shown_rank = 0;
   OptionTable table("convoy summary",
                     "the layers of a model, and what each rank owns and exchanges");
   AddModelOptions(table, &model, &options);
@@ -167,23 +202,44 @@ ExitCode SummaryCommand(int argc, const char* const* argv) {
   table.Add("replicas", "N", "1", "copies of the network",
             store::Integer("replicas", 1, 1 << 20,
                            [&](int64_t n) { grid.replicas = static_cast<int>(n); }));
+  table.Group("Step");
+  AddStepOptions(table, &step);
   table.Group("Output");
+  table.AddFlag("program", "the operations of a training step of a rank, and what each costs",
+                &shows_program);
+  table.Add(
+      "rank", "R", "0", "whose program it is",
+      store::Integer("rank", 0, 1 << 30, [&](int64_t n) { shown_rank = static_cast<int>(n); }));
   table.AddFlag("json", "one JSON object", &as_json);
-  table.Examples("Example\n  convoy summary --model alexnet2012 --towers 2\n");
+  table.Examples(
+      "Examples\n"
+      "  convoy summary --model alexnet2012 --towers 2\n"
+      "  convoy summary --program --fc-shards 4 --replicas 2 --batch-size 512\n");
   if (!table.Parse(argc, argv)) return ExitCode::kDone;
   RequireOneRank("convoy summary");
 
   const NetworkSpec network = MakeModel(model, options);
+  if (shows_program) {
+    if (shown_rank >= grid.ranks()) {
+      throw Error(ExitCode::kUsage,
+                  fmt::format("--rank {}: there are ranks 0 to {}", shown_rank, grid.ranks() - 1));
+    }
+    const RankPlan plan = MakePlan(network, grid, shown_rank);
+    as_json ? PrintProgramAsJson(plan, step) : PrintProgram(plan, step);
+    return ExitCode::kDone;
+  }
   std::vector<RankPlan> plans;  // of the ranks of one replica
   for (int rank = 0; rank < grid.ranks_per_replica(); ++rank) {
     plans.push_back(MakePlan(network, grid, rank));
   }
   const std::vector<LayerRow> rows = RowsOf(network, plans);
-  const std::vector<ExchangeTraffic> traffic = ForwardTraffic(network, grid);
+  // Of towers alone: what shards send depends on the batch.
+  const std::vector<ExchangeTraffic> traffic =
+      grid.shards > 1 ? std::vector<ExchangeTraffic>{} : ForwardTraffic(network, grid);
   if (as_json) {
-    std::cout << JsonLine(ToJson(network, grid, rows, plans, traffic)) << "\n";
+    std::cout << JsonLine(ToJson(network, grid, rows, plans, traffic, step)) << "\n";
   } else {
-    PrintTable(network, grid, rows, plans, traffic);
+    PrintTable(network, grid, rows, plans, traffic, step);
   }
   return ExitCode::kDone;
 }

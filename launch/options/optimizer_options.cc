@@ -69,6 +69,12 @@ void AddRuleOption(OptionTable& table, UpdateRule* rule) {
             store::Choice<UpdateRule>("optimizer", choices, rule));
 }
 
+void AddClipOption(OptionTable& table, double* clip_norm) {
+  table.Add("clip-grad", "NORM", "",
+            "scale the gradient of the whole network down to this norm if its own is larger",
+            store::Number("clip-grad", 0, 1e12, [=](double norm) { *clip_norm = norm; }));
+}
+
 void AddOptimizerOptions(OptionTable& table, OptimizerOptions* optimizer) {
   AddRuleOption(table, &optimizer->rule);
   table.FormerName("update-rule");
@@ -83,9 +89,7 @@ void AddOptimizerOptions(OptionTable& table, OptimizerOptions* optimizer) {
   table.Add("weight-decay", "D", "",
             "weight decay; unset: the optimizer's (0.0005; adam 0; adamw 0.01)",
             store::Number("weight-decay", 0, 1e6, [=](double d) { optimizer->weight_decay = d; }));
-  table.Add("clip-grad", "NORM", "",
-            "scale the gradient of the whole network down to this norm if its own is larger",
-            store::Number("clip-grad", 0, 1e12, [=](double norm) { optimizer->clip_norm = norm; }));
+  AddClipOption(table, &optimizer->clip_norm);
   table.AddRepeated(
       "param-group", "'PATTERN K=V ..'",
       "settings of the parameters that match, as '*.bias lr-multiplier=2 "

@@ -13,13 +13,14 @@
 
 #include "layers/cpu/lrn_kernel.h"
 #include "layers/cpu/operation.h"
+#include "layers/operations/activation_layout.h"
 #include "layers/operations/windows.h"
 
 namespace convoy::cpu {
 namespace {
 
 // The place of a maximum in its window: (h - start) * kernel + (w - start).
-using Tap = uint16_t;
+using Tap = MaximumPlace;
 
 // The maxima of one window of kSize x kSize places whose rows start at `rows`, for every channel,
 // and the first tap, row by row, that has each.

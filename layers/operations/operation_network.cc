@@ -1,6 +1,5 @@
 #include "layers/operations/operation_network.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "layers/analysis.h"
@@ -55,13 +54,9 @@ OperationNetwork::OperationNetwork(const SegmentSpec& segment, const CompileOpti
       may_give_input_gradient_(segment.needs_input_gradient && options.training),
       plan_(std::move(plan)) {
   ends_in_loss_ = !plan_.empty() && std::holds_alternative<SoftmaxCrossEntropy>(plan_.back().layer);
-  // Once to count, once to allocate.
-  for (counts_only_ = true;; counts_only_ = false) {
-    AllocateActivations(segment, options);
-    if (training_) AllocateGradients(options);
-    if (!counts_only_) break;
-    factory_->Announce(counted_bytes_, options.batch);
-  }
+  const ActivationLayout layout = LayOutActivations(segment, options, plan_);
+  factory_->Announce(layout.activation_bytes() + layout.gradient_bytes(), options.batch);
+  Allocate(layout);
   const std::vector<LayerSite> sites = SitesOf(segment);
   for (size_t i = 0; i < plan_.size(); ++i) {
     operations_.push_back(factory_->Make(
@@ -139,44 +134,26 @@ std::vector<OperationLimit> OperationNetwork::ActivationTraffic() const {
 }
 
 Tensor OperationNetwork::AllocateTensor(DType dtype, const Shape& shape) {
-  const int64_t bytes = shape.count() * SizeOf(dtype);
-  if (counts_only_) {
-    counted_bytes_ += bytes;
-    return {nullptr, dtype, shape};
-  }
-  storage_.push_back(factory_->Allocate(bytes));
+  storage_.push_back(factory_->Allocate(shape.count() * SizeOf(dtype)));
   return ViewOf(storage_.back(), dtype, shape);
 }
 
-void OperationNetwork::AllocateActivations(const SegmentSpec& segment,
-                                           const CompileOptions& options) {
-  activations_.clear();
-  activations_.push_back(AllocateTensor(options.dtype, segment.input.Prepend(options.batch)));
-  for (const PlannedOperation& planned : plan_) {
-    const Shape shape = planned.output.Prepend(options.batch);
-    activations_.push_back(planned.forward_in_place ? activations_.back().Reshape(shape)
-                                                    : AllocateTensor(planned.output_dtype, shape));
+void OperationNetwork::Allocate(const ActivationLayout& layout) {
+  for (const ActivationLayout::Activation& one : layout.activations) {
+    activations_.push_back(one.in_place ? activations_.back().Reshape(one.shape)
+                                        : AllocateTensor(one.dtype, one.shape));
   }
-  gradients_.assign(activations_.size(), {});
-}
-
-// Each slot is as large as the largest gradient that comes to lie in it.
-void OperationNetwork::AllocateGradients(const CompileOptions& options) {
-  std::vector<size_t> slots(gradients_.size());
-  for (size_t i = plan_.size(); i-- > 0;) {
-    slots[i] = plan_[i].backward_in_place ? slots[i + 1] : 1 - slots[i + 1];
+  gradients_.resize(activations_.size());
+  if (!training_) return;
+  Tensor slots[2];
+  for (size_t i = 0; i < 2; ++i) {
+    slots[i] = AllocateTensor(layout.gradient_dtype, Shape{layout.slot_elements[i]});
   }
-  const size_t first = may_give_input_gradient_ ? 0 : 1;
-  const size_t end = ends_in_loss_ ? plan_.size() : plan_.size() + 1;
-  int64_t largest[2] = {0, 0};
-  for (size_t i = first; i < end; ++i) {
-    largest[slots[i]] = std::max(largest[slots[i]], activations_[i].count());
-  }
-  const Tensor slot[2] = {AllocateTensor(options.dtype, Shape{largest[0]}),
-                          AllocateTensor(options.dtype, Shape{largest[1]})};
-  for (size_t i = first; i < end; ++i) {
+  for (size_t i = 0; i < gradients_.size(); ++i) {
+    const int slot = layout.activations[i].gradient_slot;
+    if (slot < 0) continue;
     const Shape& shape = activations_[i].shape;
-    gradients_[i] = slot[slots[i]].Range(0, shape.count()).Reshape(shape);
+    gradients_[i] = slots[slot].Range(0, shape.count()).Reshape(shape);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "layers/network.h"
+#include "layers/operations/activation_layout.h"
 #include "layers/operations/operation.h"
 #include "layers/operations/operation_plan.h"
 
@@ -27,8 +28,7 @@ class OperationFactory {
   virtual void Finish() {}
 };
 
-// Owns activations and gradients. Backward needs two gradients at a time, that of an operation's
-// output and that of its input: they take turns in two slots.
+// Owns activations and gradients, which lie as LayOutActivations says.
 class OperationNetwork : public Network {
  public:
   // `plan`: what PlanOperations(segment, options) returned. `threads` is what operations of a host
@@ -56,8 +56,7 @@ class OperationNetwork : public Network {
 
  private:
   Tensor AllocateTensor(DType dtype, const Shape& shape);
-  void AllocateActivations(const SegmentSpec& segment, const CompileOptions& options);
-  void AllocateGradients(const CompileOptions& options);
+  void Allocate(const ActivationLayout& layout);
   Wiring WiringOf(size_t i, const SegmentSpec& segment, const LayerSite& site,
                   const NetworkArenas& arenas, int threads);
 
@@ -67,8 +66,6 @@ class OperationNetwork : public Network {
   bool may_give_input_gradient_;
   bool ends_in_loss_ = false;
   bool input_gradient_ = false;
-  bool counts_only_ = false;  // AllocateTensor adds to counted_bytes_ instead
-  int64_t counted_bytes_ = 0;
   size_t lowest_ = 0;  // no gradient is computed below this operation
   std::vector<PlannedOperation> plan_;
   std::vector<bool> learns_, has_parameters_;  // per operation

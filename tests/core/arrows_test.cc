@@ -51,6 +51,9 @@ const Names& FoldersHeldToPublicHeaders() {
 // plan or to time one part of a step.
 const Names& PublicHeadersInRooms() {
   static const Names headers = {"trainer/plan/plan.h",
+                                "trainer/plan/program.h",
+                                "trainer/plan/program_costs.h",
+                                "trainer/plan/rank_memory.h",
                                 "trainer/step/schedule.h",
                                 "trainer/ranks/agreement.h",
                                 "trainer/ranks/compute_resources.h",

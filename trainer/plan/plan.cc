@@ -219,6 +219,15 @@ int64_t RankPlan::ParameterCount() const {
   return count;
 }
 
+bool RankPlan::HasSegmentAfterEverySum() const {
+  for (size_t i = 0; i < stages.size(); ++i) {
+    const auto* exchange = std::get_if<Exchange>(&stages[i]);
+    if (exchange == nullptr || exchange->kind != ExchangeKind::kAllGather) continue;
+    if (i + 1 == stages.size() || !std::holds_alternative<SegmentPlan>(stages[i + 1])) return false;
+  }
+  return true;
+}
+
 RankPlan MakePlan(const NetworkSpec& network, const GridShape& grid, int rank,
                   const PlanOptions& options) {
   RequireTowers(grid.towers);

@@ -115,6 +115,9 @@ struct RankPlan {
   // Whether this is the first of the ranks along `copies`: the one that writes what all of them
   // hold.
   bool IsFirstAlong(Axes copies) const { return grid.RankAlong(copies, place) == 0; }
+  // Whether a segment of this rank reads the result of every all-gather; otherwise the rank has
+  // nothing to add to the sum of its gradients.
+  bool HasSegmentAfterEverySum() const;
   // Whether this rank's loss is the one that counts, of those of its replica.
   bool counts_loss() const { return has_loss && IsFirstAlong(Axis::kShard | Axis::kTower); }
 };

@@ -7,22 +7,6 @@
 
 namespace convoy {
 
-namespace {
-
-// Otherwise gradients come from a rank that has nothing to add to their sum.
-bool HasSegmentAfterEveryExchange(const RankPlan& plan) {
-  for (size_t i = 0; i < plan.stages.size(); ++i) {
-    const auto* exchange = std::get_if<Exchange>(&plan.stages[i]);
-    if (exchange == nullptr || exchange->kind != ExchangeKind::kAllGather) continue;
-    if (i + 1 == plan.stages.size() || !std::holds_alternative<SegmentPlan>(plan.stages[i + 1])) {
-      return false;
-    }
-  }
-  return true;
-}
-
-}  // namespace
-
 RankModel::RankModel(Backend& backend, const RankPlan& plan, const ParameterStore& store,
                      ProcessGrid& grid, const Options& options)
     : backend_(backend), plan_(plan), grid_(grid), options_(options) {
@@ -55,7 +39,7 @@ RankModel::RankModel(Backend& backend, const RankPlan& plan, const ParameterStor
   }
   if (exchange_elements > 0) {
     // Memory is given out zeroed.
-    if (!HasSegmentAfterEveryExchange(plan_)) {
+    if (!plan_.HasSegmentAfterEverySum()) {
       zeros_ = options.exchange_memory(exchange_elements * SizeOf(options.dtype));
     }
     exchange_memory_ = options.exchange_memory(exchange_elements * SizeOf(options.dtype));
