@@ -138,6 +138,16 @@ TEST(DeviceTraining, AFrozenLayerStaysAsItWas) {
   ExpectSameRun(RunSmall({}, frozen), RunSmall({}, oracle));
 }
 
+TEST(DeviceTraining, AShardedUpdateChangesNoBit) {
+  SmallRunOptions sharded = OnDevice();
+  sharded.shard_update = ShardUpdate::kOn;
+  const GridShape grid{.replicas = 2, .shards = 2};
+  const RunResult whole = RunSmall(grid, OnDevice()), parts = RunSmall(grid, sharded);
+  EXPECT_EQ(whole.losses, parts.losses);
+  EXPECT_EQ(whole.weights, parts.weights);
+  EXPECT_EQ(whole.states, parts.states);
+}
+
 TEST(DeviceTraining, OverlapChangesNoBit) {
   for (const GridShape& grid :
        {GridShape{.replicas = 2, .towers = 2}, GridShape{.replicas = 2, .shards = 2}}) {
