@@ -280,6 +280,16 @@ class SeveralRanks(EmulatedDeviceTest):
             )
             self.assert_error(process, 7, "step ", "fc5.", " is not finite")
 
+    def test_benches_time_what_shards_exchange(self):
+        process = run(
+            "bench", "step", "--model", "lenet5", "--batch-size", "4", "--threads", "1", "--fc-shards",
+            "2", "--steps", "2", "--warm-up", "1", "--json", *ON_BACKEND, ranks=2,
+        )  # fmt: skip
+        self.assert_exit(process, 0)
+        found = [row["operation"] for row in json.loads(process.stdout)["operations"]]
+        self.assertIn("rows exchange forward", found)
+        self.assertTrue(any(name.endswith("to loss exchange forward") for name in found), found)
+
     def test_ranks_that_would_share_a_device_are_refused(self):
         for words in (
             ["doctor"],
