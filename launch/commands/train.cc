@@ -142,7 +142,7 @@ void AddOutputOptions(OptionTable& table, RunConfig* config) {
       "shard-update", "auto|on|off", "auto",
       "each rank updates a part of the parameters that others hold too, and keeps the "
       "optimiser's states of this part alone; auto: between ranks of one host that compute on "
-      "CPUs, where it is faster",
+      "CPUs, where it is faster, and not under --check-replicas",
       store::Choice<ShardUpdate>(
           "shard-update",
           {{"auto", ShardUpdate::kAuto}, {"on", ShardUpdate::kOn}, {"off", ShardUpdate::kOff}},

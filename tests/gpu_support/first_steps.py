@@ -211,17 +211,30 @@ def loader_fed(run):
     )  # fmt: skip
 
 
-def staged(run):
-    """Two ranks that share the device, through host memory: the paper's cut."""
+def two_ranks(run, *cut):
+    """Two ranks that share the device, through host memory."""
     launcher = os.path.join(SOURCE, "launch", "convoyrun")
     words = [
-        "bench", "step", "--backend", "cuda", "--share-device", "on", "--communicator", "mpi", "--towers",
-        "2", "--json", "--dtype", "bf16", "--batch-size", 4 if run.rehearse else 128, "--warm-up", 1,
+        "bench", "step", "--backend", "cuda", "--share-device", "on", "--communicator", "mpi", *cut,
+        "--json", "--dtype", "bf16", "--batch-size", 4 if run.rehearse else 128, "--warm-up", 1,
         "--steps", 2 if run.rehearse else 5, "--limits", "off", "--kernel-cache", run.kernels,
         *run.sizes.model_words,
     ]  # fmt: skip
     bench = json.loads(run.call([launcher, "-n", 2, *words], 50, dict(os.environ, CONVOY=run.convoy)))
     return rate(bench), bench
+
+
+def staged(run):
+    """The paper's cut on two ranks that share the device."""
+    return two_ranks(run, "--towers", "2")
+
+
+def shards(run):
+    """Fully connected layers cut over two ranks that share the device."""
+    line, bench = two_ranks(run, "--fc-shards", "2")
+    if bench["fc_shards"] != 2:
+        raise Failed(f"it ran {bench['fc_shards']} shards")
+    return line, bench
 
 
 def rows(run):
@@ -239,6 +252,6 @@ def rows(run):
 
 FIRST = [
     environment, queued, recorded, own_kernels, nccl, choosing, whole, correct, large_batch,
-    beside_pytorch, small_batches, tf32, slices, counters, memcheck, racecheck, loader_fed, staged,
+    beside_pytorch, small_batches, tf32, slices, counters, memcheck, racecheck, loader_fed, staged, shards,
 ]  # fmt: skip
-SECOND = [environment, whole, rows, slices, small_batches, tf32, staged]
+SECOND = [environment, whole, rows, slices, small_batches, tf32, staged, shards]

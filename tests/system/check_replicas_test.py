@@ -7,7 +7,7 @@ import time
 import unittest
 
 import resume_test
-from convoy import ON_BACKEND, BACKEND, ConvoyTest, checkpoints, losses, run, start, tensors
+from convoy import BACKEND, ON_BACKEND, ConvoyTest, checkpoints, losses, run, start, tensors
 
 FROZEN = "conv1.* lr-scheduler=piecewise:0=0"  # its weights stay what they are in the first checkpoint
 
@@ -21,6 +21,7 @@ class CheckReplicasTest(ConvoyTest):
             "--print-freq", "1000000", "--output-dir", self.path(name), *ON_BACKEND, *options,
         ]  # fmt: skip
 
+    @unittest.skipIf(BACKEND == "cuda", "two runs may choose other kernels")
     def test_it_changes_no_number(self):
         cut = ["--replicas", "2", "--fc-shards", "2", "--steps", "12"]
         self.assert_exit(run(*self.command("without", *cut), ranks=4), 0)

@@ -84,6 +84,9 @@ class NcclOnOneDevice(equality_test.CutsUnderMpirun, CudaTest):
         nccl = ["--communicator", "nccl"]
         self.compare(self.train("towers", "--towers", "2", *nccl, ranks=2), one)
         self.compare(self.train("replicas", "--replicas", "2", *nccl, ranks=2), one)
+        self.compare(self.train("shards", "--fc-shards", "2", *nccl, ranks=2), one)
+        words = ["--fc-shards", "2", "--accumulate", "3", *nccl]
+        self.compare(self.train("micro-batches", *words, ranks=2), one)
 
 
 if __name__ == "__main__":

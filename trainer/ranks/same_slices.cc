@@ -29,37 +29,41 @@ struct ComparedTensor {
   Tensor local;      // empty if this rank has no row
 };
 
-template <typename Slice>
-Tensor ViewOfSlice(const std::vector<Slice>& slices, const ArenaLayout& layout, const Tensor& arena,
-                   const std::string& name) {
-  const bool has = std::any_of(slices.begin(), slices.end(),
-                               [&](const Slice& slice) { return slice.uncut.name == name; });
-  return has ? layout.View(arena, name) : Tensor();
+// Returns the state of a parameter, which this rank has whole.
+Tensor StateOf(const RankPlan& plan, const Tensor& state, const Tensor& parameter, int64_t offset) {
+  for (const OwnedRange& own : OwnedRangesOf(plan)) {
+    if (offset < own.begin || offset >= own.begin + own.count) continue;
+    return state.Range(own.state_begin + offset - own.begin, parameter.count());
+  }
+  throw Error(ExitCode::kDefect, fmt::format("no state of the parameter at {}", offset));
 }
 
 // Returns the tensors that more than one rank holds; the same list on every rank.
 std::vector<ComparedTensor> ComparedTensorsOf(const RankPlan& plan, const ParameterStore& store) {
   // Rank 0 has rows of every parameter and buffer.
   const RankPlan first = MakePlan(plan.network, plan.grid, 0, plan.options);
+  const ArenaLayout& layout = store.parameter_layout();
   std::vector<ComparedTensor> tensors;
-  const auto add = [&](const std::string& name, Axes copies, const Tensor& local) {
-    if (plan.grid.RanksAlong(copies) > 1) tensors.push_back({name, copies, local});
-  };
   for (const ParameterSlice& slice : first.parameters) {
-    const auto view = [&](const Tensor& arena) {
-      return ViewOfSlice(plan.parameters, store.parameter_layout(), arena, slice.uncut.name);
-    };
-    // Of a sharded update, the ranks have in common what layers read.
-    const bool is_sharded = plan.options.shards_update;
-    add(slice.uncut.name, slice.copies, view(is_sharded ? store.compute() : store.parameters()));
-    if (is_sharded) continue;
-    for (size_t i = 0; i < store.states().size(); ++i) {
-      add(store.state_names()[i] + "." + slice.uncut.name, slice.copies, view(store.states()[i]));
+    if (plan.grid.RanksAlong(slice.copies) == 1) continue;
+    const std::string& name = slice.uncut.name;
+    const bool is_here = layout.Has(name);
+    const bool is_whole = !plan.options.shards_update || slice.is_small();
+    const Tensor& arena = is_whole ? store.parameters() : store.compute();
+    const Tensor local = is_here ? layout.View(arena, name) : Tensor();
+    tensors.push_back({name, slice.copies, local});
+    for (size_t i = 0; is_whole && i < store.states().size(); ++i) {
+      tensors.push_back(
+          {store.state_names()[i] + "." + name, slice.copies,
+           is_here ? StateOf(plan, store.states()[i], local, layout.Find(name).offset) : Tensor()});
     }
   }
   for (const BufferSlice& slice : first.buffers) {
-    add(slice.uncut.name, slice.copies,
-        ViewOfSlice(plan.buffers, store.buffer_layout(), store.buffers(), slice.uncut.name));
+    if (plan.grid.RanksAlong(slice.copies) == 1) continue;
+    const std::string& name = slice.uncut.name;
+    const bool is_here = store.buffer_layout().Has(name);
+    tensors.push_back({name, slice.copies,
+                       is_here ? store.buffer_layout().View(store.buffers(), name) : Tensor()});
   }
   return tensors;
 }

@@ -45,6 +45,12 @@ void RequireEvaluations(const RunConfig& config) {
   }
 }
 
+// Ranks that are to be compared keep all states: what one rank alone has cannot be.
+ShardUpdate ShardUpdateOf(const RunConfig& config) {
+  const bool compares = config.check_replicas > 0 && config.shard_update == ShardUpdate::kAuto;
+  return compares ? ShardUpdate::kOff : config.shard_update;
+}
+
 }  // namespace
 
 TrainingResult Train(const RunConfig& config, World& world, Log& log,
@@ -92,7 +98,7 @@ TrainingRun::TrainingRun(const RunConfig& config, World& world, Log& log)
                                                    .reduce_dtype = config_.reduce_dtype,
                                                    .record_steps = config_.compute.record_steps,
                                                    .micro_batches = config_.accumulate,
-                                                   .shard_update = config_.shard_update});
+                                                   .shard_update = ShardUpdateOf(config_)});
   if (beginning == Beginning::kFresh) {
     engine_->store().Initialize(config_.seed, *resources_.stream);
     preprocessing_ = PreprocessingOf(config_, network_, *training_set_, world_, log_);

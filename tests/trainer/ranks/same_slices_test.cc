@@ -56,11 +56,13 @@ void Inflict(const Fault& fault, Harness& harness) {
 
 // Returns what the ranks are told after a step and these faults; empty if all is well. Expects the
 // same of all of them.
-std::string Compare(const GridShape& grid, const std::vector<Fault>& faults = {}) {
+std::string Compare(const GridShape& grid, const std::vector<Fault>& faults = {},
+                    ShardUpdate shard_update = ShardUpdate::kOff) {
   std::set<std::string> messages;
   std::mutex mutex;
   RunAsThreads(grid.ranks(), {}, [&](World& world) {
-    Harness harness(world, {.network = Network(), .grid = grid, .batch = 7});
+    Harness harness(world,
+                    {.network = Network(), .grid = grid, .batch = 7, .shard_update = shard_update});
     harness.Step(harness.MakeBatch(
         0, 0, 7,
         [](int64_t position, int64_t i) {
@@ -149,6 +151,19 @@ TEST(SameSlices, EveryTensorIsComparedBetweenTheRanksThatHoldTheSameRows) {
   const std::string full = Compare(grid, {{.rank = 5, .tensor = "fc3.weight"}});
   EXPECT_TRUE(Contains(full, "fc3.weight of rank 5 (")) << full;
   EXPECT_TRUE(Contains(full, "that of rank 1 (")) << full;
+}
+
+// Then a rank has the states of its part alone, but for small parameters.
+TEST(SameSlices, ParametersAreComparedIfTheUpdateIsSharded) {
+  const auto compare = [](const GridShape& grid, const std::vector<Fault>& faults) {
+    return Compare(grid, faults, ShardUpdate::kOn);
+  };
+  EXPECT_EQ(compare({.replicas = 3}, {}), "");
+  EXPECT_EQ(compare({.replicas = 2, .shards = 2, .towers = 2}, {}), "");
+  EXPECT_TRUE(Contains(compare({.replicas = 3}, {{.rank = 1, .tensor = "conv2.weight"}}),
+                       "conv2.weight of rank 1 ("));
+  EXPECT_TRUE(Contains(compare({.replicas = 3}, {{.rank = 2, .tensor = "fc3.bias"}}),
+                       "fc3.bias of rank 2 ("));
 }
 
 TEST(SameSlices, RowsOfOneRankAreNotCompared) {
