@@ -147,7 +147,8 @@ class WrongInput(HybridTest):
 
     def test_more_micro_batches_than_images(self):
         process = self.refuse("--accumulate", "8", ranks=2)
-        self.assert_error(process, 2, "a batch of 7 images in 8 micro-batches", "--accumulate")
+        self.assert_error(process, 2, "--accumulate 8: a batch of 7 images in 8 micro-batches")
+        self.assertFalse(os.path.exists(self.path("run")))
 
 
 if __name__ == "__main__":
