@@ -143,6 +143,9 @@ void AddStepOptions(OptionTable& table, StepSettings* settings) {
             store::Choice<DType>("dtype", types, &settings->dtype));
   table.Add("reduce-dtype", "TYPE", "fp32", "of gradients on the wire: fp32 or bf16",
             store::Choice<DType>("reduce-dtype", types, &settings->reduce_dtype));
+  table.Add("shard-update", "on|off", "off",
+            "each rank updates a part of the parameters that others hold too",
+            store::Switch("shard-update", &settings->shards_update));
   AddRuleOption(table, &settings->rule);
   AddClipOption(table, &settings->clip_norm);
 }
@@ -172,6 +175,7 @@ void PrintProgramAsJson(const RankPlan& plan, const StepSettings& settings) {
                {"dtype", NameOf(settings.dtype)},
                {"reduce_dtype", NameOf(settings.reduce_dtype)},
                {"optimizer", NameOf(settings.rule)},
+               {"shards_update", plan.options.shards_update},
                {"replicas", plan.grid.replicas},
                {"fc_shards", plan.grid.shards},
                {"towers", plan.grid.towers},

@@ -20,13 +20,15 @@ struct StepSettings {
   int accumulate = 1;
   DType dtype = DType::kFloat32;
   DType reduce_dtype = DType::kFloat32;
+  bool shards_update = false;
   UpdateRule rule;
   double clip_norm = 0;
 };
 
 void AddStepOptions(OptionTable& table, StepSettings* settings);
 
-// Returns what a training step costs the rank, its crops included.
+// Returns what a training step costs the rank, its crops included. `plan` was made with
+// settings.shards_update.
 std::vector<OperationCost> StepCostsOf(const RankPlan& plan, const StepSettings& settings);
 
 void PrintProgram(const RankPlan& plan, const StepSettings& settings);

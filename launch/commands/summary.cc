@@ -55,6 +55,13 @@ std::vector<LayerRow> RowsOf(const NetworkSpec& network, const std::vector<RankP
   return rows;
 }
 
+// One replica alone has nobody to share its update with.
+RankPlan PlanOf(const NetworkSpec& network, const GridShape& grid, int rank,
+                const StepSettings& step) {
+  return MakePlan(network, grid, rank,
+                  {.shards_update = step.shards_update && grid.row_parts() > 1});
+}
+
 int64_t BytesOfAStep(const RankPlan& plan, const StepSettings& step) {
   int64_t bytes = 0;
   for (const OperationCost& cost : StepCostsOf(plan, step)) bytes += cost.bytes();
@@ -224,13 +231,13 @@ ExitCode SummaryCommand(int argc, const char* const* argv) {
       throw Error(ExitCode::kUsage,
                   fmt::format("--rank {}: there are ranks 0 to {}", shown_rank, grid.ranks() - 1));
     }
-    const RankPlan plan = MakePlan(network, grid, shown_rank);
+    const RankPlan plan = PlanOf(network, grid, shown_rank, step);
     as_json ? PrintProgramAsJson(plan, step) : PrintProgram(plan, step);
     return ExitCode::kDone;
   }
   std::vector<RankPlan> plans;  // of the ranks of one replica
   for (int rank = 0; rank < grid.ranks_per_replica(); ++rank) {
-    plans.push_back(MakePlan(network, grid, rank));
+    plans.push_back(PlanOf(network, grid, rank, step));
   }
   const std::vector<LayerRow> rows = RowsOf(network, plans);
   // Of towers alone: what shards send depends on the batch.

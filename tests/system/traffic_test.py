@@ -39,8 +39,8 @@ class Traffic(StepTest):
     # A small picture: the exchanges, the gradients and their names are those of the full size.
     SMALL = ("--model", "alexnet2012", "--input", "96", "--batch-size", "8", "--classes", "11")
 
-    def check(self, ranks, *cut, step=()):
-        arguments = (*self.SMALL, *cut, *step)
+    def check(self, ranks, *cut, step=(), shard_update="off"):
+        arguments = (*self.SMALL, *cut, *step, "--shard-update", shard_update)
         found = self.counted(ranks, *arguments)
         for row in found:
             predicted = self.predicted(row["rank"], *arguments)
@@ -71,6 +71,10 @@ class Traffic(StepTest):
     def test_micro_batches(self):
         self.check(2, "--fc-shards", "2", "--replicas", "1", step=("--accumulate", "2"))
 
+    def test_sharded_update(self):
+        self.check(2, "--replicas", "2", shard_update="on")
+        self.check(4, "--fc-shards", "2", "--replicas", "2", shard_update="on")
+
     def test_norms(self):
         for step in ("--clip-grad", "1"), ("--optimizer", "lars"):
             self.check(2, "--fc-shards", "2", "--replicas", "1", step=step)
@@ -82,7 +86,7 @@ class Traffic(StepTest):
 @unittest.skipUnless(BACKEND == "cpu" and not SANITIZED, "the memory of a plain program on the CPU")
 class Memory(StepTest):
     def check(self, ranks, *arguments):
-        arguments = ("--model", "alexnet2012", "--batch-size", "64", *arguments)
+        arguments = ("--model", "alexnet2012", "--batch-size", "64", "--shard-update", "off", *arguments)
         for row in self.counted(ranks, *arguments):
             predicted = self.predicted(row["rank"], *arguments)["memory_bytes"]
             self.assertLess(abs(row["memory_bytes"] / predicted - 1), 0.1, (row, predicted))

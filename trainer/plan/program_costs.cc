@@ -28,6 +28,14 @@ std::vector<bool> LayersWithParameters(const NetworkSpec& network) {
   return result;
 }
 
+// Whether an operation of the kind is in the list.
+template <typename Kind>
+bool Has(const StepProgram& program) {
+  return std::any_of(program.begin(), program.end(), [](const StepOperation& operation) {
+    return std::holds_alternative<Kind>(operation);
+  });
+}
+
 class CostWalk {
  public:
   CostWalk(const RankPlan& plan, const std::vector<BucketRange>& buckets,
@@ -36,14 +44,8 @@ class CostWalk {
         buckets_(buckets),
         options_(options),
         learns_(options.learns.empty() ? LayersWithParameters(plan.network) : options.learns),
-        trains_(std::any_of(program.begin(), program.end(),
-                            [](const StepOperation& operation) {
-                              return std::holds_alternative<steps::Backward>(operation);
-                            })),
-        needs_norms_(
-            std::any_of(program.begin(), program.end(), [](const StepOperation& operation) {
-              return std::holds_alternative<steps::Norms>(operation);
-            })) {
+        trains_(Has<steps::Backward>(program)),
+        needs_norms_(Has<steps::Norms>(program)) {
     bool learns_below = false;
     for (const Stage& stage : plan.stages) {
       learns_below_.push_back(learns_below);
@@ -61,6 +63,8 @@ class CostWalk {
   }
 
  private:
+  using Range = GradientBuckets::Range;
+
   void Fill(const steps::Load&, OperationCost& cost) const {
     cost.name = "load";
     cost.rows = options_.rows;
@@ -142,19 +146,21 @@ class CostWalk {
   }
 
   void Fill(const steps::Reduce& reduce, OperationCost& cost) const {
-    const BucketRange& bucket = buckets_.at(static_cast<size_t>(reduce.bucket));
+    const BucketRange& bucket = BucketAt(reduce.bucket);
     cost.name = "reduce " + bucket.name;
     cost.stream = CostStream::kCommunication;
-    cost.parameters = LearningElements(bucket);
-    const bool converts = options_.master == DType::kFloat32;
-    const DType dtype = converts ? options_.reduce_dtype : options_.master;
+    const std::vector<Range> learning = LearningRanges(bucket);
+    cost.parameters = CountOf(learning);
+    const DType dtype =
+        options_.master == DType::kFloat32 ? options_.reduce_dtype : options_.master;
+    // Norms take all gradients on every rank, though each updates a part.
     if (bucket.is_sharded && !needs_norms_) {
-      if (cost.parameters == 0) return;
+      if (learning.empty()) return;
       Collect(bucket.name, CollectiveKind::kReduceScatter, bucket.axes, PartOf(bucket), dtype,
               cost.collectives);
       return;
     }
-    for (const GradientBuckets::Range& range : GradientBuckets::Joined(LearningRanges(bucket))) {
+    for (const Range& range : GradientBuckets::Joined(learning)) {
       Collect(bucket.name, CollectiveKind::kAllReduce, bucket.axes, range.count, dtype,
               cost.collectives);
     }
@@ -173,26 +179,27 @@ class CostWalk {
   }
 
   void Fill(const steps::Update& update, OperationCost& cost) const {
-    const BucketRange& bucket = buckets_.at(static_cast<size_t>(update.bucket));
+    const BucketRange& bucket = BucketAt(update.bucket);
     cost.name = "update " + bucket.name;
     cost.stream = CostStream::kUpdate;
-    cost.parameters = LearningElements(bucket);
-    // This rank's part, on average.
-    if (bucket.is_sharded) cost.parameters /= plan_.grid.RanksAlong(bucket.axes);
+    const OwnedRange own = OwnedRangesOf(plan_).at(
+        plan_.options.shards_update ? static_cast<size_t>(update.bucket) : 0);
+    for (const Range& range : LearningRanges(bucket)) {
+      const int64_t begin = std::max(range.begin, own.begin);
+      const int64_t end = std::min(range.begin + range.count, own.begin + own.count);
+      cost.parameters += std::max<int64_t>(0, end - begin);
+    }
   }
 
+  // What layers read is gathered; LARS needs the masters of all, for its norms.
   void Fill(const steps::GatherParameters& gather, OperationCost& cost) const {
-    const BucketRange& bucket = buckets_.at(static_cast<size_t>(gather.bucket));
+    const BucketRange& bucket = BucketAt(gather.bucket);
     cost.name = "gather " + bucket.name;
     cost.stream = CostStream::kCommunication;
-    cost.parameters = LearningElements(bucket);
+    cost.parameters = CountOf(LearningRanges(bucket));
+    const bool gathers_masters = std::holds_alternative<LarsRule>(options_.rule);
     Collect("updated " + bucket.name, CollectiveKind::kAllGather, bucket.axes, PartOf(bucket),
-            options_.gathers_masters ? options_.master : options_.dtype, cost.collectives);
-  }
-
-  // Elements of a rank's part of a sharded bucket.
-  int64_t PartOf(const BucketRange& bucket) const {
-    return bucket.count / plan_.grid.RanksAlong(bucket.axes);
+            gathers_masters ? options_.master : options_.dtype, cost.collectives);
   }
 
   // Adds one call, unless the group is this rank alone.
@@ -229,8 +236,8 @@ class CostWalk {
     return first == last ? first : first + ".." + last;
   }
 
-  std::vector<GradientBuckets::Range> LearningRanges(const BucketRange& bucket) const {
-    std::vector<GradientBuckets::Range> ranges;
+  std::vector<Range> LearningRanges(const BucketRange& bucket) const {
+    std::vector<Range> ranges;
     const ArenaLayout layout = plan_.ParameterLayout();
     for (const ParameterSlice& slice : plan_.parameters) {
       const ArenaEntry& entry = layout.Find(slice.uncut.name);
@@ -241,12 +248,17 @@ class CostWalk {
     }
     return ranges;
   }
-  int64_t LearningElements(const BucketRange& bucket) const {
+  static int64_t CountOf(const std::vector<Range>& ranges) {
     int64_t elements = 0;
-    for (const GradientBuckets::Range& range : LearningRanges(bucket)) elements += range.count;
+    for (const Range& range : ranges) elements += range.count;
     return elements;
   }
+  // Elements of a sharded bucket that one rank updates.
+  int64_t PartOf(const BucketRange& bucket) const {
+    return bucket.count / plan_.grid.RanksAlong(bucket.axes);
+  }
 
+  const BucketRange& BucketAt(int bucket) const { return buckets_.at(static_cast<size_t>(bucket)); }
   const Stage& StageAt(int stage) const { return plan_.stages.at(static_cast<size_t>(stage)); }
   const SegmentPlan& SegmentAt(int stage) const { return std::get<SegmentPlan>(StageAt(stage)); }
   bool Learns(const SegmentSpec::Item& item) const {

@@ -12,13 +12,15 @@
 #include "comm/collective.h"
 #include "comm/grid_shape.h"
 #include "core/tensor/dtype.h"
+#include "layers/update_rules.h"
 #include "trainer/plan/plan.h"
 #include "trainer/plan/program.h"
 
 namespace convoy {
 
 // In what order operations run: those of one stream one after another, and each after what it
-// needs. A reduction runs beside the backward pass that goes on, and an update beside both.
+// needs. A reduction runs beside the backward pass that goes on, and an update beside both; the
+// gather of what was updated runs beside other updates.
 enum class CostStream { kCompute, kCommunication, kUpdate };
 
 // Collectives of one kind and name over one group.
@@ -38,7 +40,8 @@ struct OperationCost {
   int64_t rows = 0;  // 0: it works on parameters
   // Of this rank's own layers, two per multiply-add.
   int64_t forward_flops = 0, weight_gradient_flops = 0, data_gradient_flops = 0;
-  int64_t parameters = 0;  // elements that are reduced or updated, without the arena's gaps
+  // Elements that are reduced, or that this rank updates or gathers, without the arena's gaps.
+  int64_t parameters = 0;
   // Those that `operation` is about.
   std::vector<CollectiveCost> collectives;
   // Batch norm's sums within a segment: one call per layer. The segment waits for each.
@@ -54,8 +57,7 @@ struct CostOptions {
   DType dtype = DType::kFloat32;         // of activations
   DType master = DType::kFloat32;        // of gradients
   DType reduce_dtype = DType::kFloat32;  // as which gradients travel, if they are fp32
-  // Whether a sharded update gathers gradients' type, as LARS needs it, and not what layers read.
-  bool gathers_masters = false;
+  UpdateRule rule;
   // Whether Load takes its rows from a loader: towers exchange the crops that each has decoded.
   bool loads_images = true;
   // For each layer of the uncut network, whether its parameters learn (StepRates::learns). Empty:

@@ -20,11 +20,13 @@ struct StepOptions {
   int64_t global_batch = 128;
   ProgramOptions program;
   CostOptions costs;
+  bool shards_update = false;
 };
 
 // `rows` of the options is worked out.
 std::vector<OperationCost> StepOf(const NetworkSpec& network, StepOptions options) {
-  const RankPlan plan = MakePlan(network, options.grid, options.rank);
+  const RankPlan plan =
+      MakePlan(network, options.grid, options.rank, {.shards_update = options.shards_update});
   const std::vector<BucketRange> buckets = PlanBuckets(plan);
   options.costs.rows =
       options.global_batch / options.grid.row_parts() / options.program.micro_batches;
@@ -158,6 +160,26 @@ TEST(ProgramCosts, ReplicasReduceEveryGradientOnce) {
                            {.grid = {.replicas = 2}, .costs = {.reduce_dtype = DType::kBFloat16}})),
             243'860'896 / 2);
   EXPECT_EQ(BytesOf(StepOf(AlexNet(), {.grid = {.replicas = 8}})), 7 * (243'860'896 / 4));
+}
+
+// A reduce-scatter and a gather bring what an all-reduce does, but for the ends of the parts; what
+// layers read in bf16 is gathered in bf16. Every rank updates its part of the large tensors.
+TEST(ProgramCosts, AShardedUpdateSendsWhatAnAllReduceDoes) {
+  const StepOptions sharded{.grid = {.replicas = 4}, .shards_update = true};
+  const auto costs = StepOf(AlexNet(), sharded);
+  const int64_t replicas = BytesOf(StepOf(AlexNet(), {.grid = {.replicas = 4}}));
+  EXPECT_NEAR(static_cast<double>(BytesOf(costs)), static_cast<double>(replicas), 10'000);
+  StepOptions bf16 = sharded;
+  bf16.costs.dtype = DType::kBFloat16;
+  EXPECT_NEAR(static_cast<double>(BytesOf(StepOf(AlexNet(), bf16))),
+              0.75 * static_cast<double>(replicas), 30'000);
+  int64_t updated = 0, reduced = 0;
+  for (const OperationCost& cost : costs) {
+    if (cost.name.starts_with("update")) updated += cost.parameters;
+    if (cost.name.starts_with("reduce")) reduced += cost.parameters;
+  }
+  EXPECT_EQ(reduced, 60965224);
+  EXPECT_NEAR(static_cast<double>(updated), 60965224 / 4.0, 10'000);
 }
 
 // Of 32 images each: the inputs of fc6, fc7 and fc8 forward, their gradients backward, all outputs

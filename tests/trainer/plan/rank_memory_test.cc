@@ -31,18 +31,27 @@ TEST(RankMemory, ArenasAreAsLargeAsTheParametersOfTheRank) {
   EXPECT_FALSE(uses.contains("gradients that travel as bf16"));
   EXPECT_FALSE(uses.contains("exchange of activations"));
   uses = UsesOf({.towers = 2}, {.rows = 64}, 1);
-  EXPECT_EQ(uses["parameters"], 4 * 28'434'112);
+  // Half of conv1's weights, and of its biases, leave a gap of 16 each.
+  EXPECT_EQ(uses["parameters"], 4 * (28'434'112 + 2 * 16));
+}
+
+TEST(RankMemory, AShardedUpdateKeepsAPartOfTheStates) {
+  const RankPlan plan =
+      MakePlan(MakeModel("alexnet2012"), {.replicas = 4}, 0, {.shards_update = true});
+  for (const MemoryUse& use : MemoryOf(plan, PlanBuckets(plan), {})) {
+    if (use.name != "optimiser states") continue;
+    EXPECT_NEAR(static_cast<double>(use.bytes), static_cast<double>(kArena), 100'000);
+  }
 }
 
 TEST(RankMemory, TypesOfTwoBytesHaveCopiesOfTheirOwn) {
-  auto uses = UsesOf({.replicas = 2}, {.rows = 64,
-                                       .dtype = DType::kBFloat16,
-                                       .reduce_dtype = DType::kBFloat16});
+  auto uses = UsesOf({.replicas = 2},
+                     {.rows = 64, .dtype = DType::kBFloat16, .reduce_dtype = DType::kBFloat16});
   EXPECT_EQ(uses["parameters in bf16"], 2 * kArena);
   EXPECT_EQ(uses["gradients that travel as bf16"], 2 * kArena);
   // One rank reduces nothing.
-  EXPECT_FALSE(UsesOf({}, {.reduce_dtype = DType::kBFloat16})
-                   .contains("gradients that travel as bf16"));
+  EXPECT_FALSE(
+      UsesOf({}, {.reduce_dtype = DType::kBFloat16}).contains("gradients that travel as bf16"));
 }
 
 TEST(RankMemory, ActivationsGrowWithTheRows) {
@@ -50,7 +59,7 @@ TEST(RankMemory, ActivationsGrowWithTheRows) {
   for (const char* name : {"activations", "gradients of activations", "places of maxima"}) {
     // Large blocks are rounded up to whole huge pages.
     EXPECT_NEAR(static_cast<double>(many[name]), 2.0 * static_cast<double>(few[name]),
-                0.03 * static_cast<double>(many[name]))
+                0.04 * static_cast<double>(many[name]))
         << name;
   }
   EXPECT_EQ(few["weights of convolutions"], many["weights of convolutions"]);

@@ -6,7 +6,9 @@
 #include <set>
 #include <string>
 
+#include "tests/trainer/small_run.h"
 #include "tests/trainer/torn_dataset.h"
+#include "trainer/plan/program_costs.h"
 #include "trainer/ranks/agreement.h"
 #include "trainer/ranks/step_verdict.h"
 
@@ -62,6 +64,31 @@ LoaderOptions Options(BadSamplePolicy policy) {
   options.bad_samples = policy;
   options.crop = {.resize = 8, .crop = 8, .channels = 1, .random = false};
   return options;
+}
+
+TEST(ReplicaLoader, TowersReceiveWhatTheCostsOfALoadSay) {
+  const GridShape shape{.replicas = 2, .towers = 2};
+  const auto dataset = std::make_shared<TornDataset>(100);
+  Log log(LogLevel::kSilent);
+  LoaderOptions options = Options(BadSamplePolicy::kSubstitute);
+  options.bad_sample_limit = kNoBadSampleLimit;
+  RunAsThreads(shape.ranks(), {}, [&](World& world) {
+    ProcessGrid grid(world, shape);
+    ReplicaLoader loader(dataset, options, grid, log);
+    loader.Fetch();
+    loader.Exchange();
+    NetworkSpec network = SmallNetwork(false);
+    network.input = Shape{options.crop.crop, options.crop.crop, options.crop.channels};
+    std::vector<CollectiveCost> counted;
+    for (const ProcessGrid::Traffic& one : grid.CountedTraffic()) {
+      counted.push_back({one.row.what, one.row.kind, one.axes, one.row.calls, one.row.bytes});
+    }
+    // Only the input of the network matters.
+    RankPlan plan = MakePlan(SmallNetwork(false), shape, world.rank());
+    plan.network = network;
+    EXPECT_EQ(counted, TrafficOf(CostsOf(plan, {}, {steps::Load{}}, {.rows = loader.rows()})));
+    EXPECT_EQ(counted.size(), 2u);
+  });
 }
 
 TEST(ReplicaLoader, BadSamplesOfAllRanksCountTogether) {

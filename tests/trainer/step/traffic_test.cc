@@ -21,6 +21,7 @@ struct Case {
   DType dtype = DType::kFloat64;
   bool frozen = false;
   ShardUpdate shard_update = ShardUpdate::kOff;
+  DType reduce_dtype = DType::kFloat32;
 };
 
 class Traffic : public ::testing::TestWithParam<Case> {};
@@ -64,7 +65,8 @@ TEST_P(Traffic, IsWhatTheListOfCostsSays) {
          .optimizer = optimizer,
          .make_backend = [&] { return is_oracle ? MakeOracleBackend(1) : MakeCpuBackend(1); },
          .dtype = tested.dtype,
-         .shard_update = tested.shard_update});
+         .shard_update = tested.shard_update,
+         .reduce_dtype = tested.reduce_dtype});
     harness.grid().ResetTraffic();
     for (int micro = 0; micro < tested.accumulate; ++micro) {
       const int64_t part = harness.MicroBatchSize();
@@ -84,7 +86,8 @@ TEST_P(Traffic, IsWhatTheListOfCostsSays) {
     CostOptions options{.rows = harness.rows(),
                         .dtype = tested.dtype,
                         .master = is_oracle ? DType::kFloat64 : DType::kFloat32,
-                        .gathers_masters = std::holds_alternative<LarsRule>(tested.rule),
+                        .reduce_dtype = tested.reduce_dtype,
+                        .rule = tested.rule,
                         .loads_images = false};
     for (const LayerSite& site : SitesOf(plan.network)) {
       const bool is_frozen = tested.frozen && site.layer.name.starts_with("conv");
@@ -116,21 +119,26 @@ INSTANTIATE_TEST_SUITE_P(
         Case{.name = "Clipped", .grid = kEveryAxis, .clip_norm = 0.5},
         Case{.name = "Lars", .grid = {.shards = 3, .towers = 2}, .rule = LarsRule{}},
         Case{.name = "Frozen", .grid = kEveryAxis, .batch_norm = true, .frozen = true},
-        Case{.name = "Sharded", .grid = {.replicas = 3}, .shard_update = ShardUpdate::kOn},
-        Case{.name = "ShardedBFloat16",
+        Case{.name = "ShardedUpdate", .grid = kEveryAxis, .shard_update = ShardUpdate::kOn},
+        Case{.name = "ShardedUpdateOfAFrozenPart",
              .grid = kEveryAxis,
              .batch_norm = true,
-             .dtype = DType::kBFloat16,
+             .frozen = true,
+             .shard_update = ShardUpdate::kOn},
+        Case{.name = "ShardedUpdateClipped",
+             .grid = {.replicas = 3},
+             .clip_norm = 0.5,
              .shard_update = ShardUpdate::kOn},
         Case{.name = "ShardedLars",
              .grid = kEveryAxis,
              .rule = LarsRule{},
-             .dtype = DType::kBFloat16,
              .shard_update = ShardUpdate::kOn},
-        Case{.name = "ShardedFrozen",
-             .grid = kEveryAxis,
-             .frozen = true,
-             .shard_update = ShardUpdate::kOn},
+        Case{.name = "ShardedUpdateReducedInBFloat16",
+             .grid = {.replicas = 3},
+             .accumulate = 2,
+             .dtype = DType::kFloat32,
+             .shard_update = ShardUpdate::kOn,
+             .reduce_dtype = DType::kBFloat16},
         Case{.name = "Float32", .grid = kEveryAxis, .batch_norm = true, .dtype = DType::kFloat32}),
     [](const auto& instance) { return instance.param.name; });
 
