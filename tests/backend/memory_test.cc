@@ -83,7 +83,8 @@ TEST_F(MemoryTest, JoinsAndSplitsChannels) {
   for (const DType dtype : TestedTypes()) {
     for (const auto& [groups, shape] :
          {Case{2, {3, 5, 4, 96}}, Case{3, {2, 21}}, Case{2, {5, 2}}, Case{1, {4, 2, 3, 6}},
-          Case{4, {3, 2, 10}}, Case{3, {5, 1000}}, Case{3, {2, 2, 3, 4}}, Case{1, {3, 7}}, Case{8, {2, 5}}}) {
+          Case{4, {3, 2, 10}}, Case{3, {5, 1000}}, Case{3, {2, 2, 3, 4}}, Case{1, {3, 7}},
+          Case{8, {2, 5}}}) {
       const int64_t channels = shape.back(), places = shape.count() / channels;
       const Shape block_shape = shape.With(shape.rank() - 1, (channels + groups - 1) / groups);
       const int64_t capacity = block_shape.count();
