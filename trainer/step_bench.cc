@@ -15,6 +15,7 @@
 #include "core/median.h"
 #include "core/random.h"
 #include "trainer/engine.h"
+#include "trainer/ranks/agreement.h"
 #include "trainer/ranks/compute_resources.h"
 #include "trainer/ranks/step_verdict.h"
 #include "trainer/run/run_setup.h"
@@ -176,6 +177,7 @@ void RequirePlausible(double loss, int classes) {
 }  // namespace
 
 StepBenchResult BenchStep(const StepBenchOptions& options, World& world, Log& log) {
+  RunTogether(world, [&] { RequireMicroBatches(options.batch_size, options.accumulate); });
   ComputeResources resources = MakeComputeResources(options.compute, world, log);
   Backend& backend = *resources.backend;
   ProcessGrid& grid = *resources.grid;

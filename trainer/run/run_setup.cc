@@ -84,6 +84,14 @@ void RequireClasses(const Dataset& dataset, const std::string& location, int cla
   }
 }
 
+void RequireMicroBatches(int64_t global_batch, int micro_batches) {
+  if (micro_batches <= global_batch) return;
+  throw Error(ExitCode::kUsage,
+              fmt::format("--accumulate {}: a batch of {} images in {} micro-batches",
+                          micro_batches, global_batch, micro_batches),
+              "a micro-batch has at least one image: give a smaller --accumulate");
+}
+
 LoaderOptions LoaderOptionsOf(const DataConfig& config, const NetworkSpec& network,
                               int64_t global_batch) {
   const auto crop = static_cast<int>(network.input[0]);

@@ -25,6 +25,9 @@ std::shared_ptr<const Dataset> OpenTogether(const std::string& location, const D
 // Throws (kUsage) unless labels of `dataset` fit into `classes` classes.
 void RequireClasses(const Dataset& dataset, const std::string& location, int classes);
 
+// Throws (kUsage) if one of the micro-batches of a global batch would have no image.
+void RequireMicroBatches(int64_t global_batch, int micro_batches);
+
 // Shared by training and evaluation loaders; the caller sets order, seed, augmentation and views.
 LoaderOptions LoaderOptionsOf(const DataConfig& config, const NetworkSpec& network,
                               int64_t global_batch);

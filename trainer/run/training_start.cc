@@ -45,15 +45,6 @@ void RequireEvaluations(const RunConfig& config) {
   }
 }
 
-// Throws (kUsage) if a micro-batch would have no image.
-void RequireMicroBatches(const RunConfig& config) {
-  if (config.accumulate <= config.batch_size) return;
-  throw Error(ExitCode::kUsage,
-              fmt::format("--accumulate {}: a batch of {} images in {} micro-batches",
-                          config.accumulate, config.batch_size, config.accumulate),
-              "a micro-batch has at least one image: give a smaller --accumulate");
-}
-
 // Ranks that are to be compared keep all states: what one rank alone has cannot be.
 ShardUpdate ShardUpdateOf(const RunConfig& config) {
   const bool compares = config.check_replicas > 0 && config.shard_update == ShardUpdate::kAuto;
@@ -67,7 +58,7 @@ TrainingResult Train(const RunConfig& config, World& world, Log& log,
   // What is wrong with the settings is found before any data is opened.
   RunTogether(world, [&] {
     RequireEvaluations(config);
-    RequireMicroBatches(config);
+    RequireMicroBatches(config.batch_size, config.accumulate);
     RequireTrainable(MakeModel(config.model, config.model_options), GridOf(config.compute, world),
                      config.optimizer);
   });
