@@ -37,6 +37,15 @@ class Summary(ConvoyTest):
             found["exchange_bytes_per_image"], {"all": 234496, "0_to_1": 113152, "1_to_0": 121344}
         )
 
+    def test_shards_have_what_each_rank_receives(self):
+        cut = ("--fc-shards", "2", "--batch-size", "64")
+        found = self.summary(*cut)
+        self.assertEqual([rank["bytes_per_step"] for rank in found["ranks"]], [13921280] * 2)
+        self.assertEqual(found["exchange"], [])
+        self.assertIn("31,649,652 parameters     13,921,280 bytes", run("summary", *cut).stdout)
+        self.assertEqual(self.summary("--program", "--rank", "1", *cut)["bytes"], 13921280)
+        self.assert_error(run("summary", "--program", "--rank", "2", *cut), 2, "ranks 0 to 1")
+
     def test_other_inputs_and_models_are_computed(self):
         self.assertEqual(self.summary("--input", "227")["parameters"], 60965224)
         self.assertLess(self.summary("--input", "128")["parameters"], 60965224)

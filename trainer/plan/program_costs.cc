@@ -45,16 +45,7 @@ class CostWalk {
         options_(options),
         learns_(options.learns.empty() ? LayersWithParameters(plan.network) : options.learns),
         trains_(Has<steps::Backward>(program)),
-        needs_norms_(Has<steps::Norms>(program)) {
-    bool learns_below = false;
-    for (const Stage& stage : plan.stages) {
-      learns_below_.push_back(learns_below);
-      if (const auto* segment = std::get_if<SegmentPlan>(&stage)) {
-        for (const SegmentSpec::Item& item : segment->spec.items) learns_below |= Learns(item);
-      }
-    }
-    learns_below_.push_back(learns_below);
-  }
+        needs_norms_(Has<steps::Norms>(program)) {}
 
   OperationCost Of(const StepOperation& operation) const {
     OperationCost cost{.operation = operation};
@@ -106,7 +97,7 @@ class CostWalk {
     cost.name = "backward " + NameOf(segment);
     cost.rows = segment.shards * options_.rows;
     // Gradients of activations are computed down to the lowest layer that learns.
-    bool wants_data_gradient = LearnsBelow(backward.stage);
+    bool wants_data_gradient = LearnsBefore(segment.spec.items.front().uncut_index);
     const std::vector<LayerSite> sites = SitesOf(segment.spec);
     for (size_t i = 0; i < sites.size(); ++i) {
       const bool learns = Learns(segment.spec.items[i]) && !sites[i].parameters.empty();
@@ -125,7 +116,7 @@ class CostWalk {
     const int64_t rows_of_part = exchange.shards_per_part * options_.rows;
     cost.name = exchange.name + (is_forward ? " forward" : " backward");
     cost.rows = exchange.row_parts * rows_of_part;
-    if (!is_forward && !LearnsBelow(move.stage)) return;
+    if (!is_forward && !LearnsBefore(exchange.reader_index)) return;
     const auto collect = [&](CollectiveKind kind, int64_t elements_of_row) {
       Collect(exchange.name, kind, exchange.axes, rows_of_part * elements_of_row, options_.dtype,
               cost.collectives);
@@ -264,15 +255,17 @@ class CostWalk {
   bool Learns(const SegmentSpec::Item& item) const {
     return learns_.at(static_cast<size_t>(item.uncut_index));
   }
-  // Whether a layer of this rank learns that comes before the stage.
-  bool LearnsBelow(int stage) const { return learns_below_.at(static_cast<size_t>(stage)); }
+  // Whether a layer of the uncut network learns that comes before this one: every rank takes part
+  // in the exchanges of gradients for it, whether it has a share of that layer or not.
+  bool LearnsBefore(int layer) const {
+    return std::find(learns_.begin(), learns_.begin() + layer, true) != learns_.begin() + layer;
+  }
 
   const RankPlan& plan_;
   const std::vector<BucketRange>& buckets_;
   const CostOptions& options_;
   const std::vector<bool> learns_;
   const bool trains_, needs_norms_;
-  std::vector<bool> learns_below_;  // by stage
 };
 
 }  // namespace

@@ -19,7 +19,7 @@ struct Case {
   UpdateRule rule = {};
   double clip_norm = 0;
   DType dtype = DType::kFloat64;
-  bool frozen = false;
+  std::vector<std::string> frozen = {};  // layers whose names begin so
   ShardUpdate shard_update = ShardUpdate::kOff;
   DType reduce_dtype = DType::kFloat32;
 };
@@ -54,7 +54,9 @@ TEST_P(Traffic, IsWhatTheListOfCostsSays) {
   int64_t bytes = 0;
   RunAsThreads(tested.grid.ranks(), {}, [&](World& world) {
     OptimizerOptions optimizer{.rule = tested.rule, .lr = 0.01, .clip_norm = tested.clip_norm};
-    if (tested.frozen) optimizer.groups = {ParameterGroup::Parse("conv* lr=0")};
+    for (const std::string& name : tested.frozen) {
+      optimizer.groups.push_back(ParameterGroup::Parse(name + "* lr=0"));
+    }
     const bool is_oracle = tested.dtype == DType::kFloat64;
     Harness harness(
         world,
@@ -90,7 +92,10 @@ TEST_P(Traffic, IsWhatTheListOfCostsSays) {
                         .rule = tested.rule,
                         .loads_images = false};
     for (const LayerSite& site : SitesOf(plan.network)) {
-      const bool is_frozen = tested.frozen && site.layer.name.starts_with("conv");
+      const auto is_its_name = [&](const std::string& name) {
+        return site.layer.name.starts_with(name);
+      };
+      const bool is_frozen = std::any_of(tested.frozen.begin(), tested.frozen.end(), is_its_name);
       options.learns.push_back(!site.parameters.empty() && !is_frozen);
     }
     const std::vector<OperationCost> costs =
@@ -118,12 +123,16 @@ INSTANTIATE_TEST_SUITE_P(
         Case{.name = "Accumulated", .grid = kEveryAxis, .batch_norm = true, .accumulate = 3},
         Case{.name = "Clipped", .grid = kEveryAxis, .clip_norm = 0.5},
         Case{.name = "Lars", .grid = {.shards = 3, .towers = 2}, .rule = LarsRule{}},
-        Case{.name = "Frozen", .grid = kEveryAxis, .batch_norm = true, .frozen = true},
+        Case{.name = "Frozen", .grid = kEveryAxis, .batch_norm = true, .frozen = {"conv"}},
+        // Two of the ranks have no output of fc5, the only layer that learns.
+        Case{.name = "OnlyFc5Learns",
+             .grid = {.shards = 6, .towers = 2},
+             .frozen = {"conv", "fc4", "fc6"}},
         Case{.name = "ShardedUpdate", .grid = kEveryAxis, .shard_update = ShardUpdate::kOn},
         Case{.name = "ShardedUpdateOfAFrozenPart",
              .grid = kEveryAxis,
              .batch_norm = true,
-             .frozen = true,
+             .frozen = {"conv"},
              .shard_update = ShardUpdate::kOn},
         Case{.name = "ShardedUpdateClipped",
              .grid = {.replicas = 3},
