@@ -93,10 +93,11 @@ class Report:
 def sides_of(options, report):
     sides = [pytorch_step.Convoy(options)]
     if report.content.get("torch") is None:
+        # A PyTorch without CUDA is none here.
+        version = "import torch; print(torch.__version__ if torch.cuda.is_available() else '')"
         found = subprocess.run(
-            [sys.executable, "-c", "import torch; print(torch.__version__)"], capture_output=True,
-            text=True, check=False,
-        )  # fmt: skip
+            [sys.executable, "-c", version], capture_output=True, text=True, check=False
+        )
         report.content["torch"] = found.stdout.strip()
     if report.content["torch"]:
         modes = ["eager"] if options.no_compile else ["eager", "compiled"]
@@ -162,7 +163,7 @@ def measure_steps(options, report):
         else:
             measure_row(options, report, dtype, batch)
     if report.content["rows"]:
-        print(f"\nall rows of {report.path}, PyTorch {report.content.get('torch') or 'is not installed'}")
+        print(f"\nall rows of {report.path}, PyTorch {report.content.get('torch') or 'for CUDA is not installed'}")
         print_head()
         order = {"fp32": 0, "tf32": 1, "bf16": 2}
         for row in sorted(report.content["rows"], key=lambda row: (row["batch"], order[row["dtype"]])):
