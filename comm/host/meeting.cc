@@ -70,6 +70,8 @@ Meeting::~Meeting() {
 
 void Meeting::Run(const Collective& collective, const Exposure& own,
                   const std::function<void()>& move) {
+  // A peer that comes late to the collective that was given up still reads what this rank called.
+  ThrowIfGivenUp(collective, {});
   Publish(collective, own);
   Arrive(collective);
   try {
