@@ -71,7 +71,7 @@ Meeting::~Meeting() {
 void Meeting::Run(const Collective& collective, const Exposure& own,
                   const std::function<void()>& move) {
   // A peer that comes late to the collective that was given up still reads what this rank called.
-  ThrowIfGivenUp(collective, {});
+  ThrowIfGivenUp(collective, Missing(own_.phase.load(std::memory_order_relaxed) + 1));
   Publish(collective, own);
   Arrive(collective);
   try {
@@ -114,8 +114,8 @@ std::string Meeting::Describe(const Call& call) {
 
 // Says that this rank is at its next phase, and waits for the others.
 void Meeting::Arrive(const Collective& collective) {
-  ThrowIfGivenUp(collective, {});
   const uint32_t phase = own_.phase.load(std::memory_order_relaxed) + 1;
+  ThrowIfGivenUp(collective, Missing(phase));
   own_.phase.store(phase, std::memory_order_release);
   const uint64_t arrived = board_->arrivals.fetch_add(1, std::memory_order_acq_rel) + 1;
   if ((arrived & kBroken) == 0 && arrived == Arrivals(phase)) {
@@ -153,10 +153,12 @@ bool Meeting::SomebodyIsLost(uint32_t phase) const {
   return false;
 }
 
+// The others that have not come to this phase.
 std::vector<Peer> Meeting::Missing(uint32_t phase) const {
   std::vector<Peer> missing;
   for (size_t r = 0; r < slots(); ++r) {
-    if (slots_[r].phase.load(std::memory_order_acquire) < phase) {
+    const bool is_self = static_cast<int>(r) == rank();
+    if (!is_self && slots_[r].phase.load(std::memory_order_acquire) < phase) {
       missing.push_back(parts_.peers[r]);
     }
   }
