@@ -14,7 +14,6 @@
 #include <fmt/format.h>
 #include <mpi.h>
 #include <netinet/in.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -172,15 +171,6 @@ constexpr Case kCases[] = {
     {CollectiveKind::kReduceScatter, "reduce-scatter", 128 * 9216},
 };
 
-double CpuSeconds() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& time) {
-    return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
-  };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
-
 class Bench {
  public:
   Bench(World& world, const Options& options, double link)
@@ -275,10 +265,10 @@ class Bench {
 
   void Measure(const std::function<void()>& run, Times* times) const {
     MPI_Barrier(MPI_COMM_WORLD);
-    const double cpu = CpuSeconds();
+    const double cpu = ProcessCpuSeconds();
     const Clock::time_point start = Clock::now();
     run();
-    double took[2] = {SecondsSince(start), CpuSeconds() - cpu};
+    double took[2] = {SecondsSince(start), ProcessCpuSeconds() - cpu};
     MPI_Allreduce(MPI_IN_PLACE, took, 2, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
     if (times == nullptr) return;
     times->ms.push_back(1e3 * took[0]);

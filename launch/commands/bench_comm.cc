@@ -1,6 +1,5 @@
 // convoy bench comm: all-reduce of a network's gradients over all ranks, bucket by bucket.
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <iostream>
@@ -26,35 +25,26 @@ struct Row {
   int64_t wrong = 0;  // elements that are not the sum
 };
 
-double CpuSeconds() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& time) {
-    return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
-  };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
-
 Row Measure(const BucketRange& range, const Tensor& data, World& world, Communicator& group,
             int repetitions) {
   HostStream stream;
   float* values = data.As<float>();
   std::vector<double> seconds;
   Row row{.bucket = range.name, .bytes = data.bytes()};
-  const double cpu_before = CpuSeconds();
+  const double cpu_before = ProcessCpuSeconds();
   double cpu_fill = 0;
   for (int i = 0; i < repetitions; ++i) {
-    const double fill_start = CpuSeconds();
+    const double fill_start = ProcessCpuSeconds();
     for (int64_t e = 0; e < data.count(); ++e) {
       values[e] = static_cast<float>(world.rank() + 1) * static_cast<float>(e % 64);
     }
-    cpu_fill += CpuSeconds() - fill_start;
+    cpu_fill += ProcessCpuSeconds() - fill_start;
     group.Barrier("bench");
     const Clock::time_point start = Clock::now();
     group.AllReduce(stream, data, ReduceOp::kSum, "bench").Wait(stream);
     seconds.push_back(SecondsSince(start));
   }
-  row.cpu_ms = 1e3 * (CpuSeconds() - cpu_before - cpu_fill) / repetitions;
+  row.cpu_ms = 1e3 * (ProcessCpuSeconds() - cpu_before - cpu_fill) / repetitions;
   // Small whole numbers: their sums are exact in fp32.
   const int sum_of_ranks = world.size() * (world.size() + 1) / 2;
   const auto ranks = static_cast<float>(sum_of_ranks);

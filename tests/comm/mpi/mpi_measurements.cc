@@ -1,7 +1,5 @@
 #include "tests/comm/mpi/mpi_measurements.h"
 
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -12,24 +10,12 @@
 
 #include "comm/buckets.h"
 #include "comm/communicator.h"
+#include "core/host/clock.h"
 #include "core/median.h"
 #include "tests/comm/collective_checks.h"
 
 namespace convoy {
 namespace {
-
-double WallSeconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-double CpuSeconds() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& time) {
-    return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
-  };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
 
 constexpr int kRepetitions = 9;
 
@@ -61,24 +47,24 @@ void MeasureOverlap(World& world) {
     std::vector<double> alone_ms, with_ms, exposed_ms;
     for (int repetition = 0; repetition <= kRepetitions; ++repetition) {
       world.all().Barrier("start alone");
-      double start = WallSeconds();
+      Clock::time_point start = Clock::now();
       sink += Compute(sink);
       world.all().Barrier("end alone");
-      if (repetition > 0) alone_ms.push_back(1e3 * (WallSeconds() - start));
+      if (repetition > 0) alone_ms.push_back(1e3 * SecondsSince(start));
 
       GradientBuckets buckets(AlexNetBuckets(*group), gradients.tensor, {});
       buckets.Begin({{0, kGradients}});
       world.all().Barrier("start with reductions");
-      start = WallSeconds();
+      start = Clock::now();
       buckets.GradientReady(stream, 0, kGradients);
       sink += Compute(sink);
-      const double computed = WallSeconds();
+      const Clock::time_point computed = Clock::now();
       for (int b = 0; b < 3; ++b) buckets.Wait(stream, b);
-      const double waited = WallSeconds();
+      const double waited_s = SecondsSince(computed);
       world.all().Barrier("end with reductions");
       if (repetition > 0) {
-        exposed_ms.push_back(1e3 * (waited - computed));
-        with_ms.push_back(1e3 * (WallSeconds() - start));
+        exposed_ms.push_back(1e3 * waited_s);
+        with_ms.push_back(1e3 * SecondsSince(start));
       }
     }
     if (world.rank() == 0) {
@@ -110,15 +96,16 @@ void MeasureReductions(World& world) {
           values[bucket.begin + i] = static_cast<float>(i % 1000 + world.rank());
         }
         world.all().Barrier("start");
-        const double wall = WallSeconds(), cpu = CpuSeconds();
+        const Clock::time_point wall = Clock::now();
+        const double cpu = ProcessCpuSeconds();
         world.all()
             .AllReduce(stream, gradients.tensor.Range(bucket.begin, bucket.count), ReduceOp::kSum,
                        bucket.name.c_str())
             .Wait(stream);
         // The first one maps memory.
         if (repetition > 0) {
-          wall_ms.push_back(1e3 * (WallSeconds() - wall));
-          cpu_ms.push_back(1e3 * (CpuSeconds() - cpu));
+          wall_ms.push_back(1e3 * SecondsSince(wall));
+          cpu_ms.push_back(1e3 * (ProcessCpuSeconds() - cpu));
         }
         const int n = world.size();
         const int64_t ranks_sum = n * (n - 1) / 2;
@@ -151,19 +138,19 @@ void MeasureReductions(World& world) {
   std::vector<double> small_us;
   double value = 1;
   for (int repetition = 0; repetition < 500; ++repetition) {
-    const double start = WallSeconds();
+    const Clock::time_point start = Clock::now();
     world.all()
         .AllReduce(stream, {&value, DType::kFloat64, {1}}, ReduceOp::kMax, "one number")
         .Wait(stream);
-    small_us.push_back(1e6 * (WallSeconds() - start));
+    small_us.push_back(1e6 * SecondsSince(start));
   }
   // Waiting must not use a core: rank 0 waits for a second.
-  const double cpu = CpuSeconds();
+  const double cpu = ProcessCpuSeconds();
   if (world.rank() != 0) std::this_thread::sleep_for(std::chrono::seconds(1));
   world.all().Barrier("idle");
   if (world.rank() == 0) {
     std::printf("one number: %.0f us; CPU of waiting 1 s: %.2f ms\n", Median(small_us),
-                1e3 * (CpuSeconds() - cpu));
+                1e3 * (ProcessCpuSeconds() - cpu));
   }
 }
 
