@@ -6,24 +6,12 @@
 #include <map>
 
 #include "layers/models.h"
+#include "tests/trainer/plan/stage_names.h"
 
 namespace convoy {
 namespace {
 
 NetworkSpec AlexNet() { return MakeModel("alexnet2012"); }
-
-std::vector<std::string> StageNames(const RankPlan& plan) {
-  std::vector<std::string> names;
-  for (const Stage& stage : plan.stages) {
-    if (const auto* exchange = std::get_if<Exchange>(&stage)) {
-      names.push_back("<" + exchange->name + ">");
-    } else {
-      const auto& items = std::get<SegmentPlan>(stage).spec.items;
-      names.push_back(items.front().layer.name + ".." + items.back().layer.name);
-    }
-  }
-  return names;
-}
 
 TEST(Plan, OneRankRunsTheUncutNetworkInOneSegment) {
   const RankPlan plan = MakePlan(AlexNet(), {}, 0);

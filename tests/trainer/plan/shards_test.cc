@@ -8,25 +8,13 @@
 #include <vector>
 
 #include "layers/models.h"
+#include "tests/trainer/plan/stage_names.h"
 #include "trainer/plan/plan.h"
 
 namespace convoy {
 namespace {
 
 NetworkSpec AlexNet(int classes = 1000) { return MakeModel("alexnet2012", {.classes = classes}); }
-
-std::vector<std::string> StageNames(const RankPlan& plan) {
-  std::vector<std::string> names;
-  for (const Stage& stage : plan.stages) {
-    if (const auto* exchange = std::get_if<Exchange>(&stage)) {
-      names.push_back("<" + exchange->name + ">");
-    } else {
-      const auto& items = std::get<SegmentPlan>(stage).spec.items;
-      names.push_back(items.front().layer.name + ".." + items.back().layer.name);
-    }
-  }
-  return names;
-}
 
 Exchange ExchangeNamed(const RankPlan& plan, const std::string& name) {
   for (const Stage& stage : plan.stages) {
