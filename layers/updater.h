@@ -60,6 +60,8 @@ struct UpdateOptions {
 
 // Whether updates of these options wait for norms over the whole network.
 bool NeedsNorms(const UpdateOptions& options);
+// Whether a rule takes the norms of weights too.
+bool NeedsWeightNorms(const UpdateRule& rule);
 
 // Per step: SetRates; then, if the options need norms and all gradients are final, SumSquares, a
 // sum of its result over the ranks that hold the other parts of this rank's parameters, and Scale;

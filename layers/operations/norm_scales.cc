@@ -13,8 +13,10 @@ double NormOf(const double* squares, int64_t rows) {
 
 }  // namespace
 
+bool NeedsWeightNorms(const UpdateRule& rule) { return std::holds_alternative<LarsRule>(rule); }
+
 bool NeedsNorms(const UpdateOptions& options) {
-  return options.clip_norm > 0 || std::holds_alternative<LarsRule>(options.rule);
+  return options.clip_norm > 0 || NeedsWeightNorms(options.rule);
 }
 
 std::vector<NormScale> NormScalesOf(const UpdateOptions& options, const double* table,

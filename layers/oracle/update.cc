@@ -75,7 +75,7 @@ class OracleUpdater final : public Updater {
 
   Tensor SumSquares(Stream&) override {
     std::fill(table_.begin(), table_.end(), 0.0);
-    const bool sums_weights = std::holds_alternative<LarsRule>(options_.rule);
+    const bool sums_weights = NeedsWeightNorms(options_.rule);
     for (size_t i = 0; i < rates_.size(); ++i) {
       const UpdateRange& range = options_.ranges[i];
       if (rates_[i].lr == 0) continue;

@@ -6,6 +6,7 @@
 #include "comm/buckets.h"
 #include "comm/traffic.h"
 #include "core/tensor/batch.h"
+#include "layers/updater.h"
 
 namespace convoy {
 namespace {
@@ -188,12 +189,12 @@ class CostWalk {
     cost.name = "gather " + bucket.name;
     cost.stream = CostStream::kCommunication;
     cost.parameters = CountOf(LearningRanges(bucket));
-    const bool gathers_masters = std::holds_alternative<LarsRule>(options_.rule);
+    const bool gathers_masters = NeedsWeightNorms(options_.rule);
     Collect("updated " + bucket.name, CollectiveKind::kAllGather, bucket.axes, PartOf(bucket),
             gathers_masters ? options_.master : options_.dtype, cost.collectives);
   }
 
-  // Adds one call, unless the group is this rank alone.
+  // Adds one call, unless the group is only this rank.
   void Collect(const std::string& what, CollectiveKind kind, Axes wanted, int64_t block_count,
                DType dtype, std::vector<CollectiveCost>& costs) const {
     const Axes axes = plan_.grid.Effective(wanted);
