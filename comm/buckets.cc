@@ -20,12 +20,6 @@ Range Intersect(const Range& a, const Range& b) {
 }
 Range RangeOf(const Bucket& bucket) { return {bucket.begin, bucket.count}; }
 
-// Returns this rank's part of a bucket that is scattered.
-Tensor OwnPartOf(const Tensor& bucket, const Communicator& group) {
-  const int64_t part = bucket.count() / group.size();
-  return bucket.Range(group.rank() * part, part);
-}
-
 }  // namespace
 
 struct GradientBuckets::State {
@@ -168,10 +162,10 @@ void GradientBuckets::Start(Stream& stream, size_t index) {
           bucket.group->AllReduce(stream, travels, ReduceOp::kSum, bucket.name.c_str());
       continue;
     }
-    reduction.values = OwnPartOf(reduction.values, *bucket.group);
-    if (reduction.wire) reduction.wire = OwnPartOf(reduction.wire, *bucket.group);
+    reduction.values = bucket.group->OwnBlockOf(reduction.values);
+    if (reduction.wire) reduction.wire = bucket.group->OwnBlockOf(reduction.wire);
     reduction.request = bucket.group->ReduceScatter(
-        stream, travels, OwnPartOf(travels, *bucket.group), bucket.name.c_str());
+        stream, travels, bucket.group->OwnBlockOf(travels), bucket.name.c_str());
   }
 }
 

@@ -97,6 +97,15 @@ Request Communicator::AllGather(Stream& stream, const Tensor& send, const Tensor
              {.kind = CollectiveKind::kAllGather, .send = send, .receive = receive, .what = what});
 }
 
+Request Communicator::AllGatherInPlace(Stream& stream, const Tensor& blocks, const char* what) {
+  return AllGather(stream, OwnBlockOf(blocks), blocks, what);
+}
+
+Tensor Communicator::OwnBlockOf(const Tensor& blocks) const {
+  const int64_t block = blocks.count() / size();
+  return blocks.Range(rank() * block, block);
+}
+
 Request Communicator::ReduceScatter(Stream& stream, const Tensor& send, const Tensor& receive,
                                     const char* what) {
   return Run(

@@ -68,6 +68,10 @@ class Communicator {
   Request AllReduce(Stream& stream, const Tensor& data, ReduceOp op, const char* what);
   // send [...] -> receive [size, ...], block r from rank r. `send` may be receive's own block.
   Request AllGather(Stream& stream, const Tensor& send, const Tensor& receive, const char* what);
+  // The same if every rank's block lies in its place of `blocks` [size, ...] already.
+  Request AllGatherInPlace(Stream& stream, const Tensor& blocks, const char* what);
+  // Returns this rank's block of `blocks`, which are as many as ranks, flat.
+  Tensor OwnBlockOf(const Tensor& blocks) const;
   // send [size, ...] -> receive [...], the sum over ranks of their block number rank(). `receive`
   // may be send's own block.
   Request ReduceScatter(Stream& stream, const Tensor& send, const Tensor& receive,

@@ -9,7 +9,11 @@ namespace convoy {
 
 RankModel::RankModel(Backend& backend, const RankPlan& plan, const ParameterStore& store,
                      ProcessGrid& grid, const Options& options)
-    : backend_(backend), plan_(plan), grid_(grid), options_(options) {
+    : backend_(backend),
+      plan_(plan),
+      grid_(grid),
+      options_(options),
+      evaluation_(EvaluationProgram(plan)) {
   backend.RequireDType(options.dtype);
   input_ = backend.CompileInput({.crop = plan.network.input,
                                  .batch = options.rows,
@@ -103,7 +107,7 @@ void RankModel::Run(const steps::Backward& operation, const StepContext& context
 
 void RankModel::Evaluate(Stream& stream, const Batch& batch) {
   const StepContext context{.stream = &stream, .training = false};
-  for (const StepOperation& operation : EvaluationProgram(plan_)) {
+  for (const StepOperation& operation : evaluation_) {
     std::visit(
         [&](const auto& one) {
           using Kind = std::decay_t<decltype(one)>;
@@ -135,7 +139,7 @@ int64_t RankModel::RowsOfPart(const Exchange& exchange) const {
   return exchange.shards_per_part * options_.rows;
 }
 
-// [row parts, channel parts, elements of a part], and behind them room for one part more.
+// [row parts, channel parts, elements of a part], and after them room for one part more.
 Tensor RankModel::BlocksOf(const Exchange& exchange) const {
   return ViewOf(
       exchange_memory_, options_.dtype,
@@ -166,10 +170,8 @@ void RankModel::ForEachRowPart(
 // there.
 void RankModel::AllGather(Stream& stream, Communicator& group, const Tensor& own,
                           const Tensor& blocks, const char* what) {
-  const int64_t block = blocks.count() / group.size();
-  const Tensor place = blocks.Range(group.rank() * block, block);
-  if (own) stream.Copy(place.data, own.data, own.bytes());
-  WaitFor(group.AllGather(stream, place, blocks, what), stream);
+  if (own) stream.Copy(group.OwnBlockOf(blocks).data, own.data, own.bytes());
+  WaitFor(group.AllGatherInPlace(stream, blocks, what), stream);
 }
 
 void RankModel::GatherForward(const StepContext& context, const CompiledStage& stage,
@@ -208,13 +210,13 @@ void RankModel::ScatterBackward(const StepContext& context, const CompiledStage&
                      stream);
     case ExchangeKind::kGatherCopies: {
       if (!part_gradient) return;
-      const Tensor own = blocks.Range(group.rank() * block, part_gradient.count());
+      const Tensor own = group.OwnBlockOf(blocks).Range(0, part_gradient.count());
       return stream.Copy(part_gradient.data, own.data, own.bytes());
     }
     case ExchangeKind::kAllGather:
       break;
   }
-  // A part that is short, or empty, has room for a whole block behind the others.
+  // A part that is short, or empty, has room for a whole block after the others.
   const bool is_short = !part_gradient || part_gradient.count() < block;
   const Tensor sum = is_short ? ViewOf(exchange_memory_, options_.dtype, {blocks.count() + block})
                                     .Range(blocks.count(), block)

@@ -110,6 +110,7 @@ class RankModel {
   RankPlan plan_;
   ProcessGrid& grid_;
   Options options_;
+  const StepProgram evaluation_;
   std::unique_ptr<InputStage> input_;
   std::vector<CompiledStage> stages_;
   Buffer exchange_memory_;               // blocks of the largest exchange, and one block more

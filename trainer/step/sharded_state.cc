@@ -9,10 +9,8 @@ namespace {
 void GatherBuckets(const RankPlan& plan, const Tensor& arena, Stream& stream, ProcessGrid& grid) {
   for (const BucketRange& bucket : PlanBuckets(plan)) {
     if (!bucket.is_sharded) continue;
-    Communicator& group = grid.Along(bucket.axes);
-    const int64_t part = bucket.count / group.size();
-    const Tensor whole = arena.Range(bucket.begin, bucket.count);
-    group.AllGather(stream, whole.Range(group.rank() * part, part), whole, "gathering state")
+    grid.Along(bucket.axes)
+        .AllGatherInPlace(stream, arena.Range(bucket.begin, bucket.count), "gathering state")
         .Wait(stream);
   }
 }
