@@ -1,7 +1,6 @@
 // What lies where in a rank's arenas, and which ranges are reduced and updated together.
 #include <algorithm>
 #include <limits>
-#include <utility>
 
 #include "trainer/plan/plan.h"
 
@@ -76,8 +75,7 @@ ArenaLayout RankPlan::BufferLayout() const {
 std::vector<BucketRange> PlanBuckets(const RankPlan& plan) {
   const ArenaLayout layout = plan.ParameterLayout();
   const std::vector<BucketMembers> all = MembersOfBuckets(plan);
-  // With the layer that completes each: its lowest.
-  std::vector<std::pair<int, BucketRange>> buckets;
+  std::vector<BucketRange> buckets;
   for (size_t b = 0; b < all.size(); ++b) {
     const BucketMembers& members = all[b];
     const int64_t begin = layout.entries()[members.first].offset;
@@ -95,18 +93,17 @@ std::vector<BucketRange> PlanBuckets(const RankPlan& plan) {
     if (highest > lowest) name += ".." + layer_name(highest);
     const bool is_apart = plan.options.shards_update && plan.parameters[members.first].is_small();
     if (is_apart) name += " small";
-    buckets.push_back({lowest,
-                       {.name = name,
-                        .begin = begin,
-                        .count = stop - begin,
-                        .axes = plan.parameters[members.first].copies,
-                        .is_sharded = members.is_sharded}});
+    buckets.push_back({.name = name,
+                       .begin = begin,
+                       .count = stop - begin,
+                       .axes = plan.parameters[members.first].copies,
+                       .is_sharded = members.is_sharded,
+                       .lowest_layer = lowest});
   }
-  std::stable_sort(buckets.begin(), buckets.end(),
-                   [](const auto& a, const auto& b) { return a.first > b.first; });
-  std::vector<BucketRange> result;
-  for (auto& [layer, bucket] : buckets) result.push_back(std::move(bucket));
-  return result;
+  std::stable_sort(buckets.begin(), buckets.end(), [](const BucketRange& a, const BucketRange& b) {
+    return a.lowest_layer > b.lowest_layer;
+  });
+  return buckets;
 }
 
 std::vector<OwnedRange> OwnedRangesOf(const RankPlan& plan) {
@@ -125,6 +122,11 @@ std::vector<OwnedRange> OwnedRangesOf(const RankPlan& plan) {
     ranges.push_back(own);
   }
   return ranges;
+}
+
+int64_t StateCountOf(const RankPlan& plan) {
+  const OwnedRange last = OwnedRangesOf(plan).back();
+  return last.state_begin + last.count;
 }
 
 }  // namespace convoy

@@ -27,7 +27,7 @@ struct ParameterSlice {
   ParameterInfo uncut;
   int layer_index = 0;  // in the uncut network
   int64_t begin = 0, count = 0;
-  // The ranks that differ from this one along these axes alone hold the same slice; its gradient is
+  // The ranks that differ from this one only along these axes hold the same slice; its gradient is
   // summed over them.
   Axes copies;
   Shape LocalShape() const { return uncut.shape.With(0, count); }
@@ -77,13 +77,13 @@ using Stage = std::variant<SegmentPlan, Exchange>;
 
 // Whether each rank updates only a part of the parameters that others hold too.
 enum class ShardUpdate {
-  kAuto,  // where it was measured to be faster: between ranks of one host that compute on CPUs
+  kAuto,  // if it was measured to be faster: between ranks of one host that compute on CPUs
   kOn,
   kOff
 };
 
 struct PlanOptions {
-  // Every rank updates a part of each bucket, and has the optimiser's states of this part alone:
+  // Every rank updates a part of each bucket, and has only this part of the optimiser's states:
   // gradients are reduce-scattered, and updated parameters gathered.
   bool shards_update = false;
 };
@@ -106,7 +106,7 @@ struct RankPlan {
   // others: every rank updates all of them.
   std::vector<ParameterSlice> parameters;
   std::vector<BufferSlice> buffers;
-  bool has_loss = false;  // it computes the loss of its replica's rows; not always alone
+  bool has_loss = false;  // it computes the loss of its replica's rows; others may too
 
   // The rank's arenas: local shapes, in the order of `parameters` and `buffers`.
   ArenaLayout ParameterLayout() const;
@@ -150,11 +150,14 @@ struct BucketRange {
   Axes axes;  // over which its gradients are summed
   // The ranks along the axes update a part each: equal ones, in their order.
   bool is_sharded = false;
+  int lowest_layer = 0;  // with a parameter in it: the one that completes it
 };
 // In the order in which backward completes them: the fully connected layers after the first, the
 // first of them, the rest.
 std::vector<BucketRange> PlanBuckets(const RankPlan& plan);
 // What this rank updates, in the order of PlanBuckets.
 std::vector<OwnedRange> OwnedRangesOf(const RankPlan& plan);
+// Elements of each of the optimiser's states on this rank.
+int64_t StateCountOf(const RankPlan& plan);
 
 }  // namespace convoy

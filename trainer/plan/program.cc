@@ -18,21 +18,9 @@ void AppendForward(const RankPlan& plan, StepProgram& program) {
   }
 }
 
-// Returns the lowest layer with a parameter in the bucket: the one that completes it.
-int LowestLayerOf(const RankPlan& plan, const ArenaLayout& layout, const BucketRange& bucket) {
-  int lowest = std::numeric_limits<int>::max();
-  for (size_t i = 0; i < plan.parameters.size(); ++i) {
-    const int64_t offset = layout.entries()[i].offset;
-    if (offset < bucket.begin || offset >= bucket.begin + bucket.count) continue;
-    lowest = std::min(lowest, plan.parameters[i].layer_index);
-  }
-  return lowest;
-}
-
 // A bucket's reduction stands after the segment with the layer that completes it.
 void AppendBackward(const RankPlan& plan, const std::vector<BucketRange>& buckets, bool adds,
                     bool last, StepProgram& program) {
-  const ArenaLayout layout = plan.ParameterLayout();
   size_t next_bucket = 0;
   for (int stage = static_cast<int>(plan.stages.size()); stage-- > 0;) {
     const auto* segment = std::get_if<SegmentPlan>(&plan.stages[static_cast<size_t>(stage)]);
@@ -43,8 +31,7 @@ void AppendBackward(const RankPlan& plan, const std::vector<BucketRange>& bucket
     program.push_back(steps::Backward{.stage = stage, .adds = adds, .last = last});
     if (!last) continue;
     const int first_layer = segment->spec.items.front().uncut_index;
-    while (next_bucket < buckets.size() &&
-           LowestLayerOf(plan, layout, buckets[next_bucket]) >= first_layer) {
+    while (next_bucket < buckets.size() && buckets[next_bucket].lowest_layer >= first_layer) {
       program.push_back(steps::Reduce{static_cast<int>(next_bucket++)});
     }
   }

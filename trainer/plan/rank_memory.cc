@@ -40,8 +40,7 @@ std::vector<MemoryUse> MemoryOf(const RankPlan& plan, const std::vector<BucketRa
   };
   add("parameters", parameters * master);
   add("gradients", parameters * master);
-  const OwnedRange last = OwnedRangesOf(plan).back();
-  add("optimiser states", options.optimizer_states * (last.state_begin + last.count) * master);
+  add("optimiser states", options.optimizer_states * StateCountOf(plan) * master);
   if (options.dtype == DType::kBFloat16) add("parameters in bf16", parameters * type);
   add("buffers of layers", plan.BufferLayout().count() * master);
   if (options.reduce_dtype == DType::kBFloat16) {

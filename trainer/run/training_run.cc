@@ -167,14 +167,7 @@ void TrainingRun::QueueStep(double fetch_s) {
 // Nobody stops in the middle of a step: a signal waits for its end.
 double TrainingRun::FetchNextMicroBatch() {
   const Fetched fetched = Fetch();
-  try {
-    const StepVerdict verdict =
-        convoy::Agree(world_, {.bad_samples = loader_->bad_samples(), .fault = fetched.fault});
-    loader_->CountBadSamples(world_, verdict.bad_samples);
-  } catch (const Error&) {
-    EnterBadSamples();
-    throw;
-  }
+  AgreeOnNextBatch({.bad_samples = loader_->bad_samples(), .fault = fetched.fault});
   return fetched.seconds;
 }
 

@@ -90,7 +90,7 @@ class TrainingRun {
   // Agrees on what the ranks bring, and finishes the oldest step if more than
   // TrainingStep::steps_ahead are under way.
   StepVerdict Agree(StepReport report);
-  // The same; also counts the bad samples of the batch that was fetched for the next step.
+  // The same; also counts the bad samples of the batch that was fetched last.
   StepVerdict AgreeOnNextBatch(StepReport report);
   void EnterBadSamples();
   void FinishAllSteps();

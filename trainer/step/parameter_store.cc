@@ -22,9 +22,9 @@ ParameterStore::ParameterStore(Backend& backend, const RankPlan& plan, DType dty
   if (use == StoreUse::kInference) return;
   arenas_.gradients = gradient_memory ? Keep(gradient_memory(count * SizeOf(master)), count, master)
                                       : AllocateArena(count, master);
-  const OwnedRange last = OwnedRangesOf(plan).back();
+  const int64_t state_count = StateCountOf(plan);
   for (const std::string& name : state_names) {
-    states_.push_back(AllocateArena(last.state_begin + last.count, master));
+    states_.push_back(AllocateArena(state_count, master));
     state_names_.push_back(name);
   }
 }

@@ -45,7 +45,7 @@ bool MovesActivationsOnDevice(ProcessGrid& grid) {
 
 // Whether the update needs all masters, and not only what layers read.
 bool GathersMasters(const ParameterStore& store, const UpdateRule& rule) {
-  return std::holds_alternative<LarsRule>(rule) && store.compute().data != store.parameters().data;
+  return NeedsWeightNorms(rule) && store.compute().data != store.parameters().data;
 }
 
 template <typename T>
@@ -72,6 +72,10 @@ StepTimes& StepTimes::operator+=(const StepTimes& other) {
 
 TrainingStep::TrainingStep(const StepParts& parts, const std::vector<BucketRange>& buckets,
                            const TrainingStepOptions& options)
+    : TrainingStep(parts, buckets, options, parts.optimizer.UpdatesOf(buckets)) {}
+
+TrainingStep::TrainingStep(const StepParts& parts, const std::vector<BucketRange>& buckets,
+                           const TrainingStepOptions& options, const UpdateOptions& updates)
     : backend_(parts.backend),
       stream_(parts.stream),
       plan_(parts.plan),
@@ -79,22 +83,22 @@ TrainingStep::TrainingStep(const StepParts& parts, const std::vector<BucketRange
       model_(parts.model),
       grid_(parts.grid),
       parameters_(store_.parameter_layout().entries()),
-      buckets_(WithGroups(buckets, grid_, NeedsNorms(parts.optimizer.UpdatesOf(buckets))),
-               store_.gradients(), WithConversion(options.buckets, backend_)),
+      buckets_(WithGroups(buckets, grid_, NeedsNorms(updates)), store_.gradients(),
+               WithConversion(options.buckets, backend_)),
       update_stream_(ReducesOnDevice(grid_) ? backend_.MakeStream() : nullptr),
       bucket_ranges_(buckets),
       records_(options.records && ReducesOnDevice(grid_) && MovesActivationsOnDevice(grid_)),
       results_(static_cast<size_t>((kMaxStepsAhead + 1) * options.micro_batches)),
       non_finite_(backend_.Allocate(sizeof(int32_t))),
-      needs_norms_(NeedsNorms(parts.optimizer.UpdatesOf(buckets))),
+      needs_norms_(NeedsNorms(updates)),
       updater_(backend_.CompileUpdate({.parameters = store_.parameters(),
                                        .compute = store_.compute(),
                                        .gradients = store_.gradients(),
                                        .states = store_.states(),
                                        .non_finite = ViewOf(non_finite_, DType::kInt32, Shape{1})},
-                                      parts.optimizer.UpdatesOf(buckets))),
+                                      updates)),
       norm_rows_(NormRowsOf(plan_)),
-      gathers_masters_(GathersMasters(store_, parts.optimizer.UpdatesOf(buckets).rule)),
+      gathers_masters_(GathersMasters(store_, updates.rule)),
       overlap_(options.buckets.overlap) {
   for (const BucketRange& bucket : buckets) gather_names_.push_back("updated " + bucket.name);
   for (ResultSlot& slot : results_) {
@@ -218,12 +222,10 @@ StepResult TrainingStep::ReadResult() {
 
 Request TrainingStep::GatherParameters(Stream& stream, int index) {
   const BucketRange& bucket = bucket_ranges_[static_cast<size_t>(index)];
-  Communicator& group = grid_.Along(bucket.axes);
-  const int64_t part = bucket.count / group.size();
   const Tensor& arena = gathers_masters_ ? store_.parameters() : store_.compute();
-  const Tensor whole = arena.Range(bucket.begin, bucket.count);
-  return group.AllGather(stream, whole.Range(group.rank() * part, part), whole,
-                         gather_names_[static_cast<size_t>(index)].c_str());
+  return grid_.Along(bucket.axes)
+      .AllGatherInPlace(stream, arena.Range(bucket.begin, bucket.count),
+                        gather_names_[static_cast<size_t>(index)].c_str());
 }
 
 void TrainingStep::FinishGather(Stream& stream, int index, Request request) {

@@ -98,6 +98,9 @@ class TrainingStep {
   std::string FirstNonFinite();
 
  private:
+  TrainingStep(const StepParts& parts, const std::vector<BucketRange>& buckets,
+               const TrainingStepOptions& options, const UpdateOptions& updates);
+
   // What is queued between two loads of a batch, and its recording.
   struct Part {
     StepProgram operations;
