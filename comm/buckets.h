@@ -24,7 +24,7 @@ struct Bucket {
   std::string name;  // "fc8+fc7"
   int64_t begin = 0, count = 0;
   Communicator* group = nullptr;  // whose sum it becomes
-  // Each rank gets the sum of its own part alone: of equal parts, in the ranks' order. The rest of
+  // Each rank gets only the sum of its own part: of equal parts, in the ranks' order. The rest of
   // the range keeps what this rank gave. All of it is reduced if any of its gradients is announced.
   bool scatters = false;
 };

@@ -67,7 +67,7 @@ class ProcessGrid {
 
   const GridShape& shape() const { return shape_; }
   const GridPlace& place() const { return place_; }
-  // Returns the group of the ranks that differ from this one along `axes` alone; its ranks are in
+  // Returns the group of the ranks that differ from this one only along `axes`; its ranks are in
   // the order of GridShape::RankAlong. For memory of the device. There are groups along the
   // replicas, the replicas and shards, the shards and towers, the shards, and the towers; axes of
   // one rank do not matter.

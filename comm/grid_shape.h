@@ -16,7 +16,7 @@ namespace convoy {
 // section 3.5).
 enum class Axis : uint8_t { kReplica, kShard, kTower };
 
-// A set of axes: the ranks that differ from each other along these alone.
+// A set of axes: the ranks that differ from each other only along these.
 class Axes {
  public:
   constexpr Axes() = default;
@@ -64,7 +64,7 @@ struct GridShape {
   // Ranks that the images of a global batch are divided between; their towers hold the same ones.
   int row_parts() const { return replicas * shards; }
   int SizeOf(Axis axis) const;
-  // How many ranks differ along `axes` alone, this one included.
+  // How many ranks differ only along `axes`, this one included.
   int RanksAlong(Axes axes) const;
   // The axes along which there is more than one rank.
   Axes axes() const;
@@ -72,11 +72,11 @@ struct GridShape {
   Axes Effective(Axes wanted) const { return wanted - (wanted - axes()); }
 
   GridPlace PlaceOf(int rank) const;
-  // Returns the place of `rank` among the ranks that differ along `axes` alone, in their order.
+  // Returns the place of `rank` among the ranks that differ only along `axes`, in their order.
   int RankAlong(Axes axes, const GridPlace& place) const;
-  // Returns the ranks that differ from the one at `place` along `axes` alone, itself included.
+  // Returns the ranks that differ from the one at `place` only along `axes`, itself included.
   std::vector<int> RanksWith(Axes axes, const GridPlace& place) const;
-  // Returns the same number for all ranks that differ along `axes` alone, and another for the rest.
+  // Returns the same number for all ranks that differ only along `axes`, and another for the rest.
   int GroupOf(Axes axes, const GridPlace& place) const;
 };
 

@@ -79,7 +79,7 @@ class Loader {
                                       const LoaderOptions& options, Log& log);
   virtual ~Loader() = default;
 
-  // Micro-batches, where a global batch has several.
+  // Micro-batches, if a global batch has several.
   virtual int64_t batches_per_epoch() const = 0;
   // Returns the rows of every batch: share.Rows(images of a micro-batch) * views. The views of one
   // image are neighbours.

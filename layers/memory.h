@@ -1,4 +1,4 @@
-// layers/memory.h - how much memory a compiled segment takes: from its list of layers alone.
+// layers/memory.h - how much memory a compiled segment takes: it follows from its list of layers.
 #pragma once
 
 #include <cstdint>

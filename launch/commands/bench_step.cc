@@ -230,7 +230,7 @@ ExitCode BenchStepCommand(int argc, const char* const* argv, bool layers_only) {
   table.Add(
       "shard-update", "auto|on|off", "auto",
       "each rank updates a part of the parameters that others hold too, and keeps the "
-      "optimiser's states of this part alone; auto: between ranks of one host that compute on "
+      "optimiser's states of only this part; auto: between ranks of one host that compute on "
       "CPUs, where it is faster",
       store::Choice<ShardUpdate>(
           "shard-update",

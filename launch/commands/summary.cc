@@ -55,7 +55,7 @@ std::vector<LayerRow> RowsOf(const NetworkSpec& network, const std::vector<RankP
   return rows;
 }
 
-// One replica alone has nobody to share its update with.
+// A single replica has nobody to share its update with.
 RankPlan PlanOf(const NetworkSpec& network, const GridShape& grid, int rank,
                 const StepSettings& step) {
   return MakePlan(network, grid, rank,
@@ -240,7 +240,7 @@ ExitCode SummaryCommand(int argc, const char* const* argv) {
     plans.push_back(PlanOf(network, grid, rank, step));
   }
   const std::vector<LayerRow> rows = RowsOf(network, plans);
-  // Of towers alone: what shards send depends on the batch.
+  // Only of towers: what shards send depends on the batch.
   const std::vector<ExchangeTraffic> traffic =
       grid.shards > 1 ? std::vector<ExchangeTraffic>{} : ForwardTraffic(network, grid);
   if (as_json) {

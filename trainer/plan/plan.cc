@@ -71,7 +71,7 @@ class Cutter {
 
   void PlaceLayer(const LayerSpec& layer, const FullyConnected& fc) {
     const bool gathers_rows = grid_.shards > 1 && !now_.gathered;
-    // One tower alone has the paper's classifier. Under shards every rank has a share of it: one
+    // Only one tower has the paper's classifier. Under shards every rank has a share of it: one
     // that had it all would keep the others waiting, and they would get no fewer bytes.
     if (site_.index == classifier_ && grid_.shards == 1 && grid_.towers > 1) {
       if (sliced()) AddExchange(ExchangeKind::kGatherToOwner, {}, layer);

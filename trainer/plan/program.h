@@ -68,10 +68,9 @@ struct GatherParameters {
 
 }  // namespace steps
 
-using StepOperation =
-    std::variant<steps::Load, steps::GatherRows, steps::Forward, steps::MoveActivations,
-                 steps::Backward, steps::Reduce, steps::Norms, steps::Update,
-                 steps::GatherParameters>;
+using StepOperation = std::variant<steps::Load, steps::GatherRows, steps::Forward,
+                                   steps::MoveActivations, steps::Backward, steps::Reduce,
+                                   steps::Norms, steps::Update, steps::GatherParameters>;
 using StepProgram = std::vector<StepOperation>;
 
 struct ProgramOptions {
@@ -91,7 +90,7 @@ struct NormRows {
   int64_t begin = 0, count = 0;
   Axes axes;
 };
-// Returns them in order; the same on every rank. Rows that a rank has alone are not among them.
+// Returns them in order; the same on every rank. Rows that only one rank has are not among them.
 std::vector<NormRows> NormRowsOf(const RankPlan& plan);
 
 }  // namespace convoy

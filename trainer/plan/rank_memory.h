@@ -1,5 +1,5 @@
-// trainer/plan/rank_memory.h - how much memory a rank needs, by what it is for: from the plan
-// alone.
+// trainer/plan/rank_memory.h - how much memory a rank needs, by what it is for: all of it
+// follows from the plan.
 #pragma once
 
 #include <cstdint>

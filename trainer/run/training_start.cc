@@ -45,7 +45,7 @@ void RequireEvaluations(const RunConfig& config) {
   }
 }
 
-// Ranks that are to be compared keep all states: what one rank alone has cannot be.
+// Ranks that are to be compared keep all states: what only one rank has cannot be.
 ShardUpdate ShardUpdateOf(const RunConfig& config) {
   const bool compares = config.check_replicas > 0 && config.shard_update == ShardUpdate::kAuto;
   return compares ? ShardUpdate::kOff : config.shard_update;

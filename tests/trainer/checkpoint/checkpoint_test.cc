@@ -124,9 +124,7 @@ std::vector<double> Interrupted(const GridShape& first, const GridShape& second,
     std::vector<Tensor> arenas = harness.store().states();
     arenas.push_back(harness.store().parameters());
     arenas.push_back(harness.store().buffers());
-    for (const Tensor& arena : arenas) {
-      std::fill_n(arena.As<double>(), arena.count(), 42.0);
-    }
+    for (const Tensor& arena : arenas) std::fill_n(arena.As<double>(), arena.count(), 42.0);
     LoadCheckpoint(path, harness.engine());
     harness.SetUpdates(3);
     for (int step = 3; step < 6; ++step) StepOn(harness, step);

@@ -153,7 +153,7 @@ TEST(SameSlices, EveryTensorIsComparedBetweenTheRanksThatHoldTheSameRows) {
   EXPECT_TRUE(Contains(full, "that of rank 1 (")) << full;
 }
 
-// Then a rank has the states of its part alone, but for small parameters.
+// Then a rank has only the states of its part, but for small parameters.
 TEST(SameSlices, ParametersAreComparedIfTheUpdateIsSharded) {
   const auto compare = [](const GridShape& grid, const std::vector<Fault>& faults) {
     return Compare(grid, faults, ShardUpdate::kOn);
